@@ -1,0 +1,46 @@
+# Two commands matter: `make demo` and `make test`. Both set up all they need in .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test check format lint types imports wheel bench clean
+
+demo: $(VENV)/.core
+	$(BIN)/llamapipe run blur-faces -i sample:bikes -o out/demo --force
+	@echo "Look at out/demo/annotated.mp4, out/demo/detections.jsonl and out/demo/report.html"
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: format lint types imports wheel
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+# An editable install hides what a wheel lacks: install the wheel elsewhere and run from outside the checkout.
+wheel: $(VENV)/.dev
+	bash tests/wheel/check.sh $(PYTHON)
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.core
+
+clean:
+	rm -rf $(VENV) out dist build .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,30 @@
+"""llamapipe runs video analytics pipelines to an objective.
+
+Say *what* to compute (a graph of operators) and *how well* (an SLO, an accuracy floor, least cost).
+The Python API is re-exported here lazily, so that ``import llamapipe`` stays cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llamapipe.operator import operator
+    from llamapipe.session import Pipeline, run
+
+__version__ = "0.1.0"
+
+__all__ = ["Pipeline", "__version__", "operator", "run"]
+
+_HOMES = {
+    "Pipeline": "llamapipe.session",
+    "operator": "llamapipe.operator",
+    "run": "llamapipe.session",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'llamapipe' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,1 @@
+"""Agreement and average precision: how good a set of boxes is."""

@@ -1,0 +1,1 @@
+"""Decisions as a state machine: step(event, now_s) -> actions."""

@@ -1,0 +1,33 @@
+"""What flows through a pipeline: pictures, boxes, events, and the references that stand for them."""
+
+from llamapipe.data.boxes import Boxes, Classes, Tracks
+from llamapipe.data.events import Event, Events
+from llamapipe.data.frames import FrameRef, Image, Native, Placement
+from llamapipe.data.ids import (
+    InvocationId,
+    ItemKey,
+    ReplicaId,
+    SinkName,
+    StageName,
+    StreamId,
+    WorkerId,
+)
+
+__all__ = [
+    "Boxes",
+    "Classes",
+    "Event",
+    "Events",
+    "FrameRef",
+    "Image",
+    "InvocationId",
+    "ItemKey",
+    "Native",
+    "Placement",
+    "ReplicaId",
+    "SinkName",
+    "StageName",
+    "StreamId",
+    "Tracks",
+    "WorkerId",
+]

@@ -1,0 +1,1 @@
+"""Backends, models and their variants."""

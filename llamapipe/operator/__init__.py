@@ -1,0 +1,34 @@
+"""The authoring API: what an operator is, for built-in and third-party ones alike."""
+
+from llamapipe.operator.authoring import Context, Operator, Predictor, Value, operator
+from llamapipe.operator.manifest import (
+    FILTERED,
+    REQUIRED,
+    Filtered,
+    Knob,
+    Manifest,
+    Param,
+    Port,
+    PortKind,
+    State,
+)
+from llamapipe.operator.registry import Registry, load_registry
+
+__all__ = [
+    "FILTERED",
+    "REQUIRED",
+    "Context",
+    "Filtered",
+    "Knob",
+    "Manifest",
+    "Operator",
+    "Param",
+    "Port",
+    "PortKind",
+    "Predictor",
+    "Registry",
+    "State",
+    "Value",
+    "load_registry",
+    "operator",
+]

@@ -1,0 +1,1 @@
+"""Drives control for real: sockets, workers, frame arenas."""

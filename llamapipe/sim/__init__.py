@@ -1,0 +1,1 @@
+"""Drives control in virtual time."""

@@ -1,0 +1,1 @@
+"""Deadlines, slack and per-operation objectives."""

@@ -1,0 +1,1 @@
+"""Pipelines as data: the spec, its YAML and DSL forms, validation and graph views."""

@@ -1,0 +1,79 @@
+"""PipelineSpec: what YAML and the DSL both make. Immutable, and free of anything that only a run knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "SOURCE",
+    "AccuracyFloor",
+    "OpSpec",
+    "OverloadPolicy",
+    "PipelineSpec",
+    "Selector",
+    "SinkSpec",
+    "SloSpec",
+]
+
+SOURCE = "$source"
+Selector = str
+"""``$source.frames`` or ``$ops.NAME.PORT``."""
+
+OverloadPolicy = Literal["degrade", "drop", "late"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SloSpec(_Frozen):
+    """The objective. At most one of the latency quantiles and the deadline."""
+
+    latency_p50_ms: float | None = Field(None, gt=0, description="median end-to-end latency, milliseconds")
+    latency_p95_ms: float | None = Field(None, gt=0, description="95th percentile of latency, milliseconds")
+    latency_p99_ms: float | None = Field(None, gt=0, description="99th percentile of latency, milliseconds")
+    deadline_s: float | None = Field(None, gt=0, description="the whole job is done in so many seconds")
+    max_drop_share: float = Field(0.0, ge=0, le=1, description="share of frames that may be dropped")
+
+
+class AccuracyFloor(_Frozen):
+    """``min`` alone means agreement with the best configuration that can be had; with ``metric``, that metric."""
+
+    min: float = Field(ge=0, le=1)
+    metric: str | None = None
+
+
+class OpSpec(_Frozen):
+    """A stage. ``inputs`` maps input ports to selectors; ``params`` holds parameters and knobs alike."""
+
+    name: str
+    type: str
+    inputs: Mapping[str, tuple[Selector, ...]]
+    when: str | None = None  # see llamapipe.spec.when
+    params: Mapping[str, Any] = Field(default_factory=dict)
+
+
+class SinkSpec(_Frozen):
+    """Where results go. ``params`` are the sink type's own; ``path`` is relative to the output folder."""
+
+    name: str
+    type: str  # "llamapipe/video@v1"
+    inputs: tuple[Selector, ...]
+    path: str | None = None
+    params: Mapping[str, Any] = Field(default_factory=dict)
+
+
+class PipelineSpec(_Frozen):
+    """A pipeline: what to compute and how well."""
+
+    version: Literal[1] = 1
+    name: str
+    description: str = ""
+    slo: SloSpec | None = None
+    accuracy: AccuracyFloor | None = None
+    on_overload: OverloadPolicy | None = None
+    ops: tuple[OpSpec, ...]
+    sinks: tuple[SinkSpec, ...] = ()

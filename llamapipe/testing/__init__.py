@@ -1,0 +1,1 @@
+"""Fakes and conformance tests for those who write operators and backends."""

@@ -1,0 +1,1 @@
+"""The Bayesian-optimisation configurator: ask and tell, never runs a pipeline."""

@@ -1,0 +1,3 @@
+"""Built-in operators."""
+
+OPERATORS: tuple[type, ...] = ()
