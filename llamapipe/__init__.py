@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llamapipe.operator import operator
-    from llamapipe.session import Pipeline, run
 
 __version__ = "0.1.0"
 
-__all__ = ["Pipeline", "__version__", "operator", "run"]
+__all__ = ["__version__", "operator"]
 
 _HOMES = {
-    "Pipeline": "llamapipe.session",
     "operator": "llamapipe.operator",
-    "run": "llamapipe.session",
 }
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias, cast
 
 from llamapipe.data import Boxes, Events, Image
 from llamapipe.operator.manifest import FILTERED, REQUIRED, Filtered, Manifest, Param, Port, PortKind, State
@@ -82,7 +82,8 @@ class Operator:
 
 
 def operator(
-    type: str,
+    type_name: str,
+    /,
     *,
     inputs: Mapping[str, str | Port],
     outputs: Mapping[str, str | Port],
@@ -107,16 +108,16 @@ def operator(
                 params[name] = _param(name, parameter)
             elif name not in ports_in:
                 raise ValueError(
-                    f"{type}: argument {name!r} is no input port; make it keyword-only if it is a parameter"
+                    f"{type_name}: argument {name!r} is no input port; make it keyword-only if it is a parameter"
                 )
         missing = [name for name in ports_in if name not in signature.parameters]
         if missing:
-            raise ValueError(f"{type}: the function takes no argument for input {', '.join(missing)}")
+            raise ValueError(f"{type_name}: the function takes no argument for input {', '.join(missing)}")
         only = next(iter(ports_out)) if len(ports_out) == 1 else None
 
         class FunctionOperator(Operator):
             manifest = Manifest(
-                type=type,
+                type=type_name,
                 doc=inspect.getdoc(function) or "",
                 inputs=ports_in,
                 outputs=ports_out,
@@ -131,7 +132,9 @@ def operator(
                 result = function(**inputs, **self.params)
                 if result is FILTERED:
                     return FILTERED
-                return {only: result} if only is not None and not isinstance(result, dict) else result
+                if only is not None and not isinstance(result, dict):
+                    return {only: result}
+                return cast(Outputs, result)
 
         FunctionOperator.__name__ = FunctionOperator.__qualname__ = function.__name__
         FunctionOperator.__module__ = function.__module__

@@ -1,0 +1,479 @@
+"""The state machine that decides: ``step(event, now_s) -> actions``.
+
+First in first out, fixed configurations, deeper stages first. It reads no clock and touches nothing outside:
+the live engine and the simulator drive the very same object, and a log of its events replays to the same actions.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from llamapipe.control import actions as act
+from llamapipe.control import events as ev
+from llamapipe.control.dataflow import Dataflow, FrameRecord, Topology
+from llamapipe.control.ledger import Ledger
+from llamapipe.control.lifecycle import LINK, REPLICA, RUN, ItemState, LinkState, Machine, ReplicaState, RunState
+from llamapipe.control.plan import RunPlan, StreamPlan
+from llamapipe.control.queues import Sampler, Sequencer, StageQueue
+from llamapipe.errors import LedgerError
+
+__all__ = ["Controller"]
+
+
+@dataclass(slots=True)
+class _Worker:
+    name: str
+    link: Machine[LinkState]
+    replicas: dict[int, Machine[ReplicaState]] = field(default_factory=dict)  # by stage index
+    held: set[int] = field(default_factory=set)  # invocations dispatched and not answered
+
+    def serves(self, stage: int) -> bool:
+        replica = self.replicas.get(stage)
+        return replica is not None and replica.state is ReplicaState.READY
+
+
+@dataclass(slots=True)
+class _Cursor:
+    """One sink of one stream: frames leave in order of seq."""
+
+    next_seq: int = 0  # the next to deliver
+    committed: int = -1  # the sink has confirmed all up to this
+    waiting: dict[int, tuple[str, str, str]] = field(default_factory=dict)  # ended out of order
+    unconfirmed: deque[tuple[str, str, str]] = field(default_factory=deque)  # delivered, from committed + 1 on
+    failed: str | None = None  # reason, once the sink can take no more
+
+
+@dataclass(slots=True)
+class _Stream:
+    plan: StreamPlan
+    index: int
+    window: int  # frames that may be in flight
+    cursors: list[_Cursor]
+    pending: deque[FrameRecord] = field(default_factory=deque)  # arrived, not admitted (dropping policies)
+    frames: dict[int, FrameRecord] = field(default_factory=dict)  # arrived, not released
+    released: int = -1  # every frame up to this is released
+    in_flight: int = 0
+    next_order: int = 0
+    num_frames: int | None = None  # known once ended
+    stopping: bool = False
+    closing: bool = False
+    closed: bool = False
+    error: str | None = None
+
+
+class Controller:
+    """Decides for one run. ``plan`` is its initial state."""
+
+    def __init__(self, plan: RunPlan) -> None:
+        self.plan = plan
+        self.topology = Topology(plan)
+        self.ledger = Ledger(tuple(s.stream for s in plan.streams), tuple(s.name for s in plan.sinks))
+        self.run: Machine[RunState] = Machine("run", RUN, RunState.PLANNED)
+        self._flow = Dataflow(self.topology, self.ledger)
+        self._workers = {name: _Worker(name, Machine(name, LINK, LinkState.UNKNOWN)) for name in plan.workers}
+        window = max(2, plan.max_in_flight // max(1, len(plan.streams)))
+        self._streams = {
+            s.stream: _Stream(s, i, window, [_Cursor() for _ in plan.sinks]) for i, s in enumerate(plan.streams)
+        }
+        self._sink_index = {sink.name: i for i, sink in enumerate(plan.sinks)}
+        self._in_order = [stage.stateful or stage.sample_fps is not None for stage in plan.stages]
+        self._queues = [StageQueue(stage.stateful) for stage in plan.stages]
+        self._deep_first = sorted(range(len(plan.stages)), key=lambda i: (-plan.stages[i].depth, i))
+        self._sequencers: dict[tuple[int, str], Sequencer] = {}
+        self._samplers: dict[tuple[int, str], Sampler] = {}
+        self._invocations: dict[int, tuple[int, str, list[tuple[FrameRecord, int]]]] = {}
+        self._next_invocation = 0
+        self._out: list[act.Action] = []
+        self._failure: str | None = None
+        self._cancelled: str | None = None
+
+    # -- the contract -------------------------------------------------------------------------------------------
+
+    def step(self, event: ev.Event, now_s: float) -> list[act.Action]:
+        """Take one event, give what is to be done. Raises InvalidTransition for an event that cannot be."""
+        self._out = []
+        match event:
+            case ev.InvocationDone():
+                self._invocation_done(event)
+            case ev.FramesArrived():
+                self._frames_arrived(event)
+            case ev.Committed():
+                self._committed(event)
+            case ev.FrameUndecodable():
+                self._undecodable(event, now_s)
+            case ev.Start():
+                self._start()
+            case ev.ReplicaLoaded():
+                self._replica_loaded(event)
+            case ev.ReplicaFailed():
+                self._replica_failed(event)
+            case ev.StreamEnded():
+                stream = self._streams[event.stream]
+                stream.num_frames, stream.error = event.num_frames, event.error
+                self._maybe_close(stream)
+            case ev.StreamClosed():
+                self._streams[event.stream].closed = True
+                self._maybe_finish()
+            case ev.SinkFailed():
+                self._sink_failed(event)
+            case ev.WorkerLost():
+                self._worker_lost(event)
+            case ev.Cancel():
+                self._cancel(event.reason)
+            case ev.Tick():
+                pass
+        self._settle()
+        self._schedule()
+        return self._out
+
+    def next_deadline_s(self) -> float | None:
+        """When to be woken by a Tick at the latest; None: only events matter."""
+        return None
+
+    def check_invariants(self) -> None:
+        """Raise LedgerError where the state contradicts itself. For tests and debugging."""
+        for stream in self._streams.values():
+            if stream.in_flight < 0 or len(stream.pending) > stream.plan.max_pending + 1:
+                raise LedgerError(f"{stream.plan.stream}: {stream.in_flight} in flight, {len(stream.pending)} pending")
+            for sink, cursor in zip(self.plan.sinks, stream.cursors, strict=True):
+                account = self.ledger.accounts[stream.plan.stream, sink.name]
+                if account.total != cursor.next_seq or cursor.committed >= cursor.next_seq:
+                    raise LedgerError(f"{stream.plan.stream} at {sink.name}: {account.total} != {cursor.next_seq}")
+        held = {invocation for worker in self._workers.values() for invocation in worker.held}
+        if held != set(self._invocations):
+            raise LedgerError(f"invocations held {sorted(held)} but known {sorted(self._invocations)}")
+        for worker in self._workers.values():
+            if len(worker.held) > self.plan.max_queued:
+                raise LedgerError(f"{worker.name} holds {len(worker.held)} invocations")
+        if self.run.state in (RunState.DONE, RunState.CANCELLED):
+            self.ledger.check()
+
+    # -- starting and loading -----------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        self.run.to(RunState.DEPLOYING)
+        for worker in self._workers.values():
+            self._out.append(act.StartWorker(worker.name))
+            worker.link.to(LinkState.ALIVE)
+            for index, stage in enumerate(self.plan.stages):
+                replica = f"{worker.name}/{stage.name}"
+                worker.replicas[index] = Machine(replica, REPLICA, ReplicaState.STARTING)
+                worker.replicas[index].to(ReplicaState.LOADING)
+                self._out.append(act.Load(replica, worker.name, stage.name))
+        for stream in self._streams.values():
+            self._out.append(act.Grant(stream.plan.stream, stream.window))
+
+    def _replica(self, name: str) -> Machine[ReplicaState]:
+        worker, stage = name.rsplit("/", 1)
+        return self._workers[worker].replicas[self.topology.index[stage]]
+
+    def _replica_loaded(self, event: ev.ReplicaLoaded) -> None:
+        self._replica(event.replica).to(ReplicaState.READY)
+        if self.run.state is RunState.DEPLOYING and all(
+            any(worker.serves(stage) for worker in self._workers.values()) for stage in range(len(self.plan.stages))
+        ):
+            self.run.to(RunState.RUNNING)
+
+    def _replica_failed(self, event: ev.ReplicaFailed) -> None:
+        self._replica(event.replica).to(ReplicaState.FAILED)
+        self._require_replicas(self.topology.index[event.replica.rsplit("/", 1)[1]], event.reason)
+
+    def _require_replicas(self, stage: int, reason: str) -> None:
+        alive = (w for w in self._workers.values() if w.link.state is LinkState.ALIVE)
+        if all(w.replicas[stage].state is ReplicaState.FAILED for w in alive):
+            self._fail(f"stage {self.plan.stages[stage].name}: {reason}")
+
+    # -- frames in ----------------------------------------------------------------------------------------------
+
+    def _frames_arrived(self, event: ev.FramesArrived) -> None:
+        stream = self._streams[event.stream]
+        for offset, (captured_at_s, pts_s) in enumerate(zip(event.captured_at_s, event.pts_s, strict=True)):
+            frame = self._new_frame(stream, event.first_seq + offset, captured_at_s, pts_s)
+            if stream.stopping:
+                self._end_frame(stream, frame, ItemState.CANCELLED, self._cancelled or stream.error or "stopped")
+            elif stream.in_flight < stream.window and not stream.pending:
+                self._admit(stream, frame)
+            elif stream.plan.drop_policy == "drop-newest" and len(stream.pending) >= stream.plan.max_pending:
+                self._end_frame(stream, frame, ItemState.DROPPED, "overload")
+            else:
+                stream.pending.append(frame)
+                if stream.plan.drop_policy == "drop-oldest" and len(stream.pending) > stream.plan.max_pending:
+                    self._end_frame(stream, stream.pending.popleft(), ItemState.DROPPED, "overload")
+
+    def _undecodable(self, event: ev.FrameUndecodable, now_s: float) -> None:
+        stream = self._streams[event.stream]
+        frame = self._new_frame(stream, event.seq, now_s, event.pts_s)
+        self._end_frame(stream, frame, ItemState.FAILED, f"source: {event.reason}")
+
+    def _new_frame(self, stream: _Stream, seq: int, captured_at_s: float, pts_s: float) -> FrameRecord:
+        self.ledger.decoded[stream.plan.stream] += 1
+        frame = FrameRecord(self.topology, stream.plan.stream, seq, -1, captured_at_s, pts_s)
+        stream.frames[seq] = frame
+        return frame
+
+    def _admit(self, stream: _Stream, frame: FrameRecord) -> None:
+        frame.order = stream.next_order
+        stream.next_order += 1
+        stream.in_flight += 1
+        self._flow.admit(frame)
+
+    def _end_frame(self, stream: _Stream, frame: FrameRecord, state: ItemState, reason: str) -> None:
+        """A frame that never was admitted."""
+        self._flow.end_all(frame, state, "source" if state is ItemState.FAILED else "", reason)
+
+    # -- what follows -------------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Work off what the dataflow left, until nothing follows any more."""
+        flow = self._flow
+        while flow.ready or flow.settled or flow.ended:
+            ready, flow.ready = flow.ready, []
+            for frame, stage in ready:
+                self._stage_ready(frame, stage)
+            settled, flow.settled = flow.settled, []
+            for frame, stage in settled:
+                self._stage_settled(frame, stage)
+            ended, flow.ended = flow.ended, []
+            for frame, sink, outcome, origin, reason in ended:
+                self._deliver(frame, sink, outcome, origin, reason)
+
+    def _stage_ready(self, frame: FrameRecord, stage: int) -> None:
+        if self._in_order[stage]:
+            for turn in self._sequencer(stage, frame.stream).put(frame.order, frame):
+                self._take_turn(turn, stage)
+        else:
+            self._take_turn(frame, stage)
+
+    def _take_turn(self, frame: FrameRecord, stage: int) -> None:
+        if frame.state[stage] is not ItemState.WAITING:  # it was ended while it waited for its turn
+            return
+        sample_fps = self.plan.stages[stage].sample_fps
+        if sample_fps is not None and self._held(frame, stage, sample_fps):
+            return
+        n = self._flow.start(frame, stage)
+        if n:
+            self._queues[stage].put(frame, n)
+
+    def _sequencer(self, stage: int, stream: str) -> Sequencer:
+        return self._sequencers.setdefault((stage, stream), Sequencer())
+
+    def _held(self, frame: FrameRecord, stage: int, fps: float) -> bool:
+        """Whether the frame takes over the last sampled frame's outputs instead of being worked on."""
+        sampler = self._samplers.setdefault((stage, frame.stream), Sampler(fps))
+        if sampler.takes(frame):
+            return False
+        sampled = sampler.last
+        assert sampled is not None
+        if sampled.state[stage] in (ItemState.WAITING, ItemState.QUEUED, ItemState.DISPATCHED):
+            sampler.waiting.setdefault(sampled.seq, []).append(frame)
+        else:
+            self._hold(frame, sampled, stage)
+        return True
+
+    def _hold(self, frame: FrameRecord, sampled: FrameRecord, stage: int) -> None:
+        state = sampled.state[stage]
+        if state is ItemState.DONE:
+            self._out.append(act.Hold(self.plan.stages[stage].name, frame.stream, frame.seq, sampled.seq))
+            for _, key in self.topology.probes[stage]:
+                frame.measures[key] = sampled.measures.get(key, 0.0)
+        self._flow.settle(frame, stage, state, sampled.count[stage], *sampled.why[stage])
+
+    def _stage_settled(self, frame: FrameRecord, stage: int) -> None:
+        plan = self.plan.stages[stage]
+        if plan.sample_fps is not None and (sampler := self._samplers.get((stage, frame.stream))):
+            for held in sampler.waiting.pop(frame.seq, ()):
+                self._hold(held, frame, stage)
+        # A frame that goes past a stage without its turn must not keep the later ones waiting.
+        if self._in_order[stage] and frame.order >= 0:
+            for turn in self._sequencer(stage, frame.stream).put(frame.order, None):
+                self._take_turn(turn, stage)
+        self._release_up_to(self._streams[frame.stream])
+
+    def _deliver(self, frame: FrameRecord, sink: int, outcome: str, origin: str, reason: str) -> None:
+        stream = self._streams[frame.stream]
+        cursor = stream.cursors[sink]
+        cursor.waiting[frame.seq] = (outcome, origin, reason)
+        name = self.plan.sinks[sink].name
+        account = self.ledger.accounts[frame.stream, name]
+        while (entry := cursor.waiting.pop(cursor.next_seq, None)) is not None:
+            if cursor.failed is not None:
+                entry = ("failed", name, cursor.failed)
+                cursor.committed = cursor.next_seq
+            else:
+                self._out.append(act.Deliver(frame.stream, cursor.next_seq, name, *entry))
+                cursor.unconfirmed.append(entry)
+            account.enter(*entry)
+            cursor.next_seq += 1
+        if cursor.failed is not None:
+            self._release_up_to(stream)
+
+    # -- frames out ---------------------------------------------------------------------------------------------
+
+    def _committed(self, event: ev.Committed) -> None:
+        stream = self._streams[event.stream]
+        cursor = stream.cursors[self._sink_index[event.sink]]
+        while cursor.committed < event.seq:
+            cursor.unconfirmed.popleft()
+            cursor.committed += 1
+        self._release_up_to(stream)
+
+    def _release_up_to(self, stream: _Stream) -> None:
+        """Give back what every sink has committed, in order."""
+        committed = min(cursor.committed for cursor in stream.cursors)
+        credits = 0
+        while stream.released < committed:
+            frame = stream.frames[stream.released + 1]
+            if frame.open_stages:
+                break
+            del stream.frames[frame.seq]
+            stream.released += 1
+            if frame.order >= 0:
+                stream.in_flight -= 1
+            credits += 1
+            self._out.append(act.Release(stream.plan.stream, frame.seq))
+        if not credits:
+            return
+        while stream.pending and stream.in_flight < stream.window:
+            self._admit(stream, stream.pending.popleft())
+        if not stream.stopping and stream.num_frames is None:
+            self._out.append(act.Grant(stream.plan.stream, credits))
+        self._maybe_close(stream)
+
+    def _maybe_close(self, stream: _Stream) -> None:
+        if stream.num_frames is not None and not stream.closing and stream.released == stream.num_frames - 1:
+            stream.closing = True
+            self._out.append(act.CloseStream(stream.plan.stream))
+
+    def _maybe_finish(self) -> None:
+        if not all(stream.closed for stream in self._streams.values()):
+            return
+        for worker in self._workers.values():
+            if worker.link.state is LinkState.ALIVE:
+                self._out.append(act.StopWorker(worker.name))
+        self.ledger.check()
+        if self.run.state is not RunState.FAILED:
+            self.run.to(RunState.DRAINING)
+            ending = RunState.FAILED if self._failure else RunState.CANCELLED if self._cancelled else RunState.DONE
+            self.run.to(ending)
+        self._out.append(act.Finish(self.run.state.value, self._failure or self._cancelled or ""))
+
+    # -- work ---------------------------------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        """Give ready work to free workers, deeper stages first: what is nearly done frees what it holds."""
+        for stage in self._deep_first:
+            queue = self._queues[stage]
+            if not len(queue):
+                continue
+            batch = max(1, self.plan.stages[stage].configuration.batch)
+            if queue.stateful:
+                names = list(self._workers)
+                for stream in queue.streams():
+                    worker = self._workers[names[self._streams[stream].index % len(names)]]
+                    while self._free(worker, stage) and (items := queue.take(batch, stream)):
+                        self._dispatch(worker, stage, items)
+            else:
+                while len(queue) and (free := self._freest(stage)) is not None:
+                    self._dispatch(free, stage, queue.take(batch))
+
+    def _free(self, worker: _Worker, stage: int) -> bool:
+        return len(worker.held) < self.plan.max_queued and worker.serves(stage) and worker.link.state is LinkState.ALIVE
+
+    def _freest(self, stage: int) -> _Worker | None:
+        free = [worker for worker in self._workers.values() if self._free(worker, stage)]
+        return min(free, key=lambda worker: len(worker.held), default=None)
+
+    def _dispatch(self, worker: _Worker, stage: int, items: list[tuple[FrameRecord, int]]) -> None:
+        invocation = self._next_invocation
+        self._next_invocation += 1
+        self._invocations[invocation] = (stage, worker.name, items)
+        worker.held.add(invocation)
+        for frame, _ in items:
+            frame.state[stage] = ItemState.DISPATCHED
+        slo = self.plan.latency_slo_s
+        plan = self.plan.stages[stage]
+        self._out.append(
+            act.Dispatch(
+                invocation,
+                f"{worker.name}/{plan.name}",
+                worker.name,
+                plan.name,
+                [(frame.stream, frame.seq, index) for frame, index in items],
+                None if slo is None else min(frame.captured_at_s for frame, _ in items) + slo,
+            )
+        )
+
+    def _invocation_done(self, event: ev.InvocationDone) -> None:
+        known = self._invocations.pop(event.invocation, None)
+        if known is None:  # its worker was given up and the items went elsewhere
+            return
+        stage, worker, items = known
+        self._workers[worker].held.discard(event.invocation)
+        for i, (frame, _) in enumerate(items):
+            measures = event.measures[i] if event.measures else ()
+            self._flow.item_done(frame, stage, event.counts[i], measures, event.errors.get(i, "failed"))
+
+    # -- trouble ------------------------------------------------------------------------------------------------
+
+    def _worker_lost(self, event: ev.WorkerLost) -> None:
+        worker = self._workers[event.worker]
+        worker.link.to(LinkState.DEAD)
+        for replica in worker.replicas.values():
+            if replica.state is not ReplicaState.FAILED:
+                replica.to(ReplicaState.FAILED)
+        for invocation in sorted(worker.held):
+            stage, _, items = self._invocations.pop(invocation)
+            if self.plan.stages[stage].stateful:  # its memory went with it
+                for frame, _ in items:
+                    self._flow.item_done(frame, stage, ev.FAILED_ITEM, (), f"worker lost: {event.reason}")
+            else:
+                self._queues[stage].put_back(items)
+        worker.held.clear()
+        for stage in range(len(self.plan.stages)):
+            self._require_replicas(stage, f"no worker left ({event.reason})")
+
+    def _sink_failed(self, event: ev.SinkFailed) -> None:
+        stream = self._streams[event.stream]
+        cursor = stream.cursors[self._sink_index[event.sink]]
+        if cursor.failed is not None:
+            return
+        cursor.failed = f"output: {event.reason}"
+        account = self.ledger.accounts[event.stream, event.sink]
+        for outcome, _, _ in cursor.unconfirmed:  # the sink never took them
+            if outcome == "delivered":
+                account.delivered -= 1
+                account.failed[cursor.failed] += 1
+        cursor.unconfirmed.clear()
+        cursor.committed = cursor.next_seq - 1
+        stream.error = event.reason
+        self._failure = self._failure or f"{event.stream} at {event.sink}: {event.reason}"
+        self._stop(stream, cursor.failed)
+        self._release_up_to(stream)
+
+    def _cancel(self, reason: str) -> None:
+        self._cancelled = self._cancelled or reason
+        for stream in self._streams.values():
+            self._stop(stream, reason)
+
+    def _stop(self, stream: _Stream, reason: str) -> None:
+        if stream.stopping:
+            return
+        stream.stopping = True
+        if stream.num_frames is None:
+            self._out.append(act.StopSource(stream.plan.stream))
+        while stream.pending:
+            self._end_frame(stream, stream.pending.popleft(), ItemState.CANCELLED, reason)
+
+    def _fail(self, reason: str) -> None:
+        """Nothing more can be computed: what is queued is cancelled, what is out is awaited."""
+        if self._failure is not None:
+            return
+        self._failure = reason
+        for stream in self._streams.values():
+            self._stop(stream, reason)
+            for frame in list(stream.frames.values()):
+                self._flow.end_all(frame, ItemState.CANCELLED, "", reason)
+        for stage, queue in enumerate(self._queues):
+            for frame, _ in queue.clear():
+                self._flow.item_done(frame, stage, ev.FAILED_ITEM, (), reason)

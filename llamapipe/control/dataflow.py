@@ -1,0 +1,213 @@
+"""How a frame moves through the graph: joins wait for completion records, never for data.
+
+Every (frame, stage) ends in exactly one record: done with a count, skipped, filtered, dropped, failed or
+cancelled. A stage is looked at once all its producers have a record; a sink likewise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llamapipe.control.events import FAILED_ITEM, FILTERED_ITEM
+from llamapipe.control.ledger import Ledger
+from llamapipe.control.lifecycle import ItemState
+from llamapipe.control.plan import RunPlan
+from llamapipe.spec.when import When, parse_when
+
+__all__ = ["Dataflow", "FrameRecord", "Topology"]
+
+_ENDED_BADLY = (ItemState.FAILED, ItemState.DROPPED, ItemState.CANCELLED)  # in order of precedence
+
+
+class Topology:
+    """The plan's graph by index, computed once."""
+
+    def __init__(self, plan: RunPlan) -> None:
+        self.stages = plan.stages
+        self.sinks = plan.sinks
+        self.index = {stage.name: i for i, stage in enumerate(plan.stages)}
+        self.whens: list[When | None] = [parse_when(s.when) if s.when else None for s in plan.stages]
+        self.producers: list[tuple[int, ...]] = []
+        for stage, when in zip(plan.stages, self.whens, strict=True):
+            names = {edge.stage for edge in stage.inputs if edge.stage}
+            if when is not None:
+                names |= {atom.stage for atom in when.atoms}
+            if stage.level:
+                names.add(stage.level)
+            self.producers.append(tuple(sorted(self.index[name] for name in names)))
+        self.consumers: list[list[int]] = [[] for _ in plan.stages]
+        for i, producers in enumerate(self.producers):
+            for producer in producers:
+                self.consumers[producer].append(i)
+        self.roots = [i for i, producers in enumerate(self.producers) if not producers]
+        self.level = [self.index[stage.level] if stage.level else -1 for stage in plan.stages]
+        self.sink_producers = [
+            tuple(sorted({self.index[edge.stage] for edge in sink.inputs if edge.stage})) for sink in plan.sinks
+        ]
+        self.sink_consumers: list[list[int]] = [[] for _ in plan.stages]
+        for i, producers in enumerate(self.sink_producers):
+            for producer in producers:
+                self.sink_consumers[producer].append(i)
+        # What each stage's workers must measure for the `when` expressions further down.
+        self.probes: list[list[tuple[str, str]]] = [[] for _ in plan.stages]  # (combine, key)
+        for when in self.whens:
+            for atom in when.atoms if when is not None else ():
+                probe = (atom.combine, atom.key)
+                if probe not in self.probes[self.index[atom.stage]]:
+                    self.probes[self.index[atom.stage]].append(probe)
+
+
+class FrameRecord:
+    """One frame on its way. Lists are by stage index, ``sinks_missing`` by sink index."""
+
+    __slots__ = (
+        "captured_at_s",
+        "count",
+        "lost_items",
+        "measures",
+        "missing",
+        "open_stages",
+        "order",
+        "pts_s",
+        "remaining",
+        "seq",
+        "sinks_missing",
+        "state",
+        "stream",
+        "why",
+    )
+
+    def __init__(
+        self, topology: Topology, stream: str, seq: int, order: int, captured_at_s: float, pts_s: float
+    ) -> None:
+        n = len(topology.stages)
+        self.stream = stream
+        self.seq = seq
+        self.order = order  # among the stream's admitted frames, without gaps
+        self.captured_at_s = captured_at_s
+        self.pts_s = pts_s
+        self.state = [ItemState.WAITING] * n
+        self.count = [0] * n  # items out, valid once the state is final
+        self.remaining = [0] * n  # items whose result is awaited
+        self.lost_items = [0] * n  # items that were filtered
+        self.missing = [len(p) for p in topology.producers]  # producers without a record
+        self.sinks_missing = [len(p) for p in topology.sink_producers]
+        self.why: list[tuple[str, str]] = [("", "")] * n  # (stage, reason) of anything but done
+        self.measures: dict[str, float] = {}  # `when` figures by key
+        self.open_stages = n
+
+
+class Dataflow:
+    """Applies records to frames. Leaves what follows in ``ready``, ``settled`` and ``ended`` for the caller."""
+
+    def __init__(self, topology: Topology, ledger: Ledger) -> None:
+        self.topology = topology
+        self.ledger = ledger
+        self.ready: list[tuple[FrameRecord, int]] = []  # stages whose inputs are complete
+        self.settled: list[tuple[FrameRecord, int]] = []  # stages that got their record
+        self.ended: list[tuple[FrameRecord, int, str, str, str]] = []  # sink, outcome, stage, reason
+
+    def admit(self, frame: FrameRecord) -> None:
+        """The frame's pixels are there: every stage that needs nothing else is ready."""
+        for stage in self.topology.roots:
+            self._consider(frame, stage)
+        for sink, producers in enumerate(self.topology.sink_producers):
+            if not producers:  # the source straight into a sink
+                self._end(frame, sink)
+
+    def num_items(self, frame: FrameRecord, stage: int) -> int:
+        """How many items the stage has for this frame."""
+        level = self.topology.level[stage]
+        return 1 if level < 0 else frame.count[level]
+
+    def start(self, frame: FrameRecord, stage: int) -> int:
+        """Items to work on now; with none, the stage is done at once."""
+        n = self.num_items(frame, stage)
+        self.ledger.items_in[self.topology.stages[stage].name] += n
+        if n == 0:
+            self.settle(frame, stage, ItemState.DONE, 0)
+            return 0
+        frame.state[stage] = ItemState.QUEUED
+        frame.remaining[stage] = n
+        return n
+
+    def item_done(
+        self, frame: FrameRecord, stage: int, count: int, measures: Sequence[float], error: str
+    ) -> None:
+        """One item's result."""
+        plan = self.topology.stages[stage]
+        self.ledger.items_done[plan.name] += 1
+        frame.remaining[stage] -= 1
+        if count == FAILED_ITEM:
+            frame.why[stage] = (plan.name, f"{plan.name}: {error}")
+        elif count == FILTERED_ITEM:
+            frame.lost_items[stage] += 1
+        else:
+            frame.count[stage] += count
+        for (combine, key), value in zip(self.topology.probes[stage], measures, strict=False):
+            known = frame.measures.get(key, 0.0)
+            frame.measures[key] = known + value if combine == "sum" else max(known, value)
+        if frame.remaining[stage]:
+            return
+        if frame.why[stage][1]:
+            self.settle(frame, stage, ItemState.FAILED, 0, *frame.why[stage])
+        elif frame.lost_items[stage] and self.topology.level[stage] < 0:
+            self.settle(frame, stage, ItemState.FILTERED, 0, plan.name, "filtered")
+        else:
+            self.settle(frame, stage, ItemState.DONE, frame.count[stage])
+
+    def settle(
+        self, frame: FrameRecord, stage: int, state: ItemState, count: int, origin: str = "", reason: str = ""
+    ) -> None:
+        """Write the stage's one record, and look at whoever waited for it."""
+        frame.state[stage] = state
+        frame.count[stage] = count
+        frame.why[stage] = (origin, reason)
+        frame.open_stages -= 1
+        self.settled.append((frame, stage))
+        for consumer in self.topology.consumers[stage]:
+            frame.missing[consumer] -= 1
+            if frame.missing[consumer] == 0 and frame.state[consumer] is ItemState.WAITING:
+                self._consider(frame, consumer)
+        for sink in self.topology.sink_consumers[stage]:
+            frame.sinks_missing[sink] -= 1
+            if frame.sinks_missing[sink] == 0:
+                self._end(frame, sink)
+
+    def end_all(self, frame: FrameRecord, state: ItemState, origin: str, reason: str) -> None:
+        """The frame goes no further: every stage that waits or is queued gets this record."""
+        for stage in range(len(self.topology.stages)):
+            if frame.state[stage] is ItemState.WAITING:
+                self.settle(frame, stage, state, 0, origin, reason)
+        for sink, producers in enumerate(self.topology.sink_producers):
+            if not producers:
+                self.ended.append((frame, sink, state.value, origin, reason))
+
+    def _consider(self, frame: FrameRecord, stage: int) -> None:
+        plan = self.topology.stages[stage]
+        states = [frame.state[producer] for producer in self.topology.producers[stage]]
+        for bad in (*_ENDED_BADLY, ItemState.FILTERED):
+            if bad in states:
+                producer = self.topology.producers[stage][states.index(bad)]
+                self.settle(frame, stage, bad, 0, *frame.why[producer])
+                return
+        when = self.topology.whens[stage]
+        if when is not None and not when.decide({a.key: a.test(frame.measures.get(a.key, 0.0)) for a in when.atoms}):
+            if plan.hides:  # fail closed: what should have been hidden was not looked at
+                self.settle(frame, stage, ItemState.FAILED, 0, plan.name, f"{plan.name}: skipped a hiding stage")
+            else:
+                self.settle(frame, stage, ItemState.SKIPPED, 0, plan.name, "when")
+            return
+        self.ready.append((frame, stage))
+
+    def _end(self, frame: FrameRecord, sink: int) -> None:
+        producers = self.topology.sink_producers[sink]
+        states = [frame.state[producer] for producer in producers]
+        for bad in _ENDED_BADLY:
+            if bad in states:
+                self.ended.append((frame, sink, bad.value, *frame.why[producers[states.index(bad)]]))
+                return
+        if states and all(state is ItemState.FILTERED for state in states):
+            self.ended.append((frame, sink, ItemState.FILTERED.value, *frame.why[producers[0]]))
+        else:
+            self.ended.append((frame, sink, "delivered", "", ""))

@@ -1,0 +1,147 @@
+"""What control is told. An event log is one of these a line."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+__all__ = [
+    "FAILED_ITEM",
+    "FILTERED_ITEM",
+    "Cancel",
+    "Committed",
+    "Event",
+    "FrameUndecodable",
+    "FramesArrived",
+    "InvocationDone",
+    "ReplicaFailed",
+    "ReplicaLoaded",
+    "SinkFailed",
+    "Start",
+    "StreamClosed",
+    "StreamEnded",
+    "Tick",
+    "WorkerLost",
+]
+
+FILTERED_ITEM = -1
+FAILED_ITEM = -2
+
+
+class _Event(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    pass
+
+
+class Start(_Event, frozen=True):
+    """The run begins: start workers, load replicas."""
+
+
+class ReplicaLoaded(_Event, frozen=True):
+    """A worker has a stage's variant ready."""
+
+    replica: str
+    load_s: float = 0.0
+
+
+class ReplicaFailed(_Event, frozen=True):
+    """A worker cannot load a stage's variant."""
+
+    replica: str
+    reason: str
+
+
+class FramesArrived(_Event, frozen=True):
+    """Frames ``first_seq``, ``first_seq + 1``, ... of a stream are in the arena."""
+
+    stream: str
+    first_seq: int
+    captured_at_s: list[float]
+    pts_s: list[float]
+
+
+class FrameUndecodable(_Event, frozen=True):
+    """The source has a place in its order for which no picture could be had."""
+
+    stream: str
+    seq: int
+    reason: str
+    pts_s: float = 0.0
+
+
+class StreamEnded(_Event, frozen=True):
+    """The source gives no more; ``num_frames`` is how many it gave, undecodable ones included."""
+
+    stream: str
+    num_frames: int
+    error: str | None = None
+
+
+class InvocationDone(_Event, frozen=True):
+    """A worker's answer. Per item: how many items came out (1 unless the stage fans out), or
+
+    FILTERED_ITEM or FAILED_ITEM. ``measures`` holds per item the figures that ``when`` expressions ask of it,
+    in the order of the stage's probes.
+    """
+
+    invocation: int
+    counts: list[int]
+    measures: list[list[float]] = []
+    errors: dict[int, str] = {}  # item -> reason
+    busy_s: float = 0.0
+
+
+class Committed(_Event, frozen=True):
+    """A sink has taken every frame of the stream up to and with ``seq``."""
+
+    stream: str
+    sink: str
+    seq: int
+
+
+class SinkFailed(_Event, frozen=True):
+    """A sink can take no more."""
+
+    stream: str
+    sink: str
+    reason: str
+
+
+class StreamClosed(_Event, frozen=True):
+    """Every sink of the stream is finalised."""
+
+    stream: str
+
+
+class WorkerLost(_Event, frozen=True):
+    """A worker is gone, with everything it held."""
+
+    worker: str
+    reason: str
+
+
+class Cancel(_Event, frozen=True):
+    """The user stops the run: nothing new is admitted, what is in flight is finished."""
+
+    reason: str = "interrupted"
+
+
+class Tick(_Event, frozen=True):
+    """Time has passed."""
+
+
+Event: TypeAlias = (
+    Start
+    | ReplicaLoaded
+    | ReplicaFailed
+    | FramesArrived
+    | FrameUndecodable
+    | StreamEnded
+    | InvocationDone
+    | Committed
+    | SinkFailed
+    | StreamClosed
+    | WorkerLost
+    | Cancel
+    | Tick
+)

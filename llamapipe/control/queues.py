@@ -1,0 +1,103 @@
+"""Work that is ready: first in first out per stage, in stream order for stages that remember."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from llamapipe.control.dataflow import FrameRecord
+
+__all__ = ["Sampler", "Sequencer", "StageQueue"]
+
+
+class Sequencer:
+    """Lets a stream's frames through in order of admission, whatever order they become ready in.
+
+    A frame that needs no work (skipped, failed upstream) passes with None and keeps nobody waiting; only the
+    first call for an order counts.
+    """
+
+    __slots__ = ("_next", "_waiting")
+
+    def __init__(self) -> None:
+        self._next = 0
+        self._waiting: dict[int, FrameRecord | None] = {}
+
+    def put(self, order: int, frame: FrameRecord | None) -> list[FrameRecord]:
+        """Frames whose turn it now is."""
+        if order < self._next or order in self._waiting:
+            return []
+        self._waiting[order] = frame
+        turn: list[FrameRecord] = []
+        while self._next in self._waiting:
+            passed = self._waiting.pop(self._next)
+            if passed is not None:
+                turn.append(passed)
+            self._next += 1
+        return turn
+
+
+class Sampler:
+    """Which frames a stage with ``sample_fps`` looks at, by presentation time; the rest hold the last one's outputs.
+
+    ``waiting`` are held frames by the sampled frame that they wait for.
+    """
+
+    __slots__ = ("_bucket", "_fps", "last", "waiting")
+
+    def __init__(self, fps: float) -> None:
+        self._fps = fps
+        self._bucket: int | None = None
+        self.last: FrameRecord | None = None
+        self.waiting: dict[int, list[FrameRecord]] = {}
+
+    def takes(self, frame: FrameRecord) -> bool:
+        """Whether this frame is worked on. Called in stream order."""
+        bucket = int(frame.pts_s * self._fps + 1e-6)
+        if self.last is not None and bucket == self._bucket:
+            return False
+        self._bucket = bucket
+        self.last = frame
+        return True
+
+
+class StageQueue:
+    """Items of one stage that wait for a replica."""
+
+    __slots__ = ("_any", "_by_stream", "stateful")
+
+    def __init__(self, stateful: bool) -> None:
+        self.stateful = stateful
+        self._any: deque[tuple[FrameRecord, int]] = deque()
+        self._by_stream: dict[str, deque[tuple[FrameRecord, int]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._any) + sum(len(queue) for queue in self._by_stream.values())
+
+    def put(self, frame: FrameRecord, num_items: int) -> None:
+        """Append a frame's items."""
+        queue = self._by_stream.setdefault(frame.stream, deque()) if self.stateful else self._any
+        queue.extend((frame, index) for index in range(num_items))
+
+    def put_back(self, items: list[tuple[FrameRecord, int]]) -> None:
+        """Return items to the front, in their order."""
+        for item in reversed(items):
+            queue = self._by_stream.setdefault(item[0].stream, deque()) if self.stateful else self._any
+            queue.appendleft(item)
+
+    def streams(self) -> list[str]:
+        """Streams with waiting items (a stateful stage's only)."""
+        return [stream for stream, queue in self._by_stream.items() if queue]
+
+    def take(self, limit: int, stream: str | None = None) -> list[tuple[FrameRecord, int]]:
+        """Up to ``limit`` items, oldest first."""
+        queue = self._any if stream is None else self._by_stream[stream]
+        return [queue.popleft() for _ in range(min(limit, len(queue)))]
+
+    def clear(self) -> list[tuple[FrameRecord, int]]:
+        """Everything that waits, taken out."""
+        items = list(self._any)
+        self._any.clear()
+        for queue in self._by_stream.values():
+            items += queue
+            queue.clear()
+        return items
