@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeAlias, cast
 
 from llamapipe.data import Boxes, Events, Image
-from llamapipe.operator.manifest import FILTERED, REQUIRED, Filtered, Manifest, Param, Port, PortKind, State
+from llamapipe.operator.manifest import REQUIRED, Filtered, Manifest, Param, Port, PortKind, State
 
 __all__ = ["Context", "Operator", "Predictor", "Value", "operator"]
 
@@ -130,8 +130,8 @@ def operator(
 
             def process(self, inputs: Inputs) -> Outputs | Filtered:
                 result = function(**inputs, **self.params)
-                if result is FILTERED:
-                    return FILTERED
+                if isinstance(result, Filtered):
+                    return result
                 if only is not None and not isinstance(result, dict):
                     return {only: result}
                 return cast(Outputs, result)

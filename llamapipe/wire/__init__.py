@@ -1,1 +1,52 @@
 """Messages and their codec: bytes in, bytes out."""
+
+from llamapipe.wire.codec import decode, encode
+from llamapipe.wire.messages import (
+    PROTOCOL,
+    Close,
+    Closed,
+    Deliveries,
+    Delivery,
+    Done,
+    Ended,
+    Granted,
+    Hello,
+    Invoke,
+    ItemInputs,
+    ItemOutputs,
+    LoadReplica,
+    Loaded,
+    Message,
+    NewFrames,
+    Stop,
+    Taken,
+    Undecoded,
+)
+from llamapipe.wire.values import Payload, decode_value, encode_value
+
+__all__ = [
+    "PROTOCOL",
+    "Close",
+    "Closed",
+    "Deliveries",
+    "Delivery",
+    "Done",
+    "Ended",
+    "Granted",
+    "Hello",
+    "Invoke",
+    "ItemInputs",
+    "ItemOutputs",
+    "LoadReplica",
+    "Loaded",
+    "Message",
+    "NewFrames",
+    "Payload",
+    "Stop",
+    "Taken",
+    "Undecoded",
+    "decode",
+    "decode_value",
+    "encode",
+    "encode_value",
+]

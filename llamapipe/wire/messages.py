@@ -1,0 +1,205 @@
+"""What engine, workers, sources and sinks say to each other. The same for threads, processes and hosts.
+
+    source  -> engine   NewFrames, Undecoded, Ended          engine -> source   Granted, Stop
+    worker  -> engine   Hello, Loaded, Done                  engine -> worker   LoadReplica, Invoke, Stop
+    sink    -> engine   Taken, Closed                        engine -> sink     Deliveries, Close
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from llamapipe.data import FrameRef
+from llamapipe.wire.values import Payload
+
+__all__ = [
+    "PROTOCOL",
+    "Close",
+    "Closed",
+    "Deliveries",
+    "Delivery",
+    "Done",
+    "Ended",
+    "Granted",
+    "Hello",
+    "Invoke",
+    "ItemInputs",
+    "ItemOutputs",
+    "LoadReplica",
+    "Loaded",
+    "Message",
+    "NewFrames",
+    "Stop",
+    "Taken",
+    "Undecoded",
+]
+
+PROTOCOL = 1
+"""Version of the messages below; both ends must speak the same."""
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    pass
+
+
+class Hello(_Message, frozen=True):
+    """A peer is there."""
+
+    peer: str
+    role: str  # worker | source | sink
+    protocol: int = PROTOCOL
+
+
+class LoadReplica(_Message, frozen=True):
+    """Make a stage ready to run."""
+
+    replica: str
+    stage: str
+
+
+class Loaded(_Message, frozen=True):
+    """The stage is ready, or cannot be had (``error``)."""
+
+    replica: str
+    load_s: float
+    error: str | None = None
+    hint: str | None = None
+    variant: str | None = None
+
+
+class ItemInputs(_Message, frozen=True):
+    """One item: its identity, and per input port (in the stage's order of edges) the payloads that make it up."""
+
+    stream: str
+    seq: int
+    index: int
+    inputs: list[list[Payload]]
+
+
+class Invoke(_Message, frozen=True):
+    """Run a batch of one stage."""
+
+    invocation: int
+    replica: str
+    items: list[ItemInputs]
+
+
+class ItemOutputs(_Message, frozen=True):
+    """One item's outputs: per output port (in the stage's order) its payloads, one unless the stage fans out.
+
+    ``count`` as in llamapipe.control.events.InvocationDone.
+    """
+
+    count: int
+    outputs: list[list[Payload]]
+    measures: list[float]
+    error: str | None = None
+
+
+class Done(_Message, frozen=True):
+    """The answer to Invoke."""
+
+    invocation: int
+    items: list[ItemOutputs]
+    started_s: float
+    ended_s: float
+    cpu_s: float
+
+
+class NewFrames(_Message, frozen=True):
+    """Consecutive frames of a stream, in the arena."""
+
+    stream: str
+    frames: list[FrameRef]
+
+
+class Undecoded(_Message, frozen=True):
+    """A place in the stream without a picture."""
+
+    stream: str
+    seq: int
+    reason: str
+    pts_s: float
+
+
+class Ended(_Message, frozen=True):
+    """The source gives no more."""
+
+    stream: str
+    num_frames: int
+    error: str | None = None
+    lost: bool = False
+
+
+class Granted(_Message, frozen=True):
+    """The source may send so many more."""
+
+    credits: int
+
+
+class Stop(_Message, frozen=True):
+    """Finish and end."""
+
+
+class Delivery(_Message, frozen=True):
+    """One frame at one sink; ``values`` per input of the sink, None where a stage was skipped."""
+
+    sink: str
+    seq: int
+    pts: int
+    pts_s: float
+    captured_at_s: float
+    outcome: str
+    stage: str
+    reason: str
+    values: list[list[Payload] | None]
+
+
+class Deliveries(_Message, frozen=True):
+    """Frames in order of seq per sink."""
+
+    items: list[Delivery]
+
+
+class Taken(_Message, frozen=True):
+    """A sink has written every frame up to and with ``seq``; ``latencies`` are those of delivered ones, (t, s)."""
+
+    stream: str
+    sink: str
+    seq: int
+    latencies: list[tuple[float, float]]
+    error: str | None = None
+
+
+class Close(_Message, frozen=True):
+    """Finalise every sink of the stream. ``abort``: leave nothing."""
+
+    abort: bool = False
+
+
+class Closed(_Message, frozen=True):
+    """The stream's outputs are under their final names."""
+
+    stream: str
+    files: list[str]
+    errors: dict[str, str]
+
+
+Message: TypeAlias = (
+    Hello
+    | LoadReplica
+    | Loaded
+    | Invoke
+    | Done
+    | NewFrames
+    | Undecoded
+    | Ended
+    | Granted
+    | Stop
+    | Deliveries
+    | Taken
+    | Close
+    | Closed
+)
