@@ -1,6 +1,6 @@
 """The authoring API: what an operator is, for built-in and third-party ones alike."""
 
-from llamapipe.operator.authoring import Context, Operator, Predictor, Value, operator
+from llamapipe.operator.authoring import Context, Inputs, Operator, Outputs, Predictor, Value, operator
 from llamapipe.operator.manifest import (
     FILTERED,
     REQUIRED,
@@ -19,9 +19,11 @@ __all__ = [
     "REQUIRED",
     "Context",
     "Filtered",
+    "Inputs",
     "Knob",
     "Manifest",
     "Operator",
+    "Outputs",
     "Param",
     "Port",
     "PortKind",

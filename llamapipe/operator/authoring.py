@@ -18,13 +18,16 @@ from typing import Any, ClassVar, Protocol, TypeAlias, cast
 from llamapipe.data import Boxes, Events, Image
 from llamapipe.operator.manifest import REQUIRED, Filtered, Manifest, Param, Port, PortKind, State
 
-__all__ = ["Context", "Operator", "Predictor", "Value", "operator"]
+__all__ = ["Context", "Inputs", "Operator", "Outputs", "Predictor", "Value", "operator"]
 
 Value: TypeAlias = Image | Boxes | Events
 """What one item on a port is."""
 
-Inputs: TypeAlias = Mapping[str, Any]  # port name -> Value
-Outputs: TypeAlias = Mapping[str, Any]  # port name -> Value, or list[Image] on a fan-out's frames output
+Inputs: TypeAlias = Mapping[str, Any]
+"""Port name to `Value`."""
+
+Outputs: TypeAlias = Mapping[str, Any]
+"""Port name to `Value`, or to a list of Image on a fan-out's frames output."""
 
 
 class Predictor(Protocol):
