@@ -111,15 +111,5 @@ class Finish(_Action, frozen=True):
 
 
 Action: TypeAlias = (
-    StartWorker
-    | StopWorker
-    | Load
-    | Dispatch
-    | Hold
-    | Deliver
-    | Release
-    | Grant
-    | StopSource
-    | CloseStream
-    | Finish
+    StartWorker | StopWorker | Load | Dispatch | Hold | Deliver | Release | Grant | StopSource | CloseStream | Finish
 )

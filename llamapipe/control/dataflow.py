@@ -131,9 +131,7 @@ class Dataflow:
         frame.remaining[stage] = n
         return n
 
-    def item_done(
-        self, frame: FrameRecord, stage: int, count: int, measures: Sequence[float], error: str
-    ) -> None:
+    def item_done(self, frame: FrameRecord, stage: int, count: int, measures: Sequence[float], error: str) -> None:
         """One item's result."""
         plan = self.topology.stages[stage]
         self.ledger.items_done[plan.name] += 1

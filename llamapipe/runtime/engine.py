@@ -1,0 +1,380 @@
+"""The engine: one ROUTER socket, one thread, one poll loop.
+
+Messages become events for `control`, its actions become messages. Decides nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import zmq
+
+from llamapipe.clock import Clock
+from llamapipe.control import actions as act
+from llamapipe.control import events as ev
+from llamapipe.control.controller import Controller
+from llamapipe.errors import LlamapipeError
+from llamapipe.runtime.arena import LocalArena
+from llamapipe.runtime.store import PayloadStore
+from llamapipe.wire import (
+    Close,
+    Closed,
+    Deliveries,
+    Delivery,
+    Done,
+    Ended,
+    Granted,
+    Hello,
+    Invoke,
+    ItemInputs,
+    Loaded,
+    LoadReplica,
+    Message,
+    NewFrames,
+    Stop,
+    Taken,
+    Undecoded,
+    decode,
+    encode,
+)
+
+__all__ = ["Engine", "EngineResult", "Observer", "Peer"]
+
+_POLL_MS = 50  # how late an interrupt or a dead thread may be noticed
+
+
+class Peer(Protocol):
+    """Something that serves at the engine's address in a thread of its own."""
+
+    @property
+    def name(self) -> str:
+        """Its identity on the socket."""
+        ...
+
+    def serve(self, context: zmq.Context[Any], address: str) -> None:
+        """Connect and serve until told to stop."""
+        ...
+
+
+class Observer:
+    """Is told what happens, for reports and progress. Every method may be overridden, none need be."""
+
+    def event(self, event: ev.Event, now_s: float, actions: Sequence[act.Action]) -> None:
+        """Control has taken an event."""
+
+    def loaded(self, stage: str, worker: str, load_s: float, variant: str | None) -> None:
+        """A replica is ready."""
+
+    def invocation(self, dispatch: act.Dispatch, done: Done) -> None:
+        """An invocation came back."""
+
+    def delivered(self, stream: str, sink: str, latencies: Sequence[tuple[float, float]]) -> None:
+        """Frames left the pipeline: (when, latency), seconds."""
+
+    def poll(self, now_s: float) -> None:
+        """Called at least every 50 ms while the run goes on."""
+
+
+@dataclass(slots=True)
+class EngineResult:
+    """How a run ended."""
+
+    outcome: str  # done | failed | cancelled
+    reason: str
+    files: dict[str, list[str]] = field(default_factory=dict)  # by stream
+    errors: dict[str, str] = field(default_factory=dict)  # by stream: the source's or a sink's
+    lost: set[str] = field(default_factory=set)  # streams whose source went away
+    hint: str | None = None
+
+
+class Engine:
+    """Drives one run. ``peers`` are sources and sinks by identity; workers are made when control asks for them."""
+
+    def __init__(
+        self,
+        controller: Controller,
+        *,
+        arena: LocalArena,
+        clock: Clock,
+        make_worker: Callable[[str], Peer],
+        peers: Mapping[str, Peer],
+        close_source: Callable[[str], None],
+        observer: Observer,
+        interrupt: threading.Event,
+        address: str,
+    ) -> None:
+        self._controller = controller
+        self._arena = arena
+        self._clock = clock
+        self._make_worker = make_worker
+        self._peers = dict(peers)
+        self._close_source = close_source
+        self._observer = observer
+        self._interrupt = interrupt
+        self._address = address
+        self._stages = {stage.name: stage for stage in controller.plan.stages}
+        self._sinks = {sink.name: sink for sink in controller.plan.sinks}
+        self._store = PayloadStore(controller.plan, arena)
+        self._dispatched: dict[int, act.Dispatch] = {}
+        self._known: set[str] = set()  # peers that have said hello
+        self._unsent: dict[str, list[bytes]] = {}  # for peers that have not yet
+        self._threads: dict[str, threading.Thread] = {}
+        self._gone: set[str] = set()
+        self._deliveries: dict[str, list[Delivery]] = {}
+        self._result: EngineResult | None = None
+        self._partial = EngineResult("failed", "")
+        self._crashes: dict[str, str] = {}
+
+    def run(self) -> EngineResult:
+        """Serve until control says Finish. Raises whatever control raises: that is always a bug."""
+        context: zmq.Context[Any] = zmq.Context.instance()
+        self._context = context
+        router = context.socket(zmq.ROUTER)
+        for option, value in ((zmq.SNDHWM, 0), (zmq.RCVHWM, 0), (zmq.LINGER, 1000), (zmq.ROUTER_MANDATORY, 1)):
+            router.setsockopt(option, value)
+        router.bind(self._address)
+        self._router = router
+        try:
+            for name, peer in self._peers.items():
+                self._spawn(name, peer)
+            self._tell(ev.Start())
+            cancelled = False
+            while self._result is None:
+                if router.poll(_POLL_MS):
+                    self._drain()
+                self._flush()
+                now_s = self._clock.now_s()
+                self._observer.poll(now_s)
+                if self._interrupt.is_set() and not cancelled:
+                    cancelled = True
+                    self._tell(ev.Cancel("interrupted"))
+                self._notice_dead()
+                deadline_s = self._controller.next_deadline_s()
+                if deadline_s is not None and now_s >= deadline_s:
+                    self._tell(ev.Tick())
+                self._flush()
+            return self._result
+        finally:
+            self._shut_down()
+
+    # -- messages to events -------------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        """Everything that is there now, then one flush: messages of a burst leave together."""
+        while True:
+            try:
+                identity, data = self._router.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self._take(identity.decode(), decode(data))
+            if self._result is not None:
+                return
+
+    def _take(self, peer: str, message: Message) -> None:
+        if isinstance(message, Done):
+            self._done(message)
+        elif isinstance(message, NewFrames):
+            for ref in message.frames:
+                self._store.add(ref.stream, ref.seq, ref)
+            first = message.frames[0]
+            self._tell(
+                ev.FramesArrived(
+                    message.stream,
+                    first.seq,
+                    [ref.captured_at_s for ref in message.frames],
+                    [ref.pts_s for ref in message.frames],
+                )
+            )
+        elif isinstance(message, Taken):
+            if message.latencies:
+                self._observer.delivered(message.stream, message.sink, message.latencies)
+            if message.seq >= 0:
+                self._tell(ev.Committed(message.stream, message.sink, message.seq))
+            if message.error is not None:
+                self._partial.errors.setdefault(message.stream, message.error)
+                self._tell(ev.SinkFailed(message.stream, message.sink, message.error))
+        elif isinstance(message, Hello):
+            self._known.add(peer)
+            for unsent in self._unsent.pop(peer, ()):
+                self._router.send_multipart([peer.encode(), unsent])
+        elif isinstance(message, Loaded):
+            self._loaded(message)
+        elif isinstance(message, Undecoded):
+            self._store.add(message.stream, message.seq, None)
+            self._tell(ev.FrameUndecodable(message.stream, message.seq, message.reason, message.pts_s))
+        elif isinstance(message, Ended):
+            if message.error is not None:
+                self._partial.errors.setdefault(message.stream, message.error)
+                if message.lost:
+                    self._partial.lost.add(message.stream)
+            self._tell(ev.StreamEnded(message.stream, message.num_frames, message.error))
+        elif isinstance(message, Closed):
+            self._partial.files[message.stream] = message.files
+            for sink, error in message.errors.items():
+                self._partial.errors.setdefault(message.stream, error)
+                self._tell(ev.SinkFailed(message.stream, sink, error))
+            self._tell(ev.StreamClosed(message.stream))
+        else:
+            raise LlamapipeError(f"{peer} sent a {type(message).__name__}, which engines do not take")
+
+    def _loaded(self, message: Loaded) -> None:
+        worker, stage = message.replica.rsplit("/", 1)
+        if message.error is None:
+            self._observer.loaded(stage, worker, message.load_s, message.variant)
+            self._tell(ev.ReplicaLoaded(message.replica, message.load_s))
+        else:
+            self._partial.hint = message.hint
+            self._tell(ev.ReplicaFailed(message.replica, message.error))
+
+    def _done(self, message: Done) -> None:
+        dispatch = self._dispatched.pop(message.invocation, None)
+        if dispatch is None:  # its worker had been given up
+            return
+        errors: dict[int, str] = {}
+        for i, ((stream, seq, index), outputs) in enumerate(zip(dispatch.items, message.items, strict=True)):
+            if outputs.count >= 0:
+                self._store.put(dispatch.stage, stream, seq, index, outputs)
+            elif outputs.error is not None:
+                errors[i] = outputs.error
+        self._observer.invocation(dispatch, message)
+        measures = [outputs.measures for outputs in message.items]
+        self._tell(
+            ev.InvocationDone(
+                message.invocation,
+                [outputs.count for outputs in message.items],
+                measures if any(measures) else [],
+                errors,
+                message.ended_s - message.started_s,
+            )
+        )
+
+    def _tell(self, event: ev.Event) -> None:
+        now_s = self._clock.now_s()
+        actions = self._controller.step(event, now_s)
+        self._observer.event(event, now_s, actions)
+        for action in actions:
+            self._carry_out(action)
+
+    # -- actions to messages ------------------------------------------------------------------------------------
+
+    def _carry_out(self, action: act.Action) -> None:
+        match action:
+            case act.Dispatch():
+                stage = self._stages[action.stage]
+                self._dispatched[action.invocation] = action
+                items = [
+                    ItemInputs(stream, seq, index, self._store.inputs(stage, stream, seq, index))
+                    for stream, seq, index in action.items
+                ]
+                self._send(action.worker, Invoke(action.invocation, action.replica, items))
+            case act.Deliver():
+                self._deliver(action)
+            case act.Release():
+                self._store.release(action.stream, action.seq)
+            case act.Grant():
+                self._send(f"source:{action.stream}", Granted(action.credits))
+            case act.Hold():
+                self._store.hold(action.stage, action.stream, action.seq, action.from_seq)
+            case act.Load():
+                self._send(action.worker, LoadReplica(action.replica, action.stage))
+            case act.StartWorker():
+                self._spawn(action.worker, self._make_worker(action.worker))
+            case act.StopWorker():
+                self._send(action.worker, Stop())
+            case act.StopSource():
+                self._send(f"source:{action.stream}", Stop())
+                self._close_source(action.stream)
+            case act.CloseStream():
+                self._flush()
+                self._send(f"source:{action.stream}", Stop())
+                self._send(f"sink:{action.stream}", Close())
+            case act.Finish():
+                self._partial.outcome, self._partial.reason = action.outcome, action.reason
+                self._result = self._partial
+
+    def _deliver(self, action: act.Deliver) -> None:
+        delivered = action.outcome == "delivered"
+        source = self._store.source(action.stream, action.seq)
+        self._deliveries.setdefault(action.stream, []).append(
+            Delivery(
+                action.sink,
+                action.seq,
+                source.pts if source is not None else 0,
+                source.pts_s if source is not None else 0.0,
+                source.captured_at_s if source is not None else 0.0,
+                action.outcome,
+                action.stage,
+                action.reason,
+                self._store.values(self._sinks[action.sink].inputs, action.stream, action.seq) if delivered else [],
+            )
+        )
+
+    def _flush(self) -> None:
+        for stream, items in self._deliveries.items():
+            if items:
+                self._send(f"sink:{stream}", Deliveries(items))
+        self._deliveries.clear()
+
+    def _send(self, peer: str, message: Message) -> None:
+        data = encode(message)
+        if peer in self._gone:
+            return
+        if peer in self._known:
+            self._router.send_multipart([peer.encode(), data])
+        else:
+            self._unsent.setdefault(peer, []).append(data)
+
+    # -- threads ------------------------------------------------------------------------------------------------
+
+    def _spawn(self, name: str, peer: Peer) -> None:
+        thread = threading.Thread(target=self._serve, args=(name, peer), name=f"llamapipe {name}", daemon=True)
+        self._threads[name] = thread
+        thread.start()
+
+    def _serve(self, name: str, peer: Peer) -> None:
+        try:
+            peer.serve(self._context, self._address)
+        except Exception as error:
+            self._crashes[name] = f"{type(error).__name__}: {error}"
+
+    def _notice_dead(self) -> None:
+        """A peer that crashed is reported as what control knows: a lost worker, an ended source, a failed sink."""
+        for name in list(self._crashes):
+            reason = self._crashes.pop(name)
+            self._gone.add(name)
+            role, _, stream = name.partition(":")
+            if role == "source":
+                self._partial.errors.setdefault(stream, reason)
+                arrived = self._controller.ledger.decoded[stream]
+                self._tell(ev.StreamEnded(stream, arrived, reason))
+            elif role == "sink":
+                self._partial.errors.setdefault(stream, reason)
+                for sink in self._sinks:
+                    self._tell(ev.SinkFailed(stream, sink, reason))
+                self._tell(ev.StreamClosed(stream))
+            else:
+                for invocation in [i for i, d in self._dispatched.items() if d.worker == name]:
+                    del self._dispatched[invocation]
+                self._tell(ev.WorkerLost(name, reason))
+
+    def _shut_down(self) -> None:
+        """Every thread ends before the socket does: nothing is left to linger."""
+        for name in self._threads:
+            role, _, stream = name.partition(":")
+            if role == "source":
+                self._close_source(stream)
+            closing: Message = Close(abort=True) if role == "sink" else Stop()
+            if self._result is None or role == "source":
+                self._send(name, closing)
+        for name, thread in self._threads.items():
+            while thread.is_alive():
+                thread.join(_POLL_MS / 1000)
+                if name not in self._known and self._router.poll(0):
+                    identity, _ = self._router.recv_multipart()
+                    self._known.add(identity.decode())
+                    for unsent in self._unsent.pop(identity.decode(), ()):
+                        self._router.send_multipart([identity, unsent])
+        self._router.close()

@@ -1,0 +1,95 @@
+"""Reads one source into the arena, no faster than the engine grants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import zmq
+
+from llamapipe.clock import Clock
+from llamapipe.errors import LlamapipeError, SourceLostError
+from llamapipe.media.contract import Decoded, VideoSource
+from llamapipe.runtime.arena import LocalArena
+from llamapipe.wire import Ended, Granted, Hello, NewFrames, Stop, Undecoded, decode, encode
+
+__all__ = ["SourceReader"]
+
+
+class SourceReader:
+    """One thread's worth of reading. ``waits``: a frame waits for credit (files); else it is sent as it comes."""
+
+    def __init__(self, stream: str, source: VideoSource, *, arena: LocalArena, clock: Clock, waits: bool) -> None:
+        self.name = f"source:{stream}"
+        self._stream = stream
+        self._source = source
+        self._arena = arena
+        self._clock = clock
+        self._waits = waits
+        self._credits = 0
+        self._stopped = False
+
+    def serve(self, context: zmq.Context[Any], address: str) -> None:
+        """Read to the end, or until Stop. Blocks."""
+        socket = context.socket(zmq.DEALER)
+        socket.setsockopt(zmq.IDENTITY, self.name.encode())
+        socket.setsockopt(zmq.SNDHWM, 0)
+        socket.setsockopt(zmq.RCVHWM, 0)
+        socket.setsockopt(zmq.LINGER, 1000)
+        socket.connect(address)
+        num_frames = 0
+        error: LlamapipeError | None = None
+        try:
+            socket.send(encode(Hello(self.name, "source")))
+            try:
+                num_frames = self._read(socket)
+            except LlamapipeError as caught:
+                error, num_frames = caught, self._sent
+            except Exception as caught:  # a bug in a source must not take the engine with it
+                error = LlamapipeError(f"{self._stream}: {type(caught).__name__}: {caught}")
+                num_frames = self._sent
+            lost = isinstance(error, SourceLostError)
+            socket.send(encode(Ended(self._stream, num_frames, str(error) if error else None, lost)))
+            while not self._stopped:  # the engine says when it has everything
+                self._take(decode(socket.recv()))
+        finally:
+            self._source.close()
+            socket.close()
+
+    _sent = 0
+
+    def _read(self, socket: zmq.Socket[Any]) -> int:
+        info = self._source.info
+        time_base = (info.time_base.numerator, info.time_base.denominator)
+        for decoded in self._source:
+            if not self._credit(socket):
+                break
+            if isinstance(decoded, Decoded):
+                captured_at_s = getattr(decoded, "captured_at_s", None)
+                ref = self._arena.put(
+                    decoded.picture,
+                    stream=self._stream,
+                    seq=decoded.seq,
+                    pts=decoded.pts,
+                    time_base=time_base,
+                    captured_at_s=self._clock.now_s() if captured_at_s is None else captured_at_s,
+                )
+                socket.send(encode(NewFrames(self._stream, [ref])))
+            else:
+                socket.send(encode(Undecoded(self._stream, decoded.seq, decoded.reason, 0.0)))
+            self._credits -= 1
+            self._sent += 1
+        return self._sent
+
+    def _credit(self, socket: zmq.Socket[Any]) -> bool:
+        """Whether the next frame may go: waits for credit, or only looks for Stop."""
+        while not self._stopped and self._waits and self._credits <= 0:
+            self._take(decode(socket.recv()))
+        while not self._stopped and socket.poll(0):
+            self._take(decode(socket.recv()))
+        return not self._stopped
+
+    def _take(self, message: object) -> None:
+        if isinstance(message, Granted):
+            self._credits += message.credits
+        elif isinstance(message, Stop):
+            self._stopped = True

@@ -1,0 +1,186 @@
+"""From a validated spec to what control and the workers start from: the first fitting variant everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from llamapipe.catalog import Configuration
+from llamapipe.control.plan import EdgePlan, RunPlan, SinkPlan, StagePlan, StreamPlan
+from llamapipe.errors import LlamapipeError, Problem, SpecError
+from llamapipe.inference import AssetStore, choose_variant, load_predictor, required_assets
+from llamapipe.operator import Manifest, PortKind, Registry, State
+from llamapipe.runtime import StageSetup
+from llamapipe.spec import PipelineSpec, SloSpec, hides_upstream, levels, parse_when, split_knobs, topological
+from llamapipe.spec.model import OpSpec
+
+__all__ = ["Compiled", "compile_pipeline", "run_plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A pipeline ready to be run on any streams."""
+
+    spec: PipelineSpec
+    stages: tuple[StagePlan, ...]
+    sinks: tuple[SinkPlan, ...]
+    setups: Mapping[str, StageSetup]
+
+
+def compile_pipeline(
+    spec: PipelineSpec,
+    registry: Registry,
+    assets: AssetStore,
+    *,
+    on_asset: Callable[[str, int, int | None], None] | None = None,
+) -> Compiled:
+    """Choose every stage's configuration and fetch what it needs.
+
+    Raises SpecError where no variant fits a stage, AssetError where a model cannot be had.
+    """
+    manifests = {op.name: registry.manifest(op.type) for op in spec.ops}
+    stage_levels = levels(spec, manifests)
+    depths: dict[str, int] = {}
+    stages: list[StagePlan] = []
+    setups: dict[str, StageSetup] = {}
+    problems: list[Problem] = []
+    for name in topological(spec):
+        op = next(op for op in spec.ops if op.name == name)
+        try:
+            plan, params = _stage(op, manifests, stage_levels[name], depths)
+        except LlamapipeError as error:
+            problems.append(Problem(error.code, error.message, f"stage {name}", error.hint))
+            continue
+        depths[name] = plan.depth
+        stages.append(plan)
+        setups[name] = StageSetup(plan, registry.get(op.type), params)
+    if problems:
+        raise SpecError(problems)
+    for plan in stages:
+        setups[plan.name] = replace(
+            setups[plan.name],
+            atoms=_atoms(plan.name, stages),
+            load_predictor=_loader(plan.configuration, assets) if plan.configuration.variant is not None else None,
+        )
+        if plan.configuration.variant is not None:
+            for asset in required_assets(plan.configuration.variant):
+                assets.pull(asset, on_asset)
+    sinks = tuple(
+        SinkPlan(
+            sink.name,
+            sink.type,
+            tuple(_edge("input", selector, manifests) for selector in sink.inputs),
+            any(hides_upstream(spec, manifests, selector) for selector in sink.inputs),
+            sink.path,
+            dict(sink.params),
+        )
+        for sink in spec.sinks
+    )
+    return Compiled(spec, tuple(stages), sinks, setups)
+
+
+def run_plan(
+    compiled: Compiled, streams: Sequence[StreamPlan], *, workers: int, sinks: Sequence[SinkPlan], slo: SloSpec | None
+) -> RunPlan:
+    """The initial state of a run on these streams."""
+    largest_batch = max((stage.configuration.batch for stage in compiled.stages), default=1)
+    max_queued = 2
+    return RunPlan(
+        pipeline=compiled.spec.name,
+        stages=compiled.stages,
+        sinks=tuple(sinks),
+        streams=tuple(streams),
+        workers=tuple(f"worker-{i}" for i in range(workers)),
+        # Enough to keep every worker's queue full while as much waits at the sinks.
+        max_in_flight=max(8, 2 * workers * max_queued * largest_batch),
+        max_queued=max_queued,
+        latency_slo_s=_latency_s(slo),
+    )
+
+
+def _latency_s(slo: SloSpec | None) -> float | None:
+    if slo is None:
+        return None
+    tightest = next((v for v in (slo.latency_p99_ms, slo.latency_p95_ms, slo.latency_p50_ms) if v is not None), None)
+    return None if tightest is None else tightest / 1000
+
+
+def _edge(port: str, selector: str, manifests: Mapping[str, Manifest]) -> EdgePlan:
+    parts = selector.split(".")
+    if parts[0] == "$source":
+        return EdgePlan(port, "", parts[1], PortKind.FRAMES.value)
+    _, stage, output = parts
+    return EdgePlan(port, stage, output, manifests[stage].outputs[output].kind.value)
+
+
+def _stage(
+    op: OpSpec, manifests: Mapping[str, Manifest], level: str, depths: Mapping[str, int]
+) -> tuple[StagePlan, Mapping[str, Any]]:
+    manifest = manifests[op.name]
+    knobs, given = split_knobs(op.params, manifest)
+    params = {name: given.get(name, param.default) for name, param in manifest.params.items()}
+    edges = tuple(_edge(port, selector, manifests) for port in manifest.inputs for selector in op.inputs.get(port, ()))
+    above = [depths[edge.stage] for edge in edges if edge.stage]
+    above += [depths[atom.stage] for atom in parse_when(op.when).atoms] if op.when else []
+    return (
+        StagePlan(
+            name=op.name,
+            type=op.type,
+            inputs=edges,
+            outputs={port: spec.kind.value for port, spec in manifest.outputs.items()},
+            configuration=_configuration(manifest, knobs, params),
+            level=level,
+            depth=1 + max(above, default=0),
+            stateful=manifest.state is State.PER_STREAM,
+            fan_out=manifest.fan_out,
+            filters=manifest.filters,
+            hides=manifest.hides,
+            when=op.when,
+            sample_fps=knobs.get("sample_fps"),
+        ),
+        params,
+    )
+
+
+def _configuration(manifest: Manifest, knobs: Mapping[str, Any], params: Mapping[str, Any]) -> Configuration:
+    batch = int(knobs.get("batch") or 1)
+    if not manifest.uses_model:
+        return Configuration(None, batch, params)
+    wanted = {**manifest.defaults, **knobs}
+    labels = wanted.get("labels") or ()
+    variant = choose_variant(
+        task=wanted.get("task"),
+        model=wanted.get("model"),
+        backend=wanted.get("backend"),
+        device=wanted.get("device"),
+        precision=wanted.get("precision"),
+        input_size=wanted.get("input_size"),
+        threads=wanted.get("threads"),
+        decoder=wanted.get("decoder"),
+        labels=tuple(labels) or None,
+        batch=batch,
+    )
+    return Configuration(variant, batch, params, wanted.get("min_score"), tuple(labels))
+
+
+def _loader(configuration: Configuration, assets: AssetStore) -> Callable[[], Any]:
+    return partial(
+        load_predictor,
+        configuration.variant,
+        min_score=configuration.min_score,
+        labels=configuration.labels,
+        batch=configuration.batch,
+        assets=assets,
+    )
+
+
+def _atoms(stage: str, stages: Sequence[StagePlan]) -> tuple[Any, ...]:
+    """What `when` expressions further down ask about a stage, in the order that control expects."""
+    atoms: dict[tuple[str, str], Any] = {}
+    for other in stages:
+        for atom in parse_when(other.when).atoms if other.when else ():
+            if atom.stage == stage:
+                atoms.setdefault((atom.combine, atom.key), atom)
+    return tuple(atoms.values())

@@ -1,0 +1,54 @@
+"""What a caller asks of a run, and what it is told while the run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from llamapipe.spec.model import PipelineSpec
+
+__all__ = ["DropPolicy", "Progress", "RunRequest"]
+
+DropPolicy = Literal["block", "drop-oldest", "drop-newest"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """One run. Everything but the pipeline and its sources has a sensible default."""
+
+    pipeline: str | Path | PipelineSpec  # built-in name, YAML path, "file.py:name", or the spec itself
+    sources: Sequence[str]
+    output: Path | None = None  # folder for files; None: results are streamed, nothing is written
+    params: Mapping[str, str] = field(default_factory=dict)  # pipeline parameters
+    sets: Mapping[str, str] = field(default_factory=dict)  # "stage.knob": value; "params.NAME" too
+    slo: str | None = None  # "p95=200ms", "deadline=30s"; replaces the pipeline's
+    start_s: float | None = None
+    end_s: float | None = None
+    max_frames: int | None = None
+    loop: int = 1
+    realtime: bool = False  # pace files at their own rate
+    drop_policy: DropPolicy | None = None  # None: block for files, drop-oldest for live sources
+    sinks: Sequence[str] = ()  # "KIND=PATH" or "KIND", beside the pipeline's own
+    ops_files: Sequence[Path] = ()
+    force: bool = False
+    workers: int | None = None  # None: one more than there are cores
+    record_events: bool = False  # write events.jsonl
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A run at one moment."""
+
+    state: str  # "loading", "running", "draining", "done"
+    frames_done: int
+    frames_total: int | None
+    fps: float
+    x_realtime: float | None
+    p95_ms: float | None
+    slo: str | None  # "p95<=200ms"
+    dropped: int
+    failed: int
+    eta_s: float | None
+    elapsed_s: float

@@ -1,0 +1,172 @@
+"""Drives control in virtual time: workers, sources and sinks are a heap of future events."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+
+from llamapipe.control import Controller, Ledger, RunPlan
+from llamapipe.control import actions as act
+from llamapipe.control import events as ev
+from llamapipe.errors import LlamapipeError
+from llamapipe.sim.profile import SourceTrace, WorldProfile
+
+__all__ = ["SimResult", "simulate"]
+
+
+@dataclass(slots=True)
+class SimResult:
+    """A simulated run. Times in virtual seconds since its start."""
+
+    outcome: str
+    reason: str
+    ledger: Ledger
+    wall_s: float
+    num_invocations: int
+    busy_s: dict[str, float]  # by worker
+    latencies_s: list[float]  # of delivered frames, from capture to commit at a sink, in order of commit
+
+
+@dataclass(slots=True)
+class _Source:
+    trace: SourceTrace
+    next: int = 0
+    credits: int = 0
+    free_at_s: float = 0.0
+    stopped: bool = False
+    ended: bool = False
+
+
+@dataclass(slots=True)
+class _Sim:
+    controller: Controller
+    profile: WorldProfile
+    now_s: float = 0.0
+    heap: list[tuple[float, int, ev.Event]] = field(default_factory=list)
+    order: count[int] = field(default_factory=count)
+    worker_free_s: dict[str, float] = field(default_factory=dict)
+    sink_free_s: dict[str, float] = field(default_factory=dict)
+    sources: dict[str, _Source] = field(default_factory=dict)
+    captured: dict[tuple[str, int], float] = field(default_factory=dict)
+    result: SimResult | None = None
+
+    def later(self, at_s: float, event: ev.Event) -> None:
+        heapq.heappush(self.heap, (at_s, next(self.order), event))
+
+    def pump(self, stream: str) -> None:
+        """Let a source that waits for credit read on."""
+        source = self.sources[stream]
+        trace = source.trace
+        if trace.paced:
+            return
+        while source.credits > 0 and source.next < len(trace.pts_s) and not source.stopped:
+            source.credits -= 1
+            source.free_at_s = max(source.free_at_s, self.now_s) + trace.decode_s
+            self.later(source.free_at_s, _frame(stream, trace, source.next, source.free_at_s))
+            source.next += 1
+        if not source.ended and (source.stopped or source.next == len(trace.pts_s)):
+            source.ended = True
+            self.later(max(source.free_at_s, self.now_s), ev.StreamEnded(stream, source.next))
+
+    def carry_out(self, action: act.Action) -> None:
+        match action:
+            case act.Dispatch():
+                fixed_s, item_s = self.profile.service_s.get(action.stage, (0.0, 0.0))
+                busy_s = fixed_s + item_s * len(action.items)
+                start_s = max(self.now_s, self.worker_free_s.get(action.worker, 0.0))
+                self.worker_free_s[action.worker] = start_s + busy_s
+                assert self.result is not None
+                self.result.num_invocations += 1
+                self.result.busy_s[action.worker] = self.result.busy_s.get(action.worker, 0.0) + busy_s
+                outcomes = [self.profile.outcome(action.stage, *item) for item in action.items]
+                self.later(
+                    start_s + busy_s,
+                    ev.InvocationDone(
+                        action.invocation,
+                        [outcome.count for outcome in outcomes],
+                        [list(o.measures) for o in outcomes] if any(o.measures for o in outcomes) else [],
+                        {i: o.error for i, o in enumerate(outcomes) if o.error},
+                        busy_s,
+                    ),
+                )
+            case act.Load():
+                start_s = max(self.now_s, self.worker_free_s.get(action.worker, 0.0))
+                load_s = self.profile.load_s.get(action.stage, 0.0)
+                self.worker_free_s[action.worker] = start_s + load_s
+                self.later(start_s + load_s, ev.ReplicaLoaded(action.replica, load_s))
+            case act.Deliver():
+                free_s = max(self.now_s, self.sink_free_s.get(action.stream, 0.0)) + self.profile.sink_s
+                self.sink_free_s[action.stream] = free_s
+                if action.outcome == "delivered" and self.result is not None:
+                    self.result.latencies_s.append(free_s - self.captured[action.stream, action.seq])
+                self.later(free_s, ev.Committed(action.stream, action.sink, action.seq))
+            case act.Grant():
+                self.sources[action.stream].credits += action.credits
+                self.pump(action.stream)
+            case act.StopSource():
+                source = self.sources[action.stream]
+                source.stopped = True
+                if source.trace.paced and not source.ended:
+                    source.ended = True
+                    self.heap = [e for e in self.heap if not _of_source(e[2], action.stream)]
+                    heapq.heapify(self.heap)
+                    self.later(self.now_s, ev.StreamEnded(action.stream, source.next))
+                self.pump(action.stream)
+            case act.CloseStream():
+                at_s = max(self.now_s, self.sink_free_s.get(action.stream, 0.0))
+                self.later(at_s, ev.StreamClosed(action.stream))
+            case act.Finish():
+                assert self.result is not None
+                self.result.outcome, self.result.reason = action.outcome, action.reason
+                self.result.wall_s = self.now_s
+                self.heap.clear()
+            case act.Release():
+                self.captured.pop((action.stream, action.seq), None)
+
+
+def _frame(stream: str, trace: SourceTrace, seq: int, at_s: float) -> ev.Event:
+    reason = trace.undecodable.get(seq)
+    if reason is not None:
+        return ev.FrameUndecodable(stream, seq, reason, trace.pts_s[seq])
+    return ev.FramesArrived(stream, seq, [at_s], [trace.pts_s[seq]])
+
+
+def _of_source(event: ev.Event, stream: str) -> bool:
+    ours = isinstance(event, ev.FramesArrived | ev.FrameUndecodable | ev.StreamEnded)
+    return ours and event.stream == stream  # type: ignore[union-attr]  # narrowed by `ours`
+
+
+def simulate(
+    plan: RunPlan, profile: WorldProfile, *, observe: Callable[[float, ev.Event, list[act.Action]], None] | None = None
+) -> SimResult:
+    """Run ``plan`` in the world that ``profile`` describes.
+
+    Raises LlamapipeError where nothing is left to happen and the run is not over: a deadlock, hence a bug.
+    """
+    sim = _Sim(Controller(plan), profile)
+    sim.result = SimResult("", "", sim.controller.ledger, 0.0, 0, {}, [])
+    for stream in plan.streams:
+        trace = profile.sources[stream.stream]
+        sim.sources[stream.stream] = source = _Source(trace)
+        if trace.paced:
+            source.next = len(trace.pts_s)
+            for seq, at_s in enumerate(trace.pts_s):
+                sim.later(at_s, _frame(stream.stream, trace, seq, at_s))
+            sim.later(trace.pts_s[-1] if trace.pts_s else 0.0, ev.StreamEnded(stream.stream, len(trace.pts_s)))
+    sim.later(0.0, ev.Start())
+    while sim.heap:
+        sim.now_s, _, event = heapq.heappop(sim.heap)
+        if isinstance(event, ev.FramesArrived):
+            sim.captured[event.stream, event.first_seq] = event.captured_at_s[0]
+        elif isinstance(event, ev.FrameUndecodable):
+            sim.captured[event.stream, event.seq] = sim.now_s
+        actions = sim.controller.step(event, sim.now_s)
+        if observe is not None:
+            observe(sim.now_s, event, actions)
+        for action in actions:
+            sim.carry_out(action)
+    if not sim.result.outcome:
+        raise LlamapipeError("the simulation stopped before the run was over: nothing is left to happen")
+    return sim.result

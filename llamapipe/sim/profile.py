@@ -1,0 +1,90 @@
+"""What the simulator knows of the world: how long things take and what comes out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from statistics import fmean
+
+from llamapipe.control import LogEntry, RunPlan
+from llamapipe.control import actions as act
+from llamapipe.control import events as ev
+
+__all__ = ["ItemOutcome", "SourceTrace", "WorldProfile", "profile_of_log"]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemOutcome:
+    """What comes of one item: as in `llamapipe.control.events.InvocationDone`."""
+
+    count: int = 1
+    measures: tuple[float, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTrace:
+    """What one source gives: presentation times (s), and which of them cannot be decoded."""
+
+    pts_s: tuple[float, ...]
+    decode_s: float = 0.0  # between two frames of a source that waits for credit
+    paced: bool = False  # frame k arrives at pts_s[k], credit or not
+    undecodable: Mapping[int, str] = field(default_factory=dict)  # seq -> reason
+
+
+@dataclass(frozen=True, slots=True)
+class WorldProfile:
+    """Durations in seconds. ``service_s`` by stage is (per invocation, per item)."""
+
+    service_s: Mapping[str, tuple[float, float]]
+    sources: Mapping[str, SourceTrace]
+    load_s: Mapping[str, float] = field(default_factory=dict)
+    sink_s: float = 0.0  # to write one frame
+    outcomes: Mapping[tuple[str, str, int, int], ItemOutcome] = field(default_factory=dict)
+
+    def outcome(self, stage: str, stream: str, seq: int, index: int) -> ItemOutcome:
+        """What comes of an item; one item out where nothing was recorded."""
+        return self.outcomes.get((stage, stream, seq, index), ItemOutcome())
+
+
+def profile_of_log(plan: RunPlan, entries: Iterable[LogEntry]) -> WorldProfile:
+    """The profile that a run's own event log shows: its content, its mean service times."""
+    dispatched: dict[int, act.Dispatch] = {}
+    outcomes: dict[tuple[str, str, int, int], ItemOutcome] = {}
+    busy: dict[str, list[tuple[float, int]]] = {stage.name: [] for stage in plan.stages}
+    load: dict[str, float] = {}
+    pts: dict[str, list[float]] = {stream.stream: [] for stream in plan.streams}
+    undecodable: dict[str, dict[int, str]] = {stream.stream: {} for stream in plan.streams}
+    for entry in entries:
+        event = entry.event
+        if isinstance(event, ev.InvocationDone) and event.invocation in dispatched:
+            dispatch = dispatched.pop(event.invocation)
+            busy[dispatch.stage].append((event.busy_s, len(dispatch.items)))
+            for i, (stream, seq, index) in enumerate(dispatch.items):
+                measures = tuple(event.measures[i]) if event.measures else ()
+                outcomes[dispatch.stage, stream, seq, index] = ItemOutcome(
+                    event.counts[i], measures, event.errors.get(i, "")
+                )
+        elif isinstance(event, ev.ReplicaLoaded):
+            load[event.replica.rsplit("/", 1)[1]] = event.load_s
+        elif isinstance(event, ev.FramesArrived):
+            pts[event.stream] += event.pts_s
+        elif isinstance(event, ev.FrameUndecodable):
+            undecodable[event.stream][event.seq] = event.reason
+            pts[event.stream].append(event.pts_s)
+        for action in entry.actions:
+            if isinstance(action, act.Dispatch):
+                dispatched[action.invocation] = action
+    return WorldProfile(
+        service_s={stage: (0.0, fmean(s / n for s, n in times) if times else 0.0) for stage, times in busy.items()},
+        sources={
+            stream.stream: SourceTrace(
+                tuple(pts[stream.stream]),
+                paced=stream.drop_policy != "block",
+                undecodable=undecodable[stream.stream],
+            )
+            for stream in plan.streams
+        },
+        load_s=load,
+        outcomes=outcomes,
+    )
