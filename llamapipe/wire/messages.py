@@ -1,8 +1,8 @@
 """What engine, workers, sources and sinks say to each other. The same for threads, processes and hosts.
 
-    source  -> engine   NewFrames, Undecoded, Ended          engine -> source   Granted, Stop
-    worker  -> engine   Hello, Loaded, Done                  engine -> worker   LoadReplica, Invoke, Stop
-    sink    -> engine   Taken, Closed                        engine -> sink     Deliveries, Close
+source  -> engine   NewFrames, Undecoded, Ended          engine -> source   Granted, Stop
+worker  -> engine   Hello, Loaded, Done                  engine -> worker   LoadReplica, Invoke, Stop
+sink    -> engine   Taken, Closed                        engine -> sink     Deliveries, Close
 """
 
 from __future__ import annotations

@@ -1,0 +1,5 @@
+"""``python -m llamapipe``."""
+
+from llamapipe.cli import main
+
+main()

@@ -1,0 +1,49 @@
+"""Ctrl-C: once finalises every output, twice gives up, three times leaves at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from llamapipe.cli.terminal import Terminal
+
+__all__ = ["first_finalises"]
+
+
+@contextmanager
+def first_finalises(terminal: Terminal) -> Iterator[threading.Event]:
+    """An event that the first SIGINT or SIGTERM sets; the second raises KeyboardInterrupt, the third exits.
+
+    Handlers are put back afterwards. Off the main thread, where there are no signals, nothing is handled.
+    """
+    interrupt = threading.Event()
+    count = 0
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal count
+        count += 1
+        if count == 1:
+            interrupt.set()
+            # A handler may not take the locks of buffered streams: write the bytes.
+            if not terminal.quiet:
+                os.write(2, b"\nstopping: finishing every output; Ctrl-C again gives up\n")
+        elif count == 2:
+            raise KeyboardInterrupt
+        else:
+            os._exit(130)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
+    before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, handle)
+        yield interrupt
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

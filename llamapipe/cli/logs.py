@@ -1,0 +1,24 @@
+"""Logging under -v and -vv: to stderr, with credentials taken out of URLs."""
+
+from __future__ import annotations
+
+import logging
+
+from llamapipe.cli.terminal import redacted
+
+__all__ = ["set_up_logging"]
+
+
+class _Redacting(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
+
+
+def set_up_logging(verbosity: int) -> None:
+    """Warnings always; -v adds what llamapipe does, -vv every detail of it and what the libraries say."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Redacting("%(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.DEBUG if verbosity > 1 else logging.WARNING)
+    logging.getLogger("llamapipe").setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)])

@@ -1,0 +1,164 @@
+"""``llamapipe run``: the main job."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llamapipe.cli.options import OpsFiles, Quiet, Sets, Verbose, assignments, seconds, terminal_of
+from llamapipe.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from llamapipe.session import RunRequest
+
+__all__ = ["run"]
+
+
+class DropChoice(StrEnum):
+    """What happens to frames that come faster than they are worked off."""
+
+    BLOCK = "block"
+    DROP_OLDEST = "drop-oldest"
+    DROP_NEWEST = "drop-newest"
+
+
+_SOURCE = "Sources and time"
+_OUTPUT = "Output"
+_OBJECTIVE = "Pipeline and objective"
+
+
+def run(
+    ctx: typer.Context,
+    pipeline: Annotated[
+        str, typer.Argument(metavar="PIPELINE", help="Built-in name, YAML file, or file.py:name.", show_default=False)
+    ],
+    sources: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-i",
+            "--input",
+            metavar="SOURCE",
+            help="File, folder, glob, rtsp://, http(s)://, .m3u8, camera index, or sample:bikes; repeatable.",
+            rich_help_panel=_SOURCE,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="DIR", help="Folder for every file.", rich_help_panel=_OUTPUT),
+    ] = None,
+    sets: Sets = None,
+    slo: Annotated[
+        str | None,
+        typer.Option(
+            "--slo",
+            metavar="SLO",
+            help="Objective: p95=200ms (p50, p99) or deadline=30s.",
+            rich_help_panel=_OBJECTIVE,
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--start", metavar="TIME", help="Begin at: seconds or h:mm:ss.", rich_help_panel=_SOURCE),
+    ] = None,
+    end: Annotated[
+        str | None,
+        typer.Option("--end", metavar="TIME", help="Stop before: seconds or h:mm:ss.", rich_help_panel=_SOURCE),
+    ] = None,
+    max_frames: Annotated[
+        int | None,
+        typer.Option("--max-frames", metavar="N", min=1, help="At most N frames a source.", rich_help_panel=_SOURCE),
+    ] = None,
+    loop: Annotated[
+        int, typer.Option("--loop", metavar="N", min=1, help="Play files N times.", rich_help_panel=_SOURCE)
+    ] = 1,
+    realtime: Annotated[
+        bool, typer.Option("--realtime", help="Pace files at their own rate, like a camera.", rich_help_panel=_SOURCE)
+    ] = False,
+    drop_policy: Annotated[
+        DropChoice | None,
+        typer.Option(
+            "--drop-policy",
+            help="When frames come too fast. Left out: block for files, drop-oldest for live sources.",
+            rich_help_panel=_SOURCE,
+        ),
+    ] = None,
+    sinks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sink",
+            metavar="KIND=PATH",
+            help="One more output: video, jsonl, csv, parquet, mot, coco, frames, webhook; repeatable.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    ops: OpsFiles = None,
+    events: Annotated[
+        bool, typer.Option("--events", help="Write events.jsonl, which can be replayed.", rich_help_panel=_OUTPUT)
+    ] = False,
+    json: Annotated[
+        bool,
+        typer.Option("--json", help="Print the run's summary as JSON on stdout.", rich_help_panel=_OUTPUT),
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run, and stop.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Write into a folder that holds an earlier run.", rich_help_panel=_OUTPUT),
+    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> int:
+    """Run a pipeline on videos or streams.
+
+    llamapipe run blur-faces -i sample:bikes -o out
+    """
+    from llamapipe.session import RunRequest
+
+    terminal = terminal_of(ctx)
+    params, stage_sets = assignments(sets)
+    request = RunRequest(
+        pipeline=pipeline,
+        sources=sources or [],
+        output=output,
+        params=params,
+        sets=stage_sets,
+        slo=slo,
+        start_s=seconds("--start", start),
+        end_s=seconds("--end", end),
+        max_frames=max_frames,
+        loop=loop,
+        realtime=realtime,
+        drop_policy=drop_policy.value if drop_policy else None,
+        sinks=sinks or [],
+        ops_files=ops or [],
+        force=force,
+        record_events=events,
+    )
+    return _plan(request, terminal, json) if dry_run else _run(request, terminal, json)
+
+
+def _plan(request: RunRequest, terminal: Terminal, json: bool) -> int:
+    from llamapipe.session import plan_run
+
+    plan = plan_run(request)
+    if json:
+        terminal.json(plan.to_dict())
+    else:
+        terminal.data(str(plan))
+    return 0
+
+
+def _run(request: RunRequest, terminal: Terminal, json: bool) -> int:
+    from llamapipe.cli.interrupts import first_finalises
+    from llamapipe.cli.progress import ProgressLine
+    from llamapipe.cli.summary import show_summary
+    from llamapipe.session import run as run_session
+
+    with first_finalises(terminal) as interrupt, ProgressLine(terminal) as line:
+        summary = run_session(request, on_progress=line.show, interrupt=interrupt)
+    show_summary(summary, terminal)
+    if json:
+        terminal.json(summary)
+    return summary.exit_code

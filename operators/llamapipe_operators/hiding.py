@@ -1,0 +1,85 @@
+"""Operators that hide what is inside boxes, beyond recognition: blur, pixelate."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llamapipe.data import Boxes, Image
+from llamapipe.errors import OperatorError
+from llamapipe.operator import Context, Inputs, Operator, Outputs, Param, Port, PortKind
+
+__all__ = ["Blur", "Pixelate"]
+
+Rect = tuple[int, int, int, int]  # x1, y1, x2, y2 in whole pixels, even where the picture allows
+
+_MOST_CELLS, _FEWEST_CELLS = 16, 3
+
+_INPUTS = {
+    "frames": Port(PortKind.FRAMES, "the pictures"),
+    "boxes": Port(PortKind.BOXES, "what to hide in them", many=True),
+}
+_OUTPUTS = {"frames": Port(PortKind.FRAMES, "the pictures with the boxes hidden")}
+
+
+def _params(shape: str) -> dict[str, Param]:
+    return {
+        "pad": Param(
+            float, 0.1, "room around a box, as a share of its width and height on each side", minimum=0, maximum=5
+        ),
+        "strength": Param(
+            float,
+            0.6,
+            f"detail left along the longer side: 0 leaves {_MOST_CELLS} cells, 0.6 leaves 6, 1 leaves {_FEWEST_CELLS}; "
+            "below 0.4 a face may still be known",
+            minimum=0,
+            maximum=1,
+        ),
+        "shape": Param(
+            str, shape, "box, or the ellipse around it: the box is hidden whole either way", choices=("box", "ellipse")
+        ),
+    }
+
+
+class _Hide(Operator):
+    """Replaces what is inside each box by something made of a few average colours of it."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._cells = _MOST_CELLS * (_FEWEST_CELLS / _MOST_CELLS) ** float(self.params["strength"])
+
+    def process(self, inputs: Inputs) -> Outputs:
+        """Hide the boxes in one picture; the same picture where there is nothing to hide."""
+        image: Image = inputs["frames"]
+        regions = self._regions(image, inputs["boxes"])
+        if not regions:
+            return {"frames": image}
+        pixels = image.bgr.copy()
+        for region in regions:
+            self._hide(pixels, region)
+        return {"frames": image.replaced(pixels)}
+
+    def _regions(self, image: Image, boxes: Boxes) -> list[Rect]:
+        """Rectangles to work on. Raises OperatorError for a box that is nowhere: better no frame than a bare face."""
+        xyxy = boxes.xyxy.astype(np.float64)
+        if not np.isfinite(xyxy).all():
+            raise OperatorError(f"cannot hide box {xyxy[~np.isfinite(xyxy).all(axis=1)][0].tolist()}: not finite")
+        grow = 1.0 + 2.0 * float(self.params["pad"])
+        if self.params["shape"] == "ellipse":
+            grow *= np.sqrt(2.0)  # the smallest ellipse of the box's shape that has the whole box inside
+        middle = (xyxy[:, :2] + xyxy[:, 2:]) / 2
+        reach = np.maximum(np.abs(xyxy[:, 2:] - xyxy[:, :2]), 1.0) * (grow / 2)
+        # Even corners, so that a region covers whole chroma samples too.
+        low = np.floor((middle - reach) / 2) * 2
+        high = np.ceil((middle + reach) / 2) * 2
+        limit = np.array([image.width, image.height], np.float64)
+        inside = np.concatenate([np.clip(low, 0, limit), np.clip(high, 0, limit)], axis=1).astype(int)
+        regions: list[Rect] = []
+        for whole, (x1, y1, x2, y2) in zip(np.concatenate([low, high], axis=1).tolist(), inside.tolist(), strict=True):
+            if x2 > x1 and y2 > y1:
+                regions.append((x1, y1, x2, y2))
+                del whole
+        return regions
+
+    def _hide(self, pixels: NDArray[np.uint8], region: Rect) -> None:
+        raise NotImplementedError

@@ -1,0 +1,18 @@
+"""Fixtures for every test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The folder of labelled clips and models; the test is skipped where it is not there."""
+    named = os.environ.get("LLAMAPIPE_ASSET_MIRROR")
+    folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "assets"
+    if not (folder / "TUD-Stadtmitte.mp4").is_file():
+        pytest.skip(f"no labelled clips in {folder}: set LLAMAPIPE_ASSET_MIRROR to a folder that holds them")
+    return folder
