@@ -3,15 +3,6 @@
 from llamapipe.data.boxes import Boxes, Classes, Tracks
 from llamapipe.data.events import Event, Events
 from llamapipe.data.frames import FrameRef, Image, Native, Placement
-from llamapipe.data.ids import (
-    InvocationId,
-    ItemKey,
-    ReplicaId,
-    SinkName,
-    StageName,
-    StreamId,
-    WorkerId,
-)
 
 __all__ = [
     "Boxes",
@@ -20,14 +11,7 @@ __all__ = [
     "Events",
     "FrameRef",
     "Image",
-    "InvocationId",
-    "ItemKey",
     "Native",
     "Placement",
-    "ReplicaId",
-    "SinkName",
-    "StageName",
-    "StreamId",
     "Tracks",
-    "WorkerId",
 ]

@@ -3,6 +3,7 @@
 from llamapipe.runtime.arena import LocalArena, StaleFrame
 from llamapipe.runtime.engine import Engine, EngineResult, Observer, Peer
 from llamapipe.runtime.host import StageHost, StageSetup, StreamFacts
+from llamapipe.runtime.machine import Machine, read_machine
 from llamapipe.runtime.sink import SinkWriter
 from llamapipe.runtime.source import SourceReader
 from llamapipe.runtime.worker import Worker
@@ -11,6 +12,7 @@ __all__ = [
     "Engine",
     "EngineResult",
     "LocalArena",
+    "Machine",
     "Observer",
     "Peer",
     "SinkWriter",
@@ -20,4 +22,5 @@ __all__ = [
     "StaleFrame",
     "StreamFacts",
     "Worker",
+    "read_machine",
 ]
