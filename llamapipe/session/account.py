@@ -1,0 +1,221 @@
+"""From what control, the engine and the watcher know to the run's summary."""
+
+from __future__ import annotations
+
+from collections import Counter
+from importlib.metadata import PackageNotFoundError, version
+
+from llamapipe.control import Controller, SinkAccount, StagePlan
+from llamapipe.report import FrameCounts, Quantiles, RunSummary, SloResult, StageSummary, StreamSummary
+from llamapipe.runtime import EngineResult
+from llamapipe.session.objective import Objective
+from llamapipe.session.prepare import Prepared
+from llamapipe.session.watch import StageWatch, Watcher
+
+__all__ = ["summarise"]
+
+_EXIT_OK, _EXIT_FAILED, _EXIT_SLO, _EXIT_LOST, _EXIT_INTERRUPTED = 0, 1, 3, 4, 130
+_PACKAGES = ("llamapipe", "av", "numpy", "onnxruntime", "opencv-python", "openvino", "pyzmq", "supervision", "trackers")
+
+
+def summarise(
+    prepared: Prepared,
+    controller: Controller,
+    watcher: Watcher,
+    result: EngineResult,
+    *,
+    started_at: str,
+    wall_s: float,
+    cpu_s: float,
+) -> RunSummary:
+    """The account of a finished run."""
+    streams = _streams(prepared, controller, result)
+    frames = _sum([stream.frames for stream in streams])
+    latency = watcher.latency.quantiles() if not _unpaced(prepared) else None
+    outcome, error = _outcome(result, streams, frames)
+    slo = _slo(prepared.objective, watcher, wall_s, frames, outcome)
+    begun_s = watcher.first_dispatch_s
+    ended_s = watcher.last_delivered_s
+    running_s = ended_s - begun_s if begun_s is not None and ended_s is not None else 0.0
+    media_s = sum(stream.media_s for stream in streams)
+    return RunSummary(
+        pipeline=prepared.compiled.spec.name,
+        outcome=outcome,
+        error=error,
+        exit_code=_exit_code(outcome, result, prepared, slo),
+        started_at=started_at,
+        wall_s=wall_s,
+        load_s=wall_s if begun_s is None else max(0.0, begun_s - watcher.started_s),
+        fps=frames.delivered / running_s if running_s > 0 else 0.0,
+        x_realtime=media_s / running_s if running_s > 0 and media_s > 0 else None,
+        frames=frames,
+        latency_ms=latency,
+        slo=slo,
+        # Reserved: the cores that the run held from start to end, whether they had work or not.
+        cost_core_s=wall_s * min(prepared.cores, float(len(prepared.plan.workers) + 1)),
+        cpu_s=cpu_s,
+        workers=len(prepared.plan.workers),
+        stages=[_stage(plan, watcher.stages[plan.name]) for plan in prepared.plan.stages],
+        streams=streams,
+        outputs=[file for stream in streams for file in stream.outputs],
+        versions=_versions(),
+    )
+
+
+def _unpaced(prepared: Prepared) -> bool:
+    return not prepared.request.realtime and any(spec.kind == "file" for spec in prepared.specs.values())
+
+
+def _streams(prepared: Prepared, controller: Controller, result: EngineResult) -> list[StreamSummary]:
+    ledger = controller.ledger
+    summaries: list[StreamSummary] = []
+    for name, spec in prepared.specs.items():
+        failure = prepared.failures.get(name)
+        if failure is not None:
+            summaries.append(
+                StreamSummary(
+                    name=name,
+                    source=getattr(spec, "shown", spec.uri),
+                    width=0,
+                    height=0,
+                    fps=None,
+                    outcome="failed",
+                    error=str(failure),
+                    frames=FrameCounts(),
+                    media_s=0.0,
+                    outputs=[],
+                )
+            )
+            continue
+        info = prepared.sources[name].info
+        accounts = [ledger.accounts[name, sink.name] for sink in prepared.plan.sinks]
+        worst = min(accounts, key=lambda account: account.delivered)
+        error = result.errors.get(name)
+        decoded = ledger.decoded[name]
+        summaries.append(
+            StreamSummary(
+                name=name,
+                source=info.uri,
+                width=info.width,
+                height=info.height,
+                fps=float(info.fps) if info.fps else None,
+                outcome="lost" if name in result.lost else "failed" if error else result.outcome,
+                error=error,
+                frames=_counts(decoded, worst),
+                media_s=decoded / float(info.fps) if info.fps else 0.0,
+                outputs=result.files.get(name, []),
+            )
+        )
+    return summaries
+
+
+def _counts(decoded: int, account: SinkAccount) -> FrameCounts:
+    return FrameCounts(
+        decoded=decoded,
+        delivered=account.delivered,
+        filtered=dict(account.filtered),
+        dropped=dict(account.dropped),
+        failed=dict(account.failed),
+        cancelled=account.cancelled,
+    )
+
+
+def _sum(counts: list[FrameCounts]) -> FrameCounts:
+    filtered: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
+    failed: Counter[str] = Counter()
+    for count in counts:
+        filtered.update(count.filtered)
+        dropped.update(count.dropped)
+        failed.update(count.failed)
+    return FrameCounts(
+        decoded=sum(count.decoded for count in counts),
+        delivered=sum(count.delivered for count in counts),
+        filtered=dict(filtered),
+        dropped=dict(dropped),
+        failed=dict(failed),
+        cancelled=sum(count.cancelled for count in counts),
+    )
+
+
+def _outcome(result: EngineResult, streams: list[StreamSummary], frames: FrameCounts) -> tuple[str, str | None]:
+    if result.outcome == "failed":
+        hint = f" ({result.hint})" if result.hint else ""
+        return "failed", (result.reason or next(iter(result.errors.values()), "the run failed")) + hint
+    broken = [stream for stream in streams if stream.error]
+    if result.outcome == "done" and broken and len(broken) == len(streams):
+        return "failed", broken[0].error
+    if result.outcome == "done" and frames.failed and not frames.delivered:
+        reason, count = max(frames.failed.items(), key=lambda entry: entry[1])
+        return "failed", f"no frame came through: {count} of {frames.decoded} failed with {reason}"
+    if broken:
+        return result.outcome, f"{broken[0].name}: {broken[0].error}"
+    return result.outcome, None
+
+
+def _slo(objective: Objective, watcher: Watcher, wall_s: float, frames: FrameCounts, outcome: str) -> SloResult | None:
+    slo = objective.slo
+    if slo is None or not objective.text:
+        return None
+    if objective.unjudged:
+        return SloResult(objective=objective.text, judged=False, reason=objective.unjudged)
+    if slo.deadline_s is not None:
+        met = outcome == "done" and wall_s <= slo.deadline_s
+        return SloResult(objective=objective.text, judged=True, met=met, value=wall_s, limit=slo.deadline_s)
+    bound = objective.quantile
+    assert bound is not None
+    value = watcher.latency.quantile(bound[0])
+    if value is None:
+        return SloResult(objective=objective.text, judged=False, reason="no frame was delivered")
+    dropped = sum(frames.dropped.values()) / max(1, frames.decoded)
+    late, many = value > bound[1], dropped > slo.max_drop_share
+    reason = ""
+    if many:
+        reason = f"{dropped:.1%} of frames were dropped, at most {slo.max_drop_share:.1%} may be"
+    return SloResult(
+        objective=objective.text,
+        judged=True,
+        met=not late and not many,
+        value=value * 1000,
+        limit=bound[1] * 1000,
+        reason=reason,
+    )
+
+
+def _exit_code(outcome: str, result: EngineResult, prepared: Prepared, slo: SloResult | None) -> int:
+    if outcome == "cancelled":
+        return _EXIT_INTERRUPTED
+    if result.lost:
+        return _EXIT_LOST
+    if outcome == "failed" or prepared.failures or result.errors:
+        return _EXIT_FAILED
+    return _EXIT_SLO if slo is not None and slo.met is False else _EXIT_OK
+
+
+def _stage(plan: StagePlan, watch: StageWatch) -> StageSummary:
+    configuration = plan.configuration
+    latency: Quantiles | None = watch.latency.quantiles()
+    return StageSummary(
+        name=plan.name,
+        type=plan.type,
+        variant=configuration.variant.name if configuration.variant is not None else None,
+        batch=configuration.batch,
+        params=dict(configuration.params),
+        items=watch.items,
+        invocations=watch.invocations,
+        busy_s=watch.busy_s,
+        failed=watch.failed,
+        latency_ms=latency,
+        load_s=sum(watch.load_s),
+        replicas=len(watch.load_s),
+    )
+
+
+def _versions() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,153 @@
+"""Everything that happens before the first frame: find, check, fetch, open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from llamapipe.clock import Clock, Env
+from llamapipe.control.plan import RunPlan, SinkPlan, StreamPlan
+from llamapipe.errors import LlamapipeError, SourceError, UsageError
+from llamapipe.inference import AssetStore, cache_root
+from llamapipe.media import SINKS, SourceSpec, expand_sources, open_source
+from llamapipe.media.contract import SinkContext, VideoSource
+from llamapipe.runtime import read_machine
+from llamapipe.session.compile import Compiled, compile_pipeline, run_plan
+from llamapipe.session.objective import Objective, objective_of
+from llamapipe.session.outputs import prepare_folders
+from llamapipe.session.request import RunRequest
+from llamapipe.session.resolve import LoadedPipeline, load_pipeline
+from llamapipe.session.sinks import with_asked_sinks, with_jsonl, with_results
+from llamapipe.spec import SloSpec
+
+__all__ = ["Prepared", "prepare", "resolve"]
+
+OnAsset = Callable[[str, int, int | None], None]
+"""Told of a download: (asset, bytes so far, bytes in all or None)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run that can begin. Sources are open; ``failures`` are those that could not be."""
+
+    request: RunRequest
+    compiled: Compiled
+    plan: RunPlan
+    objective: Objective
+    specs: Mapping[str, SourceSpec]
+    sources: Mapping[str, VideoSource]
+    failures: Mapping[str, LlamapipeError]
+    folders: Mapping[str, Path | None]
+    cores: float
+
+    def close(self) -> None:
+        """Let go of the sources of a run that does not begin after all."""
+        for source in self.sources.values():
+            source.close()
+
+    def context(self, stream: str, sink: SinkPlan) -> SinkContext:
+        """What the stream's sink is told when it opens."""
+        request = self.request
+        return SinkContext(
+            info=self.sources[stream].info,
+            directory=self.folders[stream],
+            inputs=[edge.selector for edge in sink.inputs],
+            hides=sink.hides,
+            force=request.force,
+            params=_sink_params(sink),
+            source_uri=self.specs[stream].uri,
+            end_s=request.end_s,
+            loop=request.loop,
+            path=sink.path,
+        )
+
+
+def _sink_params(sink: SinkPlan) -> Mapping[str, object]:
+    declared = SINKS[sink.type].params
+    return {name: sink.params.get(name, param.default) for name, param in declared.items()}
+
+
+def resolve(request: RunRequest, *, env: Env, results: bool) -> LoadedPipeline:
+    """The request's pipeline with the sinks that this run has."""
+    loaded = load_pipeline(
+        request.pipeline, env=env, params=request.params, sets=request.sets, ops_files=request.ops_files
+    )
+    manifests = {op.name: loaded.registry.manifest(op.type) for op in loaded.spec.ops}
+    spec = loaded.spec
+    if request.output is None:
+        needs_folder = [sink.type for sink in spec.sinks if SINKS[sink.type].default_path is not None]
+        if not results and needs_folder:
+            raise UsageError(f"pipeline {spec.name!r} writes files, no folder was given", hint="add -o DIR")
+        spec = spec.model_copy(update={"sinks": ()})
+    spec = with_asked_sinks(spec, request.sinks, manifests)
+    if request.output is not None:
+        spec = with_jsonl(spec, manifests)
+    if results:
+        spec = with_results(spec, manifests)
+    if not spec.sinks:
+        raise UsageError(f"pipeline {spec.name!r} has nowhere to write to", hint="add -o DIR, or --sink KIND=PATH")
+    return LoadedPipeline(spec, loaded.registry, loaded.locations)
+
+
+def prepare(
+    request: RunRequest, *, clock: Clock, env: Env, results: bool = False, on_asset: OnAsset | None = None
+) -> Prepared:
+    """Do all of it. Raises UsageError, SpecError, SourceError, OutputError, AssetError; nothing stays open then."""
+    loaded = resolve(request, env=env, results=results)
+    assets = AssetStore(cache_root(env), env=env)
+
+    def sample(name: str) -> Path:
+        return assets.pull(_sample_asset(name, assets), on_asset)
+
+    specs = {spec.name: spec for spec in expand_sources(request.sources, env=env, resolve_sample=sample)}
+    live = [spec.uri for spec in specs.values() if spec.kind != "file"]
+    unpaced = [spec.uri for spec in specs.values() if spec.kind == "file" and not request.realtime]
+    objective = objective_of(request.slo, loaded.spec.slo, unpaced=unpaced, live=live)
+    machine = read_machine()
+    workers = request.workers if request.workers is not None else max(1, int(machine.cores)) + 1
+    compiled = compile_pipeline(loaded.spec, loaded.registry, assets, on_asset=on_asset)
+    sources: dict[str, VideoSource] = {}
+    failures: dict[str, LlamapipeError] = {}
+    try:
+        for name, spec in specs.items():
+            try:
+                sources[name] = open_source(
+                    spec,
+                    clock=clock,
+                    start_s=request.start_s,
+                    end_s=request.end_s,
+                    max_frames=request.max_frames,
+                    loop=request.loop,
+                    realtime=request.realtime,
+                )
+            except SourceError as error:
+                failures[name] = error
+        if not sources:
+            raise next(iter(failures.values()))
+        # Folders come last: a run that cannot begin leaves nothing behind.
+        folders = prepare_folders(request.output, list(specs), compiled.sinks, force=request.force)
+        streams = [StreamPlan(name, _drop_policy(request, source)) for name, source in sources.items()]
+        plan = run_plan(compiled, streams, workers=workers, sinks=compiled.sinks, slo=_judged(objective))
+        return Prepared(request, compiled, plan, objective, specs, sources, failures, folders, machine.cores)
+    except BaseException:
+        for source in sources.values():
+            source.close()
+        raise
+
+
+def _judged(objective: Objective) -> SloSpec | None:
+    return None if objective.unjudged else objective.slo
+
+
+def _drop_policy(request: RunRequest, source: VideoSource) -> str:
+    if request.drop_policy is not None:
+        return request.drop_policy
+    return "drop-oldest" if source.info.live else "block"
+
+
+def _sample_asset(name: str, assets: AssetStore) -> str:
+    samples = {Path(asset).stem: asset for asset in assets.names() if asset.endswith(".mp4")}
+    if name not in samples:
+        raise UsageError(f"unknown sample {name!r}: expected one of {', '.join(sorted(samples))}")
+    return samples[name]

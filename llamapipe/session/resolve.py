@@ -1,0 +1,195 @@
+"""From what a user names (a built-in, a YAML file, file.py:name, a spec) to a validated pipeline."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from llamapipe.clock import Env
+from llamapipe.errors import LlamapipeError, OperatorError, Problem, SpecError, UsageError
+from llamapipe.media import SINKS
+from llamapipe.operator import Manifest, Operator, Registry, load_registry
+from llamapipe.spec import PipelineSpec, apply_sets, load_yaml, resolve_types, validate
+
+__all__ = ["LoadedPipeline", "load_pipeline", "pipeline_names", "validate_pipeline"]
+
+ENTRY_POINT_GROUP = "llamapipe.pipelines"
+
+Reference = str | Path | PipelineSpec
+"""A built-in's name, the path of a YAML file, ``file.py:name``, or the spec itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPipeline:
+    """A pipeline that validates, with the operators that it is made of."""
+
+    spec: PipelineSpec
+    registry: Registry
+    locations: Mapping[Any, str] = field(default_factory=dict)  # where each part stands: "file:line"
+
+
+def pipeline_names() -> list[str]:
+    """Names of the ready pipelines of every installed package, sorted."""
+    return sorted(_ready())
+
+
+def load_pipeline(
+    reference: Reference,
+    *,
+    env: Env,
+    params: Mapping[str, str] | None = None,
+    sets: Mapping[str, str] | None = None,
+    ops_files: Sequence[str | Path] = (),
+) -> LoadedPipeline:
+    """Find, read, change by ``sets`` and validate.
+
+    Raises SpecError with every problem at once, UsageError for a pipeline or file that is not there.
+    """
+    loaded, problems = _checked(reference, env, params or {}, sets or {}, ops_files)
+    if problems:
+        raise SpecError(problems)
+    return loaded
+
+
+def validate_pipeline(
+    reference: Reference,
+    *,
+    env: Env,
+    params: Mapping[str, str] | None = None,
+    sets: Mapping[str, str] | None = None,
+    ops_files: Sequence[str | Path] = (),
+) -> list[Problem]:
+    """All problems of a pipeline; empty when it can be run."""
+    try:
+        return _checked(reference, env, params or {}, sets or {}, ops_files)[1]
+    except SpecError as error:
+        return list(error.problems)
+
+
+def _checked(
+    reference: Reference,
+    env: Env,
+    params: Mapping[str, str],
+    sets: Mapping[str, str],
+    ops_files: Sequence[str | Path],
+) -> tuple[LoadedPipeline, list[Problem]]:
+    registry = load_registry(ops_files)
+    locations: Mapping[Any, str] = {}
+    if isinstance(reference, PipelineSpec):
+        spec = reference
+    elif (named := _python_reference(str(reference))) is not None:
+        spec = _from_python(*named, registry)
+    else:
+        loaded = load_yaml(_yaml_path(reference), params=params, env=env)
+        spec, locations = loaded.spec, loaded.locations
+        params = {}
+    if params:
+        raise UsageError(
+            f"pipeline {spec.name!r} has no parameters, got {', '.join(params)}",
+            hint="a pipeline made in Python has stages to set: --set STAGE.KNOB=VALUE",
+        )
+    spec = resolve_types(spec, registry.types(), list(SINKS))
+    manifests: dict[str, Manifest] = {type: registry.manifest(type) for type in registry.types()}
+    if sets:
+        spec = apply_sets(spec, sets, manifests)
+    return LoadedPipeline(spec, registry, locations), validate(spec, manifests, SINKS, locations=locations)
+
+
+def _ready() -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        module = entry.load()
+        for name in module.names():
+            found.setdefault(name, Path(module.path(name)))
+    return found
+
+
+def _yaml_path(reference: str | Path) -> Path:
+    path = Path(reference)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        if not path.is_file():
+            raise UsageError(f"pipeline {path} does not exist", hint=_near_files(path))
+        return path
+    ready = _ready()
+    if str(reference) in ready:
+        return ready[str(reference)]
+    if path.is_file():
+        raise UsageError(
+            f"pipeline {path}: expected a .yaml file or file.py:name, got {path.suffix or 'no'} suffix",
+            hint="rename it to end in .yaml",
+        )
+    near = difflib.get_close_matches(str(reference), ready, n=1)
+    raise UsageError(
+        f"unknown pipeline {str(reference)!r}: expected a .yaml file, file.py:name, or one of {', '.join(sorted(ready))}",
+        hint=f"did you mean {near[0]}?" if near else None,
+    )
+
+
+def _near_files(path: Path) -> str | None:
+    try:
+        names = [file.name for file in path.parent.iterdir() if file.suffix.lower() in (".yaml", ".yml")]
+    except OSError:
+        return f"folder {path.parent} does not exist either"
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f"did you mean {path.parent / near[0]}?" if near else None
+
+
+def _python_reference(reference: str) -> tuple[Path, str] | None:
+    """(file, name) of ``file.py:name``; the name is ``pipeline`` where it is left out."""
+    path, _, name = reference.rpartition(":")
+    if path.endswith(".py"):
+        return Path(path), name
+    return (Path(reference), "pipeline") if reference.endswith(".py") else None
+
+
+def _from_python(path: Path, name: str, registry: Registry) -> PipelineSpec:
+    module = _imported(path)
+    for value in vars(module).values():  # operators that the file defines for its own pipeline
+        if isinstance(value, type) and issubclass(value, Operator) and value.__module__ == module.__name__:
+            registry.add(value)
+    try:
+        value = getattr(module, name)
+    except AttributeError:
+        names = [key for key, value in vars(module).items() if _spec_of(value) is not None]
+        raise UsageError(
+            f"{path} has no pipeline {name!r}",
+            hint=f"it has {', '.join(names)}" if names else "make one with llamapipe.Pipeline(...)",
+        ) from None
+    spec = _spec_of(value)
+    if spec is None:
+        raise UsageError(f"{path}:{name} is a {type(value).__name__}, expected a llamapipe.Pipeline or PipelineSpec")
+    return spec
+
+
+def _spec_of(value: Any) -> PipelineSpec | None:
+    if isinstance(value, PipelineSpec):
+        return value
+    if isinstance(value, type | ModuleType) or not callable(getattr(value, "spec", None)):
+        return None
+    spec = value.spec()
+    return spec if isinstance(spec, PipelineSpec) else None
+
+
+def _imported(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UsageError(f"pipeline file {path} does not exist")
+    name = f"llamapipe_user_pipeline_{path.stem}_{abs(hash(path.resolve())):x}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"pipeline file {path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except LlamapipeError:
+        raise
+    except Exception as error:
+        raise OperatorError(f"pipeline file {path} cannot be imported: {type(error).__name__}: {error}") from error
+    return module

@@ -1,0 +1,248 @@
+"""Run a pipeline: drive the engine, then say what happened."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from queue import Full, Queue
+from typing import IO
+
+from llamapipe.clock import Clock, Env, SystemClock, system_env
+from llamapipe.control import Controller
+from llamapipe.control.plan import SinkPlan
+from llamapipe.errors import InterruptedRun, LlamapipeError, OutputError
+from llamapipe.media import SINKS
+from llamapipe.media.contract import Sink, SinkItem
+from llamapipe.report import PictureStrip, RunSummary, write_report_html, write_run_json
+from llamapipe.runtime import (
+    Engine,
+    EngineResult,
+    LocalArena,
+    SinkWriter,
+    SourceReader,
+    StreamFacts,
+    Worker,
+    read_machine,
+)
+from llamapipe.session.account import summarise
+from llamapipe.session.outputs import EVENTS_FILE, REPORT_FILE, SUMMARY_FILE
+from llamapipe.session.prepare import Prepared, prepare
+from llamapipe.session.request import Progress, RunRequest
+from llamapipe.session.results import FrameResult
+from llamapipe.session.sinks import FunctionSink, PictureTap
+from llamapipe.session.watch import Watcher
+from llamapipe.spec import mermaid
+
+__all__ = ["run", "stream"]
+
+_RESULTS = "llamapipe/results@v1"
+_WAITING_RESULTS = 4  # finished frames that may wait for the caller
+
+
+def run(
+    request: RunRequest,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+    interrupt: threading.Event | None = None,
+    clock: Clock | None = None,
+    env: Env | None = None,
+) -> RunSummary:
+    """Run to the end and write every file.
+
+    Setting ``interrupt`` stops the run: what was decoded is finished, every output is finalised. Raises
+    UsageError, SpecError, SourceError, OutputError or AssetError where the run cannot begin; what goes wrong later
+    is in the summary.
+    """
+    clock = clock if clock is not None else SystemClock()
+    env = env if env is not None else system_env()
+    job = _Job(request, clock, env, on_progress, interrupt or threading.Event(), None)
+    return job.run()
+
+
+def stream(
+    request: RunRequest,
+    *,
+    interrupt: threading.Event | None = None,
+    clock: Clock | None = None,
+    env: Env | None = None,
+) -> Iterator[FrameResult]:
+    """Run, and yield every frame's results in order, as they are ready. Leaving the loop ends the run.
+
+    Raises what `run` raises, and LlamapipeError at the end where the run failed.
+    """
+    clock = clock if clock is not None else SystemClock()
+    env = env if env is not None else system_env()
+    stop = interrupt or threading.Event()
+    queue: Queue[FrameResult | None] = Queue(_WAITING_RESULTS)
+    left = threading.Event()
+
+    def take(item: SinkItem) -> None:
+        result = FrameResult.from_item(item)
+        while not left.is_set():
+            with contextlib.suppress(Full):
+                queue.put(result, timeout=0.1)
+                return
+
+    job = _Job(request, clock, env, None, stop, take)
+    outcome: list[RunSummary | BaseException] = []
+
+    def work() -> None:
+        try:
+            outcome.append(job.run())
+        except BaseException as error:
+            outcome.append(error)
+        finally:
+            while not left.is_set():
+                with contextlib.suppress(Full):
+                    queue.put(None, timeout=0.1)
+                    return
+
+    thread = threading.Thread(target=work, name="llamapipe run", daemon=True)
+    thread.start()
+    try:
+        while (result := queue.get()) is not None:
+            yield result
+    finally:
+        left.set()
+        stop.set()
+        thread.join()
+    ended = outcome[0]
+    if isinstance(ended, BaseException):
+        raise ended
+    if ended.outcome == "cancelled":
+        raise InterruptedRun("the run was interrupted")
+    if ended.outcome == "failed":
+        raise LlamapipeError(ended.error or "the run failed")
+
+
+@dataclass(slots=True)
+class _Job:
+    request: RunRequest
+    clock: Clock
+    env: Env
+    on_progress: Callable[[Progress], None] | None
+    interrupt: threading.Event
+    take: Callable[[SinkItem], None] | None
+
+    def run(self) -> RunSummary:
+        started_s, started_cpu_s = self.clock.now_s(), self.clock.cpu_s()
+        started_at = datetime.fromtimestamp(self.clock.wall_s(), UTC).isoformat(timespec="seconds")
+        prepared = prepare(self.request, clock=self.clock, env=self.env, results=self.take is not None)
+        with ExitStack() as stack:
+            stack.callback(prepared.close)
+            log = stack.enter_context(_event_log(self.request)) if self.request.record_events else None
+            controller = Controller(prepared.plan)
+            watcher = Watcher(
+                controller,
+                started_s=started_s,
+                num_frames=_total([source.info.num_frames for source in prepared.sources.values()]),
+                objective=prepared.objective,
+                on_progress=self.on_progress,
+                log=log,
+            )
+            pictures = PictureStrip()
+            result = self._drive(prepared, controller, watcher, pictures)
+            controller.ledger.check()
+        ended_s = self.clock.now_s()
+        summary = summarise(
+            prepared,
+            controller,
+            watcher,
+            result,
+            started_at=started_at,
+            wall_s=ended_s - started_s,
+            cpu_s=self.clock.cpu_s() - started_cpu_s,
+        )
+        if self.request.output is not None:
+            _write_reports(self.request.output, summary, watcher, pictures, prepared)
+        if self.on_progress is not None:
+            self.on_progress(watcher.progress(ended_s, "done"))
+        return summary
+
+    def _drive(
+        self, prepared: Prepared, controller: Controller, watcher: Watcher, pictures: PictureStrip
+    ) -> EngineResult:
+        arena = LocalArena()
+        facts: dict[str, StreamFacts] = {}
+        peers: dict[str, SourceReader | SinkWriter] = {}
+        for name, source in prepared.sources.items():
+            info = source.info
+            facts[name] = StreamFacts(info.width, info.height, float(info.fps or 0))
+            waits = next(s for s in prepared.plan.streams if s.stream == name).drop_policy == "block"
+            reader = SourceReader(name, source, arena=arena, clock=self.clock, waits=waits)
+            peers[reader.name] = reader
+        for name in prepared.sources:
+            sinks = self._sinks(prepared, name, pictures)
+            writer = SinkWriter(name, prepared.plan.sinks, sinks, arena=arena, clock=self.clock)
+            peers[writer.name] = writer
+        engine = Engine(
+            controller,
+            arena=arena,
+            clock=self.clock,
+            make_worker=lambda name: Worker(
+                name, setups=prepared.compiled.setups, streams=facts, arena=arena, clock=self.clock
+            ),
+            peers=peers,
+            close_source=lambda name: prepared.sources[name].close(),
+            observer=watcher,
+            interrupt=self.interrupt,
+            address=f"inproc://llamapipe-{id(controller):x}",
+        )
+        return engine.run()
+
+    def _sinks(self, prepared: Prepared, stream_name: str, pictures: PictureStrip) -> Mapping[str, Sink]:
+        made: dict[str, Sink] = {}
+        tapped = False
+        try:
+            for plan in prepared.plan.sinks:
+                sink = self._sink(prepared, stream_name, plan)
+                if not tapped and plan.type != _RESULTS and any(edge.kind == "frames" for edge in plan.inputs):
+                    sink, tapped = PictureTap(sink, pictures.show), True
+                made[plan.name] = sink
+        except BaseException:
+            for sink in made.values():
+                sink.abort()
+            raise
+        return made
+
+    def _sink(self, prepared: Prepared, stream_name: str, plan: SinkPlan) -> Sink:
+        if plan.type == _RESULTS:
+            assert self.take is not None
+            return FunctionSink(self.take)
+        return SINKS[plan.type].make(prepared.context(stream_name, plan))
+
+
+def _total(counts: list[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+@contextlib.contextmanager
+def _event_log(request: RunRequest) -> Iterator[IO[bytes]]:
+    """The event log, under its final name once the run is over, however it ends."""
+    assert request.output is not None
+    path = request.output / EVENTS_FILE
+    partial = path.with_name(f".{EVENTS_FILE}.partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"event log {path} cannot be written: {(error.strerror or str(error)).lower()}") from error
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _write_reports(
+    output: Path, summary: RunSummary, watcher: Watcher, pictures: PictureStrip, prepared: Prepared
+) -> None:
+    write_run_json(output / SUMMARY_FILE, summary)
+    write_report_html(output / REPORT_FILE, summary, watcher.trace, pictures, spec_text=mermaid(prepared.compiled.spec))

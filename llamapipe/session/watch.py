@@ -1,0 +1,144 @@
+"""Watches a run for its progress, its report and its event log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import IO
+
+from llamapipe.control import Controller, encode_entry, encode_plan
+from llamapipe.control import actions as act
+from llamapipe.control import events as ev
+from llamapipe.report import LatencyTrace, Span, TraceRecorder
+from llamapipe.runtime import Observer
+from llamapipe.session.objective import Objective
+from llamapipe.session.request import Progress
+from llamapipe.wire import Done
+
+__all__ = ["StageWatch", "Watcher"]
+
+_PROGRESS_EVERY_S = 0.1
+
+
+@dataclass(slots=True)
+class StageWatch:
+    """What one stage did."""
+
+    items: int = 0
+    invocations: int = 0
+    failed: int = 0
+    busy_s: float = 0.0
+    latency: LatencyTrace = field(default_factory=LatencyTrace)  # of invocations
+    load_s: list[float] = field(default_factory=list)  # a replica each
+
+
+class Watcher(Observer):
+    """Told by the engine; asked by the session."""
+
+    def __init__(
+        self,
+        controller: Controller,
+        *,
+        started_s: float,
+        num_frames: int | None,
+        objective: Objective,
+        on_progress: Callable[[Progress], None] | None,
+        log: IO[bytes] | None,
+    ) -> None:
+        self._controller = controller
+        self.started_s = started_s
+        self._num_frames = num_frames
+        self._objective = objective
+        self._on_progress = on_progress
+        self._log = log
+        self._sink = controller.plan.sinks[0].name if controller.plan.sinks else ""
+        self._streams = [stream.stream for stream in controller.plan.streams]
+        self._next_progress_s = 0.0
+        self._missing = len(controller.plan.stages) * len(controller.plan.workers)
+        self._last_pts_s: dict[str, float] = {}
+        self.first_dispatch_s: float | None = None
+        self.first_delivered_s: float | None = None
+        self.last_delivered_s: float | None = None
+        self.latency = LatencyTrace()
+        self.trace = TraceRecorder()
+        self.stages = {stage.name: StageWatch() for stage in controller.plan.stages}
+        if log is not None:
+            log.write(encode_plan(controller.plan) + b"\n")
+
+    def event(self, event: ev.Event, now_s: float, actions: Sequence[act.Action]) -> None:
+        """See `Observer`."""
+        if self._log is not None:
+            self._log.write(encode_entry(now_s, event, actions) + b"\n")
+        if isinstance(event, ev.FramesArrived):
+            self._last_pts_s[event.stream] = max(event.pts_s)
+
+    def loaded(self, stage: str, worker: str, load_s: float, variant: str | None) -> None:
+        """See `Observer`."""
+        self.stages[stage].load_s.append(load_s)
+        self._missing -= 1
+
+    def invocation(self, dispatch: act.Dispatch, done: Done) -> None:
+        """See `Observer`."""
+        stage = self.stages[dispatch.stage]
+        busy_s = done.ended_s - done.started_s
+        failed = sum(outputs.count == ev.FAILED_ITEM for outputs in done.items)
+        stage.items += len(done.items)
+        stage.invocations += 1
+        stage.failed += failed
+        stage.busy_s += busy_s
+        stage.latency.add(done.ended_s - self.started_s, busy_s)
+        if self.first_dispatch_s is None:
+            self.first_dispatch_s = done.started_s
+        self.trace.add(
+            Span(
+                dispatch.worker,
+                dispatch.stage,
+                done.started_s - self.started_s,
+                done.ended_s - self.started_s,
+                len(done.items),
+                dispatch.items[0][1],
+                failed,
+            )
+        )
+
+    def delivered(self, stream: str, sink: str, latencies: Sequence[tuple[float, float]]) -> None:
+        """See `Observer`. A frame's latency is that of the first sink; every sink's would count it twice."""
+        if sink != self._sink:
+            return
+        for at_s, latency_s in latencies:
+            self.latency.add(at_s - self.started_s, latency_s)
+        if self.first_delivered_s is None:
+            self.first_delivered_s = latencies[0][0]
+        self.last_delivered_s = latencies[-1][0]
+
+    def poll(self, now_s: float) -> None:
+        """See `Observer`."""
+        if self._on_progress is not None and now_s >= self._next_progress_s:
+            self._next_progress_s = now_s + _PROGRESS_EVERY_S
+            self._on_progress(self.progress(now_s))
+
+    def progress(self, now_s: float, state: str | None = None) -> Progress:
+        """The run at this moment."""
+        accounts = [self._controller.ledger.accounts[stream, self._sink] for stream in self._streams]
+        done = sum(account.total for account in accounts)
+        begun_s = self.first_dispatch_s if self.first_dispatch_s is not None else now_s
+        running_s = max(1e-9, now_s - begun_s)
+        fps = done / running_s if done else 0.0
+        shown_s = sum(self._last_pts_s.values())
+        judged = self._objective.slo is not None and not self._objective.unjudged
+        bound = self._objective.quantile
+        value = self.latency.quantile(bound[0]) if bound is not None and judged else None
+        left = None if self._num_frames is None else max(0, self._num_frames - done)
+        return Progress(
+            state=state or ("loading" if self.first_dispatch_s is None else "running"),
+            frames_done=done,
+            frames_total=self._num_frames,
+            fps=fps,
+            x_realtime=shown_s / running_s if done else None,
+            p95_ms=None if value is None else value * 1000,
+            slo=self._objective.text or None,
+            dropped=sum(sum(account.dropped.values()) for account in accounts),
+            failed=sum(sum(account.failed.values()) for account in accounts),
+            eta_s=left / fps if left is not None and fps else None,
+            elapsed_s=now_s - self.started_s,
+        )
