@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 __all__ = [
+    "FIRST_PORT",
     "SOURCE",
     "AccuracyFloor",
     "OpSpec",
@@ -22,11 +23,32 @@ SOURCE = "$source"
 Selector = str
 """``$source.frames`` or ``$ops.NAME.PORT``."""
 
+FIRST_PORT = ""
+"""Key in ``OpSpec.inputs`` for the operator's first input port, left unnamed; `resolve_types` names it."""
+
 OverloadPolicy = Literal["degrade", "drop", "late"]
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _WithParams(_Frozen):
+    params: Mapping[str, Any] = Field(default_factory=dict)
+
+    @field_validator("params", mode="before")
+    @classmethod
+    def _as_written(cls, value: Any) -> Any:
+        # A tuple and the list that YAML makes of it are the same parameter.
+        return _listed(value)
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _listed(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_listed(item) for item in value]
+    return value
 
 
 class SloSpec(_Frozen):
@@ -46,24 +68,22 @@ class AccuracyFloor(_Frozen):
     metric: str | None = None
 
 
-class OpSpec(_Frozen):
+class OpSpec(_WithParams):
     """A stage. ``inputs`` maps input ports to selectors; ``params`` holds parameters and knobs alike."""
 
     name: str
     type: str
     inputs: Mapping[str, tuple[Selector, ...]]
     when: str | None = None  # see llamapipe.spec.when
-    params: Mapping[str, Any] = Field(default_factory=dict)
 
 
-class SinkSpec(_Frozen):
+class SinkSpec(_WithParams):
     """Where results go. ``params`` are the sink type's own; ``path`` is relative to the output folder."""
 
     name: str
     type: str  # "llamapipe/video@v1"
     inputs: tuple[Selector, ...]
     path: str | None = None
-    params: Mapping[str, Any] = Field(default_factory=dict)
 
 
 class PipelineSpec(_Frozen):
