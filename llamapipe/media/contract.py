@@ -118,6 +118,7 @@ class SinkContext:
     source_uri: str = ""  # with credentials, for copying audio; never logged
     end_s: float | None = None
     loop: int = 1
+    path: str | None = None  # relative to directory, from the spec; None: the sink's default_path
 
 
 class Sink(Protocol):

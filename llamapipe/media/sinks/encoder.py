@@ -1,0 +1,241 @@
+"""Encodes pictures into a video stream of an open container, with as little conversion as can be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from llamapipe.data import Image
+
+__all__ = ["Colours", "PictureEncoder"]
+
+# Numbers of ITU-T H.273, as FFmpeg uses them.
+_UNSPECIFIED = 2
+_BT470BG, _SMPTE170M = 5, 6  # two names of the BT.601 matrix
+_LIMITED, _FULL = 1, 2
+_SWS = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}  # matrix -> swscale's number of it; anything else is taken for BT.601
+
+# x264's ultrafast plus the tools that pay for themselves: about its speed, at two thirds of the size.
+_QUICK = {"preset": "ultrafast", "x264-params": "cabac=1:deblock=0,0:8x8dct=1:bframes=1:weightp=0"}
+_CODECS = {"h264": "libx264", "hevc": "libx265"}
+
+
+@dataclass(frozen=True, slots=True)
+class Colours:
+    """How a stream's numbers stand for colours."""
+
+    matrix: int
+    range: int
+    primaries: int = _UNSPECIFIED
+    transfer: int = _UNSPECIFIED
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame) -> Colours:
+        """Those of a decoded picture. Unspecified means BT.601 and limited range here, as it does to swscale."""
+        full = frame.color_range == _FULL or frame.format.name.startswith("yuvj")
+        return cls(int(frame.colorspace), _FULL if full else _LIMITED, int(frame.color_primaries), int(frame.color_trc))
+
+    @property
+    def swscale(self) -> int:
+        """The matrix as swscale counts."""
+        return _SWS.get(self.matrix, 5)
+
+    @property
+    def is_bt601(self) -> bool:
+        """Whether OpenCV's conversion makes these colours."""
+        return self.swscale == 5 and self.range == _LIMITED
+
+    def same_numbers(self, other: Colours) -> bool:
+        """Whether pictures of both need no conversion between them."""
+        return self.swscale == other.swscale and self.range == other.range
+
+
+_OF_BGR = Colours(_SMPTE170M, _LIMITED)
+
+
+class PictureEncoder:
+    """Feeds one encoder. Its size and colours are those of the first picture.
+
+    A picture that still is the decoder's own YUV goes in as it is; one with new pixels is converted once. Odd
+    sizes, which the codec refuses, grow by one column or row that repeats the last. A picture of another size
+    is scaled to the first's.
+    """
+
+    def __init__(
+        self,
+        container: Any,
+        first: Image,
+        params: Mapping[str, Any],
+        *,
+        time_base: Fraction,
+        rate: Fraction | None,
+        aspect: Fraction | None = None,
+    ) -> None:
+        native = _native(first)
+        self.colours = Colours.of(native) if native is not None else _OF_BGR
+        self._picture = (first.width, first.height)
+        self.width = first.width + first.width % 2
+        self.height = first.height + first.height % 2
+        is_jpeg = native is not None and native.format.name == "yuvj420p"
+        self._format = "yuvj420p" if is_jpeg else "yuv420p"
+        self._scaler = VideoReformatter()
+        self._threads = int(params["threads"])
+        self.stream = container.add_stream(_CODECS[params["codec"]], rate=rate or 25)
+        context = self.stream.codec_context
+        context.width, context.height = self.width, self.height
+        context.pix_fmt = self._format
+        context.time_base = time_base
+        context.thread_count = self._threads
+        context.color_range = self.colours.range
+        context.colorspace = self.colours.matrix
+        context.color_primaries = self.colours.primaries
+        context.color_trc = self.colours.transfer
+        if aspect is not None and aspect > 0:
+            context.sample_aspect_ratio = aspect
+        self.stream.options = self._options(params)
+        self._time_base = time_base
+
+    def _options(self, params: Mapping[str, Any]) -> dict[str, str]:
+        options = {"preset": params["preset"]}
+        if params["codec"] == "hevc":
+            self.stream.codec_context.codec_tag = "hvc1"  # the tag that Apple's players ask for
+            if params["preset"] == "quick":
+                options["preset"] = "ultrafast"
+            options["x265-params"] = f"log-level=error:pools={self._threads}"
+        elif params["preset"] == "quick":
+            options = dict(_QUICK)
+        if params["bitrate"] is not None:
+            self.stream.codec_context.bit_rate = params["bitrate"]
+        else:
+            options["crf"] = str(params["crf"])
+        return options
+
+    def encode(self, image: Image | None, pts: int, duration: int) -> list[Any]:
+        """Packets that came out for this picture going in; None is black. ``pts`` must grow."""
+        if image is None:
+            return self._send(self._black(), pts, duration)
+        native = _native(image)
+        if native is not None and self._fits(native):
+            return self._send(native, pts, duration)
+        if native is not None:
+            return self._send(self._converted(native), pts, duration)
+        return self._send(self._from_bgr(image.bgr), pts, duration)
+
+    def finish(self) -> list[Any]:
+        """The last packets."""
+        packets: list[Any] = self.stream.encode(None)
+        return packets
+
+    def _fits(self, frame: av.VideoFrame) -> bool:
+        return (
+            frame.width == self.width
+            and frame.height == self.height
+            and frame.format.name in ("yuv420p", "yuvj420p")
+            and Colours.of(frame).same_numbers(self.colours)
+        )
+
+    def _send(self, frame: av.VideoFrame, pts: int, duration: int) -> list[Any]:
+        # The frame may be the decoder's own, which other readers hold too: it gets its fields back.
+        before = (frame.pts, frame.time_base, frame.duration, frame.pict_type)
+        renamed = frame.format.name != self._format
+        if renamed:  # full range goes by two names: yuvj420p, and yuv420p with a mark
+            frame = _view(frame, self._format)
+            frame.color_range = self.colours.range
+        frame.pts, frame.time_base, frame.duration = pts, self._time_base, duration
+        frame.pict_type = 0  # else the encoder would copy the source's choice of key frames
+        try:
+            packets: list[Any] = self.stream.encode(frame)
+            return packets
+        finally:
+            if not renamed:
+                frame.pts, frame.duration, frame.pict_type = before[0], before[2], before[3]
+                if before[1] is not None:
+                    frame.time_base = before[1]
+
+    def _converted(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """A native picture of another format, size or colour."""
+        width, height = self._picture
+        frame = self._scaler.reformat(
+            frame,
+            width,
+            height,
+            self._format,
+            src_colorspace=Colours.of(frame).swscale,
+            dst_colorspace=self.colours.swscale,
+            src_color_range=Colours.of(frame).range,
+            dst_color_range=self.colours.range,
+            threads=self._threads,
+        )
+        return frame if (frame.width, frame.height) == (self.width, self.height) else self._padded(frame)
+
+    def _padded(self, frame: av.VideoFrame) -> av.VideoFrame:
+        grown = av.VideoFrame(self.width, self.height, self._format)
+        for plane, (source, target) in enumerate(zip(frame.planes, grown.planes, strict=True)):
+            old, new = _pixels(source), _pixels(target)
+            height, width = old.shape
+            new[:height, :width] = old
+            if plane == 0:  # the chroma planes of an odd size are rounded up already
+                new[:height, width:] = old[:, -1:]
+                new[height:] = new[height - 1 : height]
+        return grown
+
+    def _from_bgr(self, bgr: NDArray[np.uint8]) -> av.VideoFrame:
+        height, width = bgr.shape[:2]
+        if (width, height) != self._picture:
+            bgr = np.asarray(cv2.resize(bgr, self._picture, interpolation=cv2.INTER_AREA), np.uint8)
+            width, height = self._picture
+        if width != self.width or height != self.height:
+            grow = (0, self.height - height, 0, self.width - width)
+            bgr = np.asarray(cv2.copyMakeBorder(bgr, *grow, cv2.BORDER_REPLICATE), np.uint8)
+        if self.colours.is_bt601:
+            # Five times as fast as swscale; without a copy, since the planes lie packed as FFmpeg wants them.
+            return _from_planes(cv2.cvtColor(bgr, cv2.COLOR_BGR2YUV_I420), self._format)
+        frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(bgr), format="bgr24")
+        return self._scaler.reformat(
+            frame,
+            format=self._format,
+            src_color_range=_FULL,
+            dst_colorspace=self.colours.swscale,
+            dst_color_range=self.colours.range,
+            threads=self._threads,
+        )
+
+    def _black(self) -> av.VideoFrame:
+        planes = np.full((self.height * 3 // 2, self.width), 128, np.uint8)
+        planes[: self.height] = 0 if self.colours.range == _FULL else 16
+        return _from_planes(planes, self._format)
+
+
+def _native(image: Image) -> Any:
+    """The decoder's frame where the image is all of it, else None."""
+    if image.native is None or image.region is not None:
+        return None
+    frame = image.native.frame()
+    if frame is None or (frame.width, frame.height) != (image.width, image.height):
+        return None
+    return frame
+
+
+def _pixels(plane: Any) -> NDArray[np.uint8]:
+    return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+
+
+def _view(frame: av.VideoFrame, name: str) -> av.VideoFrame:
+    """The same pixels under another pixel format of the same layout."""
+    other = av.VideoFrame(frame.width, frame.height, name)
+    for source, target in zip(frame.planes, other.planes, strict=True):
+        _pixels(target)[:] = _pixels(source)
+    return other
+
+
+def _from_planes(planes: NDArray[np.uint8], name: str) -> av.VideoFrame:
+    """A frame of packed 4:2:0 planes (3/2 height, width)."""
+    return av.VideoFrame.from_numpy_buffer(planes, format=name)
