@@ -1,5 +1,7 @@
 """Pipelines as data: the spec, its YAML and DSL, validation, graph views."""
 
+from llamapipe.spec.conditions import Condition, Measure
+from llamapipe.spec.dsl import PipelineBuilder, StageHandle
 from llamapipe.spec.dumper import dump_yaml
 from llamapipe.spec.graph import graph_of, hides_upstream, levels, split_selector, topological, upstream
 from llamapipe.spec.knobs import knob_names, split_knobs
@@ -15,9 +17,12 @@ from llamapipe.spec.model import (
     SinkSpec,
     SloSpec,
 )
+from llamapipe.spec.ports import BoxesPort, ClassesPort, EventsPort, FramesPort, PortRef, TracksPort
 from llamapipe.spec.resolve import SinkLike, resolve_types
+from llamapipe.spec.sets import apply_sets
 from llamapipe.spec.slo_text import format_slo, parse_slo
 from llamapipe.spec.validate import validate
+from llamapipe.spec.views import dot, mermaid, tree
 from llamapipe.spec.when import Atom, When, parse_when
 
 __all__ = [
@@ -25,16 +30,28 @@ __all__ = [
     "SOURCE",
     "AccuracyFloor",
     "Atom",
+    "BoxesPort",
+    "ClassesPort",
+    "Condition",
+    "EventsPort",
+    "FramesPort",
     "Loaded",
     "Location",
+    "Measure",
     "OpSpec",
     "OverloadPolicy",
+    "PipelineBuilder",
     "PipelineSpec",
+    "PortRef",
     "Selector",
     "SinkLike",
     "SinkSpec",
     "SloSpec",
+    "StageHandle",
+    "TracksPort",
     "When",
+    "apply_sets",
+    "dot",
     "dump_yaml",
     "format_slo",
     "graph_of",
@@ -42,12 +59,14 @@ __all__ = [
     "knob_names",
     "levels",
     "load_yaml",
+    "mermaid",
     "parse_slo",
     "parse_when",
     "resolve_types",
     "split_knobs",
     "split_selector",
     "topological",
+    "tree",
     "upstream",
     "validate",
 ]

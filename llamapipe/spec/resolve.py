@@ -31,12 +31,16 @@ class SinkLike(Protocol):
         ...
 
 
-def resolve_types(spec: PipelineSpec, manifests: Mapping[str, Manifest], sinks: Iterable[str]) -> PipelineSpec:
+def resolve_types(
+    spec: PipelineSpec, manifests: Mapping[str, Manifest] | Iterable[str], sinks: Iterable[str]
+) -> PipelineSpec:
     """The spec with full types (the highest version where none is given) and every input port named.
 
-    ``manifests`` is by operator type, ``sinks`` are the sink types. What is unknown stays as it is: `validate`
-    speaks about it.
+    ``manifests`` is by operator type (types alone do too, but then unnamed ports stay so), ``sinks`` are the sink
+    types. What is unknown stays as it is: `validate` speaks about it.
     """
+    if not isinstance(manifests, Mapping):
+        manifests = dict.fromkeys(manifests)
     sink_types = list(sinks)
     return spec.model_copy(
         update={
@@ -46,13 +50,14 @@ def resolve_types(spec: PipelineSpec, manifests: Mapping[str, Manifest], sinks: 
     )
 
 
-def _op(op: OpSpec, manifests: Mapping[str, Manifest]) -> OpSpec:
+def _op(op: OpSpec, manifests: Mapping[str, Manifest | None]) -> OpSpec:
     type_ = resolve_type(op.type, manifests)
     if type_ is None:
         return op
     inputs = dict(op.inputs)
-    if FIRST_PORT in inputs:
-        first = next(iter(manifests[type_].inputs))
+    manifest = manifests[type_]
+    if FIRST_PORT in inputs and manifest is not None:
+        first = next(iter(manifest.inputs))
         inputs = {first: inputs[FIRST_PORT], **{port: value for port, value in inputs.items() if port != FIRST_PORT}}
     return op.model_copy(update={"type": type_, "inputs": inputs})
 
