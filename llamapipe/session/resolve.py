@@ -95,8 +95,8 @@ def _checked(
             f"pipeline {spec.name!r} has no parameters, got {', '.join(params)}",
             hint="a pipeline made in Python has stages to set: --set STAGE.KNOB=VALUE",
         )
-    spec = resolve_types(spec, registry.types(), list(SINKS))
     manifests: dict[str, Manifest] = {type: registry.manifest(type) for type in registry.types()}
+    spec = resolve_types(spec, manifests, list(SINKS))
     if sets:
         spec = apply_sets(spec, sets, manifests)
     return LoadedPipeline(spec, registry, locations), validate(spec, manifests, SINKS, locations=locations)
