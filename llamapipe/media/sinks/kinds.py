@@ -46,6 +46,8 @@ def _settle(kind: str, params: Mapping[str, Param], given: Mapping[str, Any]) ->
             near = difflib.get_close_matches(name, params, 1)
             known = f"did you mean {near[0]}?" if near else f"it takes {', '.join(params) or 'none'}"
             problems.append(f"{kind} sink has no parameter {name!r}: {known}")
+        elif value is REQUIRED:
+            problems.append(f"{kind} sink: parameter {name} is missing")
         elif (wrong := params[name].problem(value)) is not None:
             problems.append(f"{kind} sink, parameter {name}: {wrong}")
     problems += [
@@ -194,8 +196,8 @@ def sink_type(name: str) -> SinkType:
     raise UsageError(f"unknown sink {name!r}", hint=hint)
 
 
-def parse_sink(text: str) -> tuple[SinkType, str | None, dict[str, Any]]:
-    """Read KIND or KIND=PATH, as of ``--sink``: the type, the path or None, and parameters.
+def parse_sink(text: str) -> tuple[str, str | None, dict[str, Any]]:
+    """Read KIND or KIND=PATH, as of ``--sink``: the full type, the path or None, and parameters.
 
     A sink without a file takes its main parameter in place of a path: ``webhook=https://example.org/hook``.
     """
@@ -205,8 +207,8 @@ def parse_sink(text: str) -> tuple[SinkType, str | None, dict[str, Any]]:
     if equals and not path:
         raise UsageError(f"sink {text!r}: nothing after '='", hint=f"{kind.short_name}=PATH, or {kind.short_name}")
     if kind.default_path is not None:
-        return kind, path or None, {}
+        return kind.type, path or None, {}
     needed = next((key for key, param in kind.params.items() if param.required), None)
     if needed is not None and not path:
         raise UsageError(f"sink {text!r} needs its {needed}", hint=f"{kind.short_name}={needed.upper()}")
-    return kind, None, {needed: path} if needed is not None else {}
+    return kind.type, None, {needed: path} if needed is not None else {}
