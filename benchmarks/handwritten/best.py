@@ -52,7 +52,8 @@ def main() -> None:
         with arguments.output.open("w") as file:
             while True:
                 with ready:
-                    ready.wait_for(lambda: number in done or number == total[0])
+                    while number not in done and number != total[0]:
+                        ready.wait()
                     if number == total[0]:
                         return
                     text = done.pop(number)

@@ -49,6 +49,7 @@ class Decoded:
     seq: int
     pts: int  # in units of SourceInfo.time_base; never lower than the one before
     picture: Native
+    captured_at_s: float | None = None  # on the run's clock, where the source knows: live, or paced in real time
 
 
 @dataclass(frozen=True, slots=True)
