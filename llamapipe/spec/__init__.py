@@ -19,6 +19,7 @@ from llamapipe.spec.model import (
 )
 from llamapipe.spec.ports import BoxesPort, ClassesPort, EventsPort, FramesPort, PortRef, TracksPort
 from llamapipe.spec.resolve import SinkLike, resolve_types
+from llamapipe.spec.schema import json_schema
 from llamapipe.spec.sets import apply_sets
 from llamapipe.spec.slo_text import format_slo, parse_slo
 from llamapipe.spec.validate import validate
@@ -57,6 +58,7 @@ __all__ = [
     "graph_of",
     "hides_upstream",
     "knob_names",
+    "json_schema",
     "levels",
     "load_yaml",
     "mermaid",
