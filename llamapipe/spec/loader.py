@@ -136,7 +136,7 @@ class _Files:
                 )
             )
         if "include" in root.value:
-            self._include(root.value["include"], root.at("include"), folder, chain)
+            self._include(root.value["include"], folder, chain)
         if "params" in root.value:
             self._take_params(root.value["params"], root.at("params"))
         if "ops" in root.value:
@@ -165,14 +165,14 @@ class _Files:
                 )
             )
 
-    def _include(self, node: Node, where: str, folder: Path, chain: tuple[tuple[Path, str], ...]) -> None:
+    def _include(self, node: Node, folder: Path, chain: tuple[tuple[Path, str], ...]) -> None:
         resolve = Substitution(None, self._env)
         node = resolve.apply(node)
         self.problems += resolve.problems
         entries = node.value if isinstance(node.value, list) else [node]
         for entry in entries:
             if not isinstance(entry.value, str) or not entry.value:
-                self.problems.append(Problem("type", f"include: expected a file name, got {_kind(entry)}", where))
+                self.problems.append(Problem("type", f"include: expected a file name, got {_kind(entry)}", entry.where))
                 continue
             path = folder / entry.value
             real = path.resolve()

@@ -12,7 +12,7 @@ from typing import Any
 from llamapipe.clock import Env
 from llamapipe.errors import Problem
 from llamapipe.spec.names import did_you_mean
-from llamapipe.spec.yaml_tree import Node, parse_scalar
+from llamapipe.spec.yaml_tree import Node, node_of, parse_scalar
 
 __all__ = ["Substitution", "escaped"]
 
@@ -46,7 +46,7 @@ class Substitution:
         if isinstance(node.value, list):
             return Node([self.apply(child) for child in node.value], node.where, node.plain)
         if isinstance(node.value, str) and "${" in node.value:
-            return Node(self._text(node.value, node), node.where, node.plain)
+            return node_of(self._text(node.value, node), node.where)
         return node
 
     def _text(self, text: str, node: Node) -> Any:

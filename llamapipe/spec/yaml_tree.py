@@ -15,7 +15,7 @@ import yaml
 
 from llamapipe.errors import Problem, SpecError
 
-__all__ = ["Dumper", "Loader", "Node", "parse_scalar", "parse_yaml", "plain_value"]
+__all__ = ["Dumper", "Loader", "Node", "node_of", "parse_scalar", "parse_yaml", "plain_value"]
 
 _MAX_NODES = 100_000  # a hostile file can make a few lines of aliases mean billions of values
 
@@ -75,6 +75,15 @@ def plain_value(node: Node) -> Any:
     if isinstance(node.value, list):
         return [plain_value(child) for child in node.value]
     return node.value
+
+
+def node_of(value: Any, where: str) -> Node:
+    """The tree of a plain value, all of it standing in one place."""
+    if isinstance(value, dict):
+        return Node({key: node_of(child, where) for key, child in value.items()}, where)
+    if isinstance(value, list):
+        return Node([node_of(child, where) for child in value], where)
+    return Node(value, where)
 
 
 def parse_scalar(text: str) -> Any:
