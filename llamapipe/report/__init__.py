@@ -1,1 +1,28 @@
 """What a run did: the summary and the HTML report."""
+
+from llamapipe.report.html import write_report_html
+from llamapipe.report.summary import (
+    FrameCounts,
+    Quantiles,
+    RunSummary,
+    SloResult,
+    StageSummary,
+    StreamSummary,
+)
+from llamapipe.report.trace import LatencyTrace, PictureStrip, Span, TraceRecorder
+from llamapipe.report.written import write_run_json
+
+__all__ = [
+    "FrameCounts",
+    "LatencyTrace",
+    "PictureStrip",
+    "Quantiles",
+    "RunSummary",
+    "SloResult",
+    "Span",
+    "StageSummary",
+    "StreamSummary",
+    "TraceRecorder",
+    "write_report_html",
+    "write_run_json",
+]

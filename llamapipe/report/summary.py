@@ -1,0 +1,114 @@
+"""What a run did, as plain data: the content of run.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+__all__ = [
+    "FrameCounts",
+    "Quantiles",
+    "RunSummary",
+    "SloResult",
+    "StageSummary",
+    "StreamSummary",
+]
+
+
+class FrameCounts(msgspec.Struct, frozen=True):
+    """Where frames ended: decoded = delivered + filtered + dropped + failed + cancelled."""
+
+    decoded: int = 0
+    delivered: int = 0
+    filtered: dict[str, int] = {}  # by stage
+    dropped: dict[str, int] = {}  # by reason
+    failed: dict[str, int] = {}  # by reason
+    cancelled: int = 0
+
+
+class Quantiles(msgspec.Struct, frozen=True):
+    """Of a latency, milliseconds."""
+
+    p50: float
+    p95: float
+    p99: float
+    max: float
+    mean: float
+
+
+class SloResult(msgspec.Struct, frozen=True):
+    """The objective, and whether the run met it."""
+
+    objective: str  # "p95<=200ms", "deadline=30s"
+    judged: bool
+    met: bool | None = None
+    value: float | None = None  # milliseconds for a latency, seconds for a deadline
+    limit: float | None = None
+    reason: str = ""  # why it is not judged, or what else was missed
+
+
+class StageSummary(msgspec.Struct, frozen=True):
+    """What one stage ran with, and what it did."""
+
+    name: str
+    type: str
+    variant: str | None  # model/backend/device/precision/size/threads
+    batch: int
+    params: dict[str, Any]
+    items: int
+    invocations: int
+    busy_s: float
+    failed: int  # items
+    latency_ms: Quantiles | None  # of invocations
+    load_s: float  # all replicas together
+    replicas: int
+
+
+class StreamSummary(msgspec.Struct, frozen=True):
+    """What became of one source."""
+
+    name: str
+    source: str  # credentials redacted
+    width: int
+    height: int
+    fps: float | None
+    outcome: str  # done, failed, cancelled, lost
+    error: str | None
+    frames: FrameCounts
+    media_s: float  # length of what was read
+    outputs: list[str]
+
+
+class RunSummary(msgspec.Struct, frozen=True):
+    """The whole run."""
+
+    pipeline: str
+    outcome: str  # done, failed, cancelled
+    error: str | None
+    exit_code: int
+    started_at: str  # ISO 8601, UTC
+    wall_s: float
+    load_s: float  # of wall_s, until the first frame was worked on
+    fps: float  # frames delivered a second, loading left out
+    x_realtime: float | None
+    frames: FrameCounts
+    latency_ms: Quantiles | None  # capture to commit; None where frames have no time of capture
+    slo: SloResult | None
+    cost_core_s: float  # cores reserved x wall_s
+    cpu_s: float  # processor time used
+    workers: int
+    stages: list[StageSummary]
+    streams: list[StreamSummary]
+    outputs: list[str]
+    versions: dict[str, str]
+    version: int = 1  # of this format
+
+    def to_json(self) -> bytes:
+        """Indented JSON, keys in the order above."""
+        return msgspec.json.format(msgspec.json.encode(self, enc_hook=str), indent=2) + b"\n"
+
+    @classmethod
+    def from_json(cls, data: bytes) -> RunSummary:
+        """Raises msgspec.ValidationError for anything else than such a summary."""
+        return msgspec.json.decode(data, type=cls)

@@ -1,0 +1,138 @@
+"""What is kept of a run for its report, in bounded memory however long the run is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from llamapipe.data import Image
+from llamapipe.media.contract import SinkItem
+from llamapipe.report.summary import Quantiles
+
+__all__ = ["LatencyTrace", "PictureStrip", "Span", "TraceRecorder"]
+
+_RATIO = math.log(1.01)  # bins one per cent wide
+_SMALLEST_S = 1e-7
+
+
+class Span(msgspec.Struct, frozen=True):
+    """One invocation. Times in seconds since the run began."""
+
+    worker: str
+    stage: str
+    start_s: float
+    end_s: float
+    items: int
+    first_seq: int
+    failed: int = 0
+
+
+class TraceRecorder:
+    """Invocations, thinned evenly once there are too many."""
+
+    def __init__(self, max_spans: int = 20_000) -> None:
+        self._max_spans = max_spans
+        self._stride = 1
+        self._seen = 0
+        self.spans: list[Span] = []
+
+    @property
+    def kept_share(self) -> float:
+        """Share of invocations that ``spans`` holds."""
+        return len(self.spans) / self._seen if self._seen else 1.0
+
+    def add(self, span: Span) -> None:
+        """Keep an invocation, if it is its turn."""
+        if self._seen % self._stride == 0:
+            self.spans.append(span)
+            if len(self.spans) > self._max_spans:
+                self.spans = self.spans[::2]
+                self._stride *= 2
+        self._seen += 1
+
+
+@dataclass(slots=True)
+class LatencyTrace:
+    """Latencies: exact count, mean and maximum; quantiles to one per cent; a thinned series over time."""
+
+    max_points: int = 2_000
+    count: int = 0
+    total_s: float = 0.0
+    max_s: float = 0.0
+    points: list[tuple[float, float]] = field(default_factory=list)  # (when, latency), seconds
+    _bins: dict[int, int] = field(default_factory=dict)
+    _stride: int = 1
+
+    def add(self, at_s: float, latency_s: float) -> None:
+        """Count one latency."""
+        if self.count % self._stride == 0:
+            self.points.append((at_s, latency_s))
+            if len(self.points) > self.max_points:
+                self.points = self.points[::2]
+                self._stride *= 2
+        self.count += 1
+        self.total_s += latency_s
+        self.max_s = max(self.max_s, latency_s)
+        bin = math.ceil(math.log(max(latency_s, _SMALLEST_S)) / _RATIO)
+        self._bins[bin] = self._bins.get(bin, 0) + 1
+
+    def quantile(self, q: float) -> float | None:
+        """The q-quantile (0..1) in seconds, never below the true one by more than nothing, above by 1 %."""
+        if not self.count:
+            return None
+        rank = math.ceil(q * self.count)
+        seen = 0
+        for bin in sorted(self._bins):
+            seen += self._bins[bin]
+            if seen >= rank:
+                return min(self.max_s, math.exp(bin * _RATIO))
+        return self.max_s
+
+    def quantiles(self) -> Quantiles | None:
+        """In milliseconds; None without any latency."""
+        p50, p95, p99 = self.quantile(0.5), self.quantile(0.95), self.quantile(0.99)
+        if p50 is None or p95 is None or p99 is None:
+            return None
+        return Quantiles(p50 * 1e3, p95 * 1e3, p99 * 1e3, self.max_s * 1e3, self.total_s / self.count * 1e3)
+
+
+class PictureStrip:
+    """A few delivered pictures of a run, evenly spread, as JPEG."""
+
+    def __init__(self, most: int = 6, width: int = 480) -> None:
+        self._most = most
+        self._width = width
+        self._stride = 1
+        self._seen = 0
+        self._kept: list[tuple[str, float, bytes]] = []  # caption, media time, JPEG
+
+    @property
+    def pictures(self) -> Sequence[tuple[str, bytes]]:
+        """(caption, JPEG) in order of time, at most as many as asked for."""
+        kept = self._kept
+        if len(kept) > self._most:
+            step = (len(kept) - 1) / (self._most - 1)
+            kept = [kept[round(i * step)] for i in range(self._most)]
+        return [(caption, jpeg) for caption, _, jpeg in kept]
+
+    def show(self, picture: Image, item: SinkItem) -> None:
+        """Keep a picture, if it is its turn."""
+        turn = self._seen % self._stride == 0
+        self._seen += 1
+        if not turn:
+            return
+        import cv2
+
+        pixels = picture.bgr
+        if picture.width > self._width:
+            size = (self._width, max(1, round(picture.height * self._width / picture.width)))
+            pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        there, jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 80])
+        if there:
+            self._kept.append((f"{item.stream}, frame {item.seq}, {item.pts_s:.2f} s", item.pts_s, jpeg.tobytes()))
+        if len(self._kept) >= 2 * self._most:
+            self._kept = self._kept[::2]
+            self._stride *= 2
