@@ -102,6 +102,10 @@ class PictureEncoder:
             context.sample_aspect_ratio = aspect
         self.stream.options = self._options(params)
         self._time_base = time_base
+        self._adds_up = container.format.name == "mp4"
+        self._held: list[Any] = []  # the last packet, until it is known whether it is the very last
+        self._first_dts: int | None = None
+        self._span: tuple[int, int] | None = None  # pts of the first picture, end of the last
 
     def _options(self, params: Mapping[str, Any]) -> dict[str, str]:
         options = {"preset": params["preset"]}
@@ -131,7 +135,13 @@ class PictureEncoder:
 
     def finish(self) -> list[Any]:
         """The last packets."""
-        packets: list[Any] = self.stream.encode(None)
+        packets: list[Any] = self._held + self.stream.encode(None)
+        if packets and self._span is not None and self._adds_up:
+            # MP4 adds up how long packets last in decoding order, which for a variable rate with B-frames is not
+            # how long the pictures do. The last one makes up for it.
+            first, end = self._span
+            first_dts = packets[0].dts if self._first_dts is None else self._first_dts
+            packets[-1].duration = max(1, end - first - (packets[-1].dts - first_dts))
         return packets
 
     def _fits(self, frame: av.VideoFrame) -> bool:
@@ -149,11 +159,15 @@ class PictureEncoder:
         if renamed:  # full range goes by two names: yuvj420p, and yuv420p with a mark
             frame = _view(frame, self._format)
             frame.color_range = self.colours.range
+        self._span = (pts if self._span is None else self._span[0], pts + duration)
         frame.pts, frame.time_base, frame.duration = pts, self._time_base, duration
         frame.pict_type = 0  # else the encoder would copy the source's choice of key frames
         try:
-            packets: list[Any] = self.stream.encode(frame)
-            return packets
+            packets: list[Any] = self._held + self.stream.encode(frame)
+            self._held = packets[-1:]
+            if self._first_dts is None and packets:
+                self._first_dts = packets[0].dts
+            return packets[:-1]
         finally:
             if not renamed:
                 frame.pts, frame.duration, frame.pict_type = before[0], before[2], before[3]

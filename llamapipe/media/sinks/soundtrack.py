@@ -6,211 +6,135 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
 
-__all__ = ["SourceHeader", "Soundtrack", "open_header"]
+from llamapipe.media.sinks.header import SourceHeader
+from llamapipe.media.sinks.transcoder import AacEncoder
+
+__all__ = ["Cut", "Soundtrack"]
 
 _COPIED = {  # codecs that players expect inside each container; anything else becomes AAC
-    "mp4": frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus"}),
-    "matroska": frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac", "opus", "vorbis", "flac", "dts"}),
+    "mp4": frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac", "opus", "libopus"}),
+    "matroska": frozenset(
+        {"aac", "mp3", "mp3float", "ac3", "eac3", "alac", "opus", "libopus", "vorbis", "libvorbis", "flac", "dca"}
+    ),
 }
 
 
-@dataclass(slots=True)
-class SourceHeader:
-    """A second, lazy look into a source file: what `SourceInfo` does not say, and its audio."""
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Which audio is wanted, in seconds of the file, and where it goes."""
 
-    container: Any
-    audio: Any  # an av.AudioStream or None
-    start_s: float | None  # of the earliest stream that counts, pictures or audio
-    end_s: float | None  # of the pictures
-    aspect: Fraction | None  # of one pixel, as stored
-
-    def close(self) -> None:
-        """Close the file."""
-        self.container.close()
-
-
-def open_header(uri: str, *, audio: bool) -> SourceHeader | None:
-    """The header of a file with pictures, or None for anything else: a stream must not be opened twice."""
-    if not uri or not Path(uri).is_file():
-        return None
-    container: Any = None
-    try:
-        container = av.open(uri, metadata_errors="ignore")
-        video = container.streams.video[0]
-    except (av.FFmpegError, OSError, IndexError):
-        if container is not None:
-            container.close()
-        return None
-    sound = container.streams.audio[0] if audio and container.streams.audio else None
-    if sound is not None and (sound.codec_context is None or not sound.codec_context.sample_rate):
-        sound = None  # a codec that FFmpeg does not know
-    starts = [float(s.start_time * s.time_base) for s in (video, sound) if s is not None and s.start_time is not None]
-    end_s = None
-    if video.duration is not None and video.start_time is not None:
-        end_s = float((video.start_time + video.duration) * video.time_base)
-    return SourceHeader(container, sound, min(starts, default=None), end_s, video.sample_aspect_ratio)
+    origin_s: Fraction  # becomes zero
+    start_s: Fraction
+    end_s: Fraction | None  # exclusive
+    passes: int = 1
+    pass_s: Fraction = Fraction(0)  # from one pass of a loop to the next
 
 
 class Soundtrack:
     """Feeds one audio stream of an output from the source, packet by packet.
 
-    ``origin_s`` is the media time that becomes zero; audio before ``start_s`` and from ``end_s`` on is left out.
-    Where the output's container takes the codec, packets are copied: the cut is then exact to a packet (about
-    20 ms). Everything else is encoded anew as AAC and cut exactly. A pass of a loop begins every ``period_s``.
+    Where the output's container takes the codec, packets are copied: a cut is then exact to a packet (about
+    20 ms). Everything else is encoded anew as AAC, and cut to the sample.
     """
 
-    def __init__(
-        self,
-        header: SourceHeader,
-        output: Any,
-        kind: str,
-        *,
-        origin_s: float,
-        start_s: float,
-        end_s: float | None,
-        loop: int,
-        period_s: float | None,
-    ) -> None:
+    def __init__(self, header: SourceHeader, output: Any, kind: str, cut: Cut) -> None:
         self._input = header.container
         self._stream = header.audio
-        self._origin_s = origin_s
-        self._start_s = start_s
-        self._end_s = end_s
-        self._passes = loop if period_s is not None else 1
-        self._period_s = period_s or 0.0
+        self._cut = cut
         self._base = Fraction(self._stream.time_base)
-        name = self._stream.codec_context.name
-        self.copied = name in _COPIED[kind] and _fits(self._stream)
-        self._encoder: Any = None
-        if self.copied:
+        # A codec's run-up lies before zero. Matroska only takes it from one that declared it, else all else moves.
+        self._runs_up = kind == "mp4" or "matroska" in self._input.format.name
+        self._encoder: AacEncoder | None = None
+        if self._stream.codec_context.name in _COPIED[kind]:
             self._output = output.add_stream_from_template(self._stream)
         else:
-            self._encoder = _Transcoder(output, self._stream)
-            self._output = self._encoder.stream
+            self._encoder = AacEncoder(output, self._stream)
         self._packets = self._all()
-        self._next: Any = None
+        self._next: tuple[Fraction, Any, Fraction, Fraction | None] | None = None
         self._last_dts: int | None = None
 
-    def until(self, time_s: float) -> Iterator[Any]:
-        """Packets that begin before ``time_s`` of the output, in order, ready to be muxed."""
+    @property
+    def copied(self) -> bool:
+        """Whether packets are copied as they are."""
+        return self._encoder is None
+
+    def until(self, time_s: Fraction) -> Iterator[Any]:
+        """Packets to mux, in order, that begin before ``time_s`` of the output."""
+        return self._pull(time_s, cut=False)
+
+    def finish(self, end_s: Fraction | None) -> Iterator[Any]:
+        """The last packets: up to ``end_s`` of the output; None: all that is left."""
+        yield from self._pull(end_s, cut=True)
+        if self._encoder is not None:
+            yield from self._encoder.finish()
+
+    def _pull(self, time_s: Fraction | None, *, cut: bool) -> Iterator[Any]:
         while True:
             if self._next is None:
                 self._next = next(self._packets, None)
             if self._next is None:
                 return
-            begin_s, packets = self._next
-            if begin_s >= time_s:
+            begin_s, packet, shift_s, end_s = self._next
+            if time_s is not None and begin_s + shift_s >= time_s:
                 return
             self._next = None
-            yield from packets
+            if self._encoder is not None:
+                if cut and time_s is not None:
+                    end_s = time_s - shift_s if end_s is None else min(end_s, time_s - shift_s)
+                yield from self._encoder.take(packet, shift_s, end_s)
+            elif self._moved(packet, shift_s):
+                yield packet
 
-    def finish(self) -> Iterator[Any]:
-        """What the audio encoder still holds."""
-        if self._encoder is not None:
-            yield from self._encoder.finish()
+    def _moved(self, packet: Any, shift_s: Fraction) -> bool:
+        """Put a packet to its place in the output; False where it overlaps what is there."""
+        shift = round(shift_s / self._base)
+        packet.dts = (packet.pts if packet.dts is None else packet.dts) + shift
+        packet.pts += shift
+        if self._last_dts is not None and packet.dts <= self._last_dts:
+            return False
+        self._last_dts = packet.dts
+        packet.stream = self._output
+        return True
 
-    def _all(self) -> Iterator[tuple[float, list[Any]]]:
-        for number in range(self._passes):
-            shift_s = number * self._period_s - self._origin_s
-            if number or self._start_s > 1.0:
-                self._seek(self._start_s)
-            yield from self._one_pass(shift_s, last=number + 1 == self._passes)
+    def _all(self) -> Iterator[tuple[Fraction, Any, Fraction, Fraction | None]]:
+        cut = self._cut
+        for number in range(cut.passes):
+            end_s = cut.end_s
+            if number + 1 < cut.passes:
+                pass_end_s = cut.start_s + cut.pass_s
+                end_s = pass_end_s if end_s is None else min(end_s, pass_end_s)
+            if cut.passes > 1 or cut.start_s > 1:
+                self._seek(cut.start_s)
+            yield from self._one_pass(number * cut.pass_s - cut.origin_s, end_s, first=number == 0)
 
-    def _seek(self, time_s: float) -> None:
+    def _seek(self, time_s: Fraction) -> None:
         with suppress(av.FFmpegError):  # what cannot seek is read from where it stands
-            self._input.seek(int((time_s - 0.5) / self._base) if time_s > 0.5 else 0, stream=self._stream)
+            self._input.seek(round((time_s - Fraction(1, 2)) / self._base), stream=self._stream)
 
-    def _one_pass(self, shift_s: float, *, last: bool) -> Iterator[tuple[float, list[Any]]]:
-        end_s = self._end_s
-        if not last:
-            end_s = min(end_s if end_s is not None else float("inf"), self._start_s + self._period_s)
-        held: Any = None  # the packet before the first: its tail, or a codec's run-up
+    def _one_pass(
+        self, shift_s: Fraction, end_s: Fraction | None, *, first: bool
+    ) -> Iterator[tuple[Fraction, Any, Fraction, Fraction | None]]:
+        start_s = self._cut.start_s
+        before: Any = None  # the packet before the first: decoders need it to begin cleanly
         try:
             for packet in self._input.demux(self._stream):
                 if packet.pts is None or not packet.size:
                     continue
-                begin_s = float(packet.pts * self._base)
+                begin_s = packet.pts * self._base
                 if end_s is not None and begin_s >= end_s:
                     return
-                if begin_s + float((packet.duration or 0) * self._base) <= self._start_s:
-                    held = packet
+                if begin_s + (packet.duration or 0) * self._base <= start_s:
+                    before = packet
                     continue
-                if held is not None and self._encoder is None and not last:
-                    held = None
-                yield begin_s + shift_s, self._made(packet, shift_s, end_s)
+                if before is not None and first and self._runs_up and self._encoder is None:
+                    yield before.pts * self._base, before, shift_s, end_s
+                before = None
+                if begin_s < start_s and not self._runs_up and self._encoder is None:
+                    continue
+                yield begin_s, packet, shift_s, end_s
         except av.FFmpegError:
             return  # audio that breaks off ends there: the pictures count
-
-    def _made(self, packet: Any, shift_s: float, end_s: float | None) -> list[Any]:
-        if self._encoder is not None:
-            made: list[Any] = self._encoder.take(packet, self._start_s, end_s, shift_s)
-            return made
-        shift = round(shift_s / self._base)
-        packet.pts += shift
-        packet.dts = packet.pts if packet.dts is None else packet.dts + shift
-        if self._last_dts is not None and packet.dts <= self._last_dts:  # where two passes meet
-            return []
-        self._last_dts = packet.dts
-        packet.stream = self._output
-        return [packet]
-
-
-def _fits(stream: Any) -> bool:
-    """Whether a copy can be played: AAC without its configuration, as some recorders write it, cannot."""
-    context = stream.codec_context
-    return bool(context.sample_rate and context.layout.nb_channels)
-
-
-class _Transcoder:
-    """Decodes, cuts to the sample, and encodes as AAC."""
-
-    def __init__(self, output: Any, source: Any) -> None:
-        rate = min(source.codec_context.sample_rate, 48000)
-        rate = rate if rate in (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000) else 48000
-        layout = "mono" if source.codec_context.layout.nb_channels == 1 else "stereo"
-        self.stream = output.add_stream("aac", rate=rate)
-        self.stream.codec_context.layout = layout
-        self.stream.codec_context.bit_rate = 96_000 if layout == "mono" else 160_000
-        self._rate = rate
-        self._resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
-        self._written: int | None = None  # samples, of the output's clock
-
-    def take(self, packet: Any, start_s: float, end_s: float | None, shift_s: float) -> list[Any]:
-        """Packets that came out for this one going in."""
-        packets: list[Any] = []
-        try:
-            frames = packet.decode()
-        except av.FFmpegError:
-            return packets  # a damaged packet leaves a gap
-        for frame in frames:
-            begin_s = frame.time
-            if begin_s is None or begin_s + frame.samples / frame.sample_rate <= start_s:
-                continue
-            if end_s is not None and begin_s >= end_s:
-                continue
-            frame.pts = None
-            at = round((begin_s + shift_s) * self._rate)
-            for piece in self._resampler.resample(frame):
-                packets += self._put(piece, at)
-                at += piece.samples
-        return packets
-
-    def _put(self, piece: Any, at: int) -> list[Any]:
-        # Times of a decoder jitter by a sample or two; only a real gap moves the clock.
-        if self._written is None or abs(at - self._written) > self._rate // 20:
-            self._written = max(at, self._written or at)
-        piece.pts = self._written
-        piece.time_base = Fraction(1, self._rate)
-        self._written += piece.samples
-        packets: list[Any] = self.stream.encode(piece)
-        return packets
-
-    def finish(self) -> list[Any]:
-        """The last packets."""
-        packets: list[Any] = self.stream.encode(None)
-        return packets

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from llamapipe.errors import OutputError, UsageError
 from llamapipe.media.contract import Outcome, SinkContext, SinkItem
 from llamapipe.media.sinks.encoder import PictureEncoder
 from llamapipe.media.sinks.files import PendingFile, target, writing
-from llamapipe.media.sinks.soundtrack import Soundtrack, SourceHeader, open_header
+from llamapipe.media.sinks.header import SourceHeader, open_header
+from llamapipe.media.sinks.soundtrack import Cut, Soundtrack
 
 __all__ = ["VideoSink"]
 
 _KINDS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mp4", ".mkv": "matroska"}
+_NO_PICTURE = ("", "source")  # stages of a frame that failed before there was a picture
 
 
 class VideoSink:
@@ -29,8 +31,8 @@ class VideoSink:
     dropped frame leaves a gap, in which players show the picture before; downstream of a stage that hides
     something it is black instead. Filtered and skipped frames leave a gap. Audio of files is copied, or
     encoded as AAC where the container does not take it, cut and repeated like the pictures; live sources are
-    written without. Matroska counts in milliseconds: times are rounded to that. Without any delivered picture
-    there is no file.
+    written without, since a stream cannot be opened a second time in step with the first. Matroska counts in
+    milliseconds: times are rounded to that. Without any delivered picture there is no file.
     """
 
     def __init__(self, context: SinkContext, params: Mapping[str, Any], default_path: str) -> None:
@@ -40,36 +42,39 @@ class VideoSink:
         if path.suffix.lower() not in _KINDS:
             raise UsageError(f"video sink cannot write {path.name!r}: expected a name in {', '.join(_KINDS)}")
         self._kind = _KINDS[path.suffix.lower()]
-        self._file = PendingFile(path, force=context.force)
         self._base = context.info.time_base
+        self._file = PendingFile(path, force=context.force)
         self._header: SourceHeader | None = None
         self._container: Any = None
         self._encoder: PictureEncoder | None = None
         self._sound: Soundtrack | None = None
         self._origin: int | None = None  # pts that becomes zero
+        self._first = 0  # pts of the first frame
         self._last: int | None = None  # pts of the picture before, from zero
-        self._step = self._nominal_step()
+        self._last_seq = -1
+        self._last_pts = 0  # of the frame before, written or not, as the source counts
+        self._cut: Cut | None = None
         self._slot: int | None = None  # of the picture before, where fps is capped
         self._early: list[int] = []  # black pictures before the first real one, whose size they get
-
-    def _nominal_step(self) -> int:
-        """Ticks that a picture lasts as far as is known."""
-        fps = self._context.info.fps
-        return max(1, round(1 / fps / self._base)) if fps else 0
+        fps = context.info.fps
+        self._nominal = max(1, round(1 / (fps * self._base))) if fps else 0
+        self._step = self._nominal or 1  # how long the picture before is shown, as far as is known
 
     def write(self, item: SinkItem) -> None:
         """See `Sink.write`."""
-        if item.outcome is Outcome.FAILED and not item.stage:
-            return  # never was a picture: there is no time to put a black one at
+        if item.outcome is Outcome.FAILED and item.stage in _NO_PICTURE:
+            return  # there is no time to put a black one at
         if self._origin is None:
-            self._begin(item.pts)
+            self._origin = self._begin(item.pts)
+        self._last_seq, self._last_pts = item.seq, item.pts
         image = self._image(item)
         hidden = self._context.hides and item.outcome in (Outcome.FAILED, Outcome.DROPPED)
         if image is None and not hidden:
             return
-        assert self._origin is not None
         pts = item.pts - self._origin
         if self._last is not None and pts <= self._last:
+            if image is None:
+                return
             pts = self._last + 1  # two pictures at one time: codecs want them apart
         if self._surplus(pts):
             return
@@ -81,6 +86,7 @@ class VideoSink:
         return next((value for value in values if isinstance(value, Image)), None)
 
     def _surplus(self, pts: int) -> bool:
+        """Whether a capped rate leaves this picture out."""
         fps = self._params["fps"]
         if fps is None:
             return False
@@ -90,16 +96,16 @@ class VideoSink:
         self._slot = slot
         return False
 
-    def _begin(self, first_pts: int) -> None:
+    def _begin(self, first: int) -> int:
         info = self._context.info
-        self._origin = first_pts
+        self._first = first
         if info.live:
-            return
+            return first
         self._header = open_header(self._context.source_uri, audio=self._params["audio"] and info.has_audio)
-        header = self._header
-        if header is not None and header.start_s is not None and not info.start_s:
-            # Audio that begins before the pictures keeps its lead, as it has in the source.
-            self._origin = min(first_pts, round(Fraction(header.start_s) / self._base))
+        if self._header is None or info.start_s:
+            return first
+        # What begins before the first picture, audio as a rule, keeps its lead as it has in the source.
+        return min(first, round(self._header.start_s / self._base))
 
     def _put(self, image: Image | None, pts: int) -> None:
         if self._encoder is None:
@@ -110,20 +116,38 @@ class VideoSink:
             self._encoder = self._open(image)
             for early in self._early:
                 self._container.mux(self._encoder.encode(None, early, self._step))
-        if self._last is not None and not self._nominal_step():
-            self._step = pts - self._last
+            self._early.clear()
+        self._step = self._shown_for(image, pts)
         self._last = pts
-        duration = _duration(image, self._base) or self._step
-        self._step = duration
-        self._container.mux(self._encoder.encode(image, pts, duration))
+        self._container.mux(self._encoder.encode(image, pts, self._step))
         if self._sound is not None:
-            self._container.mux(self._sound.until(float(pts * self._base)))
+            for packet in self._sound.until(pts * self._base):
+                self._container.mux(packet)
+
+    def _shown_for(self, image: Image | None, pts: int) -> int:
+        """Ticks until the next picture, which only counts for the last: the file's length depends on it."""
+        fps = self._params["fps"]
+        if fps is not None:
+            return max(1, round(1 / (Fraction(fps) * self._base)))
+        header = self._header
+        if header is not None and header.end_s is not None and self._last_seq + 1 == header.num_frames:
+            rest = round(header.end_s / self._base) - (self._origin or 0) - pts
+            if rest > 0 and not self._context.info.start_s and self._context.loop == 1:
+                return rest
+        native = image.native.frame() if image is not None and image.native is not None else None
+        if native is not None and native.duration and native.time_base:
+            shown: int = round(native.duration * Fraction(native.time_base) / self._base)
+            return max(1, shown)
+        if self._nominal or self._last is None:
+            return self._nominal or 1
+        return max(1, pts - self._last)
 
     def _open(self, image: Image) -> PictureEncoder:
         self._container = av.open(
             str(self._file.partial),
             "w",
-            format="mp4" if self._kind == "mp4" else "matroska",
+            format=self._kind,
+            # The index goes to the front, so that a browser can begin before it has everything.
             options={"movflags": "+faststart"} if self._kind == "mp4" else {},
         )
         header, info = self._header, self._context.info
@@ -133,19 +157,29 @@ class VideoSink:
         encoder = PictureEncoder(
             self._container, image, self._params, time_base=self._base, rate=info.fps, aspect=aspect
         )
-        if header is not None and header.audio is not None and self._origin is not None:
-            origin_s = float(self._origin * self._base)
-            self._sound = Soundtrack(
-                header,
-                self._container,
-                self._kind,
-                origin_s=origin_s,
-                start_s=origin_s,
-                end_s=self._context.end_s,
-                loop=self._context.loop,
-                period_s=None,
-            )
+        if header is not None and header.audio is not None:
+            self._cut = self._audio_cut(header)
+            self._sound = Soundtrack(header, self._container, self._kind, self._cut)
         return encoder
+
+    def _audio_cut(self, header: SourceHeader) -> Cut:
+        context = self._context
+        origin_s = (self._origin or 0) * self._base
+        end_s = None if context.end_s is None else header.video_start_s + Fraction(context.end_s)
+        if context.loop == 1:
+            return Cut(origin_s, origin_s, end_s)
+        first_s = self._first * self._base
+        return Cut(
+            origin_s, origin_s, end_s, context.loop, header.pass_s(first_s, end_s, (self._nominal or 1) * self._base)
+        )
+
+    def _audio_end_s(self, last: int) -> Fraction | None:
+        """Audio outlasts the pictures as far as it does in the source, unless these were cut short."""
+        header, cut = self._header, self._cut
+        if header is None or cut is None:
+            return None
+        last_s = self._last_pts * self._base - (cut.passes - 1) * cut.pass_s
+        return (last + self._step) * self._base if header.has_pictures_after(last_s) else None
 
     def close(self) -> Sequence[Path]:
         """See `Sink.close`."""
@@ -156,8 +190,8 @@ class VideoSink:
             with self._writing():
                 self._container.mux(self._encoder.finish())
                 if self._sound is not None:
-                    self._container.mux(self._sound.until(float((self._last + self._step) * self._base)))
-                    self._container.mux(self._sound.finish())
+                    for packet in self._sound.finish(self._audio_end_s(self._last)):
+                        self._container.mux(packet)
                 self._container.close()
         except BaseException:
             self.abort()
@@ -167,17 +201,14 @@ class VideoSink:
 
     def abort(self) -> None:
         """See `Sink.abort`."""
-        try:
-            if self._container is not None:
+        if self._container is not None:
+            with suppress(av.FFmpegError, OSError):  # the file goes anyway
                 self._container.close()
-        except (av.FFmpegError, OSError):
-            pass  # the file goes anyway
         self._release()
         self._file.abort()
 
     def _release(self) -> None:
         self._container = self._encoder = self._sound = None
-        self._early.clear()
         if self._header is not None:
             self._header.close()
             self._header = None
@@ -191,12 +222,3 @@ class VideoSink:
                 raise
             except av.FFmpegError as error:
                 raise OutputError(f"cannot encode {self._file.path}: {error.strerror}") from error
-
-
-def _duration(image: Image | None, base: Fraction) -> int:
-    """Ticks that the source shows this picture, 0 where it does not say."""
-    frame = image.native.frame() if image is not None and image.native is not None else None
-    if frame is None or not frame.duration or not frame.time_base:
-        return 0
-    ticks: int = round(frame.duration * Fraction(frame.time_base) / base)
-    return ticks
