@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from typing import Any
 
 import yaml
@@ -97,17 +98,19 @@ def _entries(key: str, entries: list[dict[str, Any]]) -> str:
 
 
 def _block(value: dict[str, Any]) -> str:
+    """One key a line; what lies within is on one line where it is flat."""
     return _dumped(value, flow=None, width=_WIDTH)
 
 
 def _dumped(value: Any, *, flow: bool | None, width: int) -> str:
+    dumper = Dumper(StringIO(), default_flow_style=flow, sort_keys=False)
     try:
-        text = yaml.dump(
-            _escaped(value), Dumper=Dumper, default_flow_style=flow, sort_keys=False, allow_unicode=True, width=width
-        )
+        node = dumper.represent_data(_escaped(value))
     except yaml.representer.RepresenterError as error:
         raise UsageError(f"expected values that YAML can hold, got {error.args[-1]!r}") from None
-    return str(text)
+    if flow is None and isinstance(node, yaml.MappingNode):
+        node.flow_style = False
+    return str(yaml.serialize(node, Dumper=Dumper, allow_unicode=True, width=width))
 
 
 def _escaped(value: Any) -> Any:

@@ -20,7 +20,7 @@ A file reached twice counts once; one that includes itself is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from llamapipe.spec.model import PipelineSpec
 from llamapipe.spec.names import did_you_mean
 from llamapipe.spec.reader import Location, Reader
 from llamapipe.spec.substitution import Substitution
-from llamapipe.spec.yaml_tree import Node, parse_scalar, parse_yaml, plain_value
+from llamapipe.spec.yaml_tree import Node, in_file_order, parse_scalar, parse_yaml, plain_value
 
 __all__ = ["Loaded", "Location", "load_yaml"]
 
@@ -75,7 +75,7 @@ def load_yaml(
     )
     problems = [*files.problems, *resolve.problems]
     if problems or spec is None:
-        raise SpecError(_in_file_order(problems, files.order))
+        raise SpecError(in_file_order(problems, files.order))
     return Loaded(spec, reader.locations, given)
 
 
@@ -241,17 +241,3 @@ _WORDS: Mapping[type, str] = {
 
 def _kind(node: Node) -> str:
     return _WORDS[type(node.value)] if isinstance(node.value, dict | list) else repr(node.value)
-
-
-def _in_file_order(problems: list[Problem], files: list[str]) -> list[Problem]:
-    order = {file: i for i, file in enumerate(files)}
-
-    def key(problem: Problem) -> tuple[int, int]:
-        for file, i in order.items():
-            if problem.where.startswith(f"{file}:"):
-                line = problem.where[len(file) + 1 :].split(":")[0]
-                return i, int(line) if line.isdigit() else 0
-        return -1, 0
-
-    sort_key: Callable[[Problem], tuple[int, int]] = key
-    return sorted(problems, key=sort_key)

@@ -18,6 +18,7 @@ from llamapipe.spec.reader import Location
 from llamapipe.spec.resolve import SinkLike, resolve_types
 from llamapipe.spec.slo_text import slo_problem
 from llamapipe.spec.when import parse_when
+from llamapipe.spec.yaml_tree import in_file_order
 
 __all__ = ["validate"]
 
@@ -65,7 +66,8 @@ class _Validation:
         self._unreachable(graph)
         if not cycles:
             self._joins(graph)
-        return self.problems
+        files = dict.fromkeys(where.rsplit(":", 1)[0] for where in self._locations.values())
+        return in_file_order(self.problems, list(files))
 
     # the parts
 
@@ -107,10 +109,12 @@ class _Validation:
             self._when(place, op, op.when, manifest)
 
     def _inputs(self, place: Location, op: OpSpec, manifest: Manifest) -> None:
+        misspelt = set()
         for port, selectors in op.inputs.items():
             at = (*place, "inputs", port)
             expected = manifest.inputs.get(port)
             if expected is None:
+                misspelt.add(nearest(port, manifest.inputs))
                 hint = did_you_mean(port, manifest.inputs)
                 self._say("unknown-port", f"stage {op.name}: {_short(op)} has no input {port!r}", at, hint)
             elif len(selectors) > 1 and not expected.many:
@@ -122,7 +126,7 @@ class _Validation:
                     message = f"stage {op.name}: input {port} expects {expected.kind}, got {kind} from {selector}"
                     self._say("port-kind", message, at, self._kind_hint(selector, expected.kind))
         for port, declared in manifest.inputs.items():
-            if not declared.optional and not op.inputs.get(port):
+            if not declared.optional and not op.inputs.get(port) and port not in misspelt:
                 message = f"stage {op.name}: expected {declared.kind} on input {port}, got none"
                 example = f"$source.{port}" if declared.kind is PortKind.FRAMES else f"$ops.STAGE.{port}"
                 self._say("missing-input", message, (*place, "inputs"), f"write: inputs: {{{port}: {example}}}")
@@ -130,6 +134,7 @@ class _Validation:
     def _params(self, place: Location, op: OpSpec, manifest: Manifest) -> None:
         knobs = knob_names(manifest)
         known = [*manifest.params, *knobs]
+        misspelt = set()
         for key, value in op.params.items():
             at = (*place, key)
             if key in manifest.params:
@@ -145,10 +150,11 @@ class _Validation:
                     self._say("hiding", message, at, "put sample_fps on the detection before it")
             else:
                 choices = [*known, "inputs", "when"]
+                misspelt.add(nearest(key, choices))
                 hint = did_you_mean(key, choices, f"known: {', '.join(known)}" if len(known) < 16 else None)
                 self._say("unknown-key", f"stage {op.name}: {_short(op)} has no {key!r}", at, hint)
         for key, param in manifest.params.items():
-            if param.required and key not in op.params:
+            if param.required and key not in op.params and key not in misspelt:
                 message = f"stage {op.name}: expected {key} ({param.type.__name__}), got none"
                 self._say("missing-param", message, place, param.doc or None)
 
@@ -290,6 +296,8 @@ class _Validation:
     def _unreachable(self, graph: nx.DiGraph[str]) -> None:
         if not self.spec.sinks:
             return  # the run adds one that takes everything
+        if any(problem.code in ("selector", "unknown-stage", "when") for problem in self.problems):
+            return  # the way to the sink may only be misspelt
         ends = {stage for sink in self.spec.sinks for stage, _ in self._known(sink.inputs)}
         ends |= {name for name, manifest in self._manifests.items() if not manifest.outputs}
         used = set(ends).union(*(nx.ancestors(graph, end) for end in ends))

@@ -7,7 +7,7 @@ Plain scalars follow YAML 1.2: only ``true`` and ``false`` are booleans (``no`` 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ import yaml
 
 from llamapipe.errors import Problem, SpecError
 
-__all__ = ["Dumper", "Loader", "Node", "node_of", "parse_scalar", "parse_yaml", "plain_value"]
+__all__ = ["Dumper", "Loader", "Node", "in_file_order", "node_of", "parse_scalar", "parse_yaml", "plain_value"]
 
 _MAX_NODES = 100_000  # a hostile file can make a few lines of aliases mean billions of values
 
@@ -49,6 +49,17 @@ class Dumper(yaml.SafeDumper):
         return True
 
 
+def _represent_text(dumper: Dumper, text: str) -> yaml.ScalarNode:
+    style = None
+    if not text.replace("\n", "").isprintable():
+        style = '"'  # with escapes: other styles lose line breaks such as U+0085
+    elif "\n" in text:
+        style = "|"
+    return dumper.represent_scalar(_TAG + "str", text, style=style)
+
+
+Dumper.add_representer(str, _represent_text)
+
 for _kind, _pattern, _first in _CORE_SCHEMA:
     for _class in (Loader, Dumper):
         _class.add_implicit_resolver(_TAG + _kind, re.compile(_pattern), _first)
@@ -75,6 +86,21 @@ def plain_value(node: Node) -> Any:
     if isinstance(node.value, list):
         return [plain_value(child) for child in node.value]
     return node.value
+
+
+def in_file_order(problems: Iterable[Problem], files: Sequence[str]) -> list[Problem]:
+    """Problems by file (in the order given) and line; those that stand in none of the files come first."""
+    order = {file: i for i, file in enumerate(files)}
+
+    def key(problem: Problem) -> tuple[int, int]:
+        file, _, line = problem.where.removesuffix(":").partition(":")
+        while file not in order and line:
+            more, _, line = line.partition(":")
+            file = f"{file}:{more}"
+        number = line.split(":")[0]
+        return order.get(file, -1), int(number) if number.isdigit() else 0
+
+    return sorted(problems, key=key)
 
 
 def node_of(value: Any, where: str) -> Node:
