@@ -10,7 +10,16 @@ from typing import Any
 from llamapipe.catalog import Configuration
 from llamapipe.control.plan import EdgePlan, RunPlan, SinkPlan, StagePlan, StreamPlan
 from llamapipe.errors import LlamapipeError, Problem, SpecError
-from llamapipe.inference import AssetStore, choose_variant, load_predictor, required_assets
+from llamapipe.inference import (
+    AssetStore,
+    choose_variant,
+    label_table,
+    load_predictor,
+    local_file,
+    model_named,
+    required_assets,
+    task_labels,
+)
 from llamapipe.operator import Manifest, PortKind, Registry, State
 from llamapipe.runtime import StageSetup
 from llamapipe.spec import PipelineSpec, SloSpec, hides_upstream, levels, parse_when, split_knobs, topological
@@ -149,7 +158,7 @@ def _configuration(manifest: Manifest, knobs: Mapping[str, Any], params: Mapping
     if not manifest.uses_model:
         return Configuration(None, batch, params)
     wanted = {**manifest.defaults, **knobs}
-    labels = wanted.get("labels") or ()
+    labels = label_table(wanted.get("labels"))
     variant = choose_variant(
         task=wanted.get("task"),
         model=wanted.get("model"),
@@ -159,10 +168,15 @@ def _configuration(manifest: Manifest, knobs: Mapping[str, Any], params: Mapping
         input_size=wanted.get("input_size"),
         threads=wanted.get("threads"),
         decoder=wanted.get("decoder"),
-        labels=tuple(labels) or None,
+        labels=labels or None,
         batch=batch,
     )
-    return Configuration(variant, batch, params, wanted.get("min_score"), tuple(labels))
+    if local_file(variant.model) is not None:  # there `labels` was the network's table
+        labels = ()
+    elif not labels:
+        known = model_named(variant.model).labels
+        labels = tuple(label for label in task_labels(wanted.get("task")) if label in known and known != (label,))
+    return Configuration(variant, batch, params, wanted.get("min_score"), labels)
 
 
 def _loader(configuration: Configuration, assets: AssetStore) -> Callable[[], Any]:

@@ -28,7 +28,6 @@ from llamapipe.runtime import (
     SourceReader,
     StreamFacts,
     Worker,
-    read_machine,
 )
 from llamapipe.session.account import summarise
 from llamapipe.session.outputs import EVENTS_FILE, REPORT_FILE, SUMMARY_FILE

@@ -1,0 +1,134 @@
+"""OpenVINO: ONNX, TFLite, TensorFlow graphs and its own format, on the CPU and Intel's GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llamapipe.errors import BackendError
+from llamapipe.inference.backends.contract import BackendStatus, LoadRequest
+from llamapipe.inference.backends.rebatch import rebatch
+
+__all__ = ["OpenVino"]
+
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+
+@lru_cache(maxsize=1)
+def _core() -> Any:
+    import openvino
+
+    return openvino.Core()
+
+
+def _device(device: str) -> str:
+    return "CPU" if device == "cpu" else device.replace("gpu:", "GPU.").replace("gpu", "GPU")
+
+
+class OpenVino:
+    """See `Backend`."""
+
+    name = "openvino"
+    formats = frozenset({"onnx", "tflite", "tf-graph", "openvino-ir"})
+
+    def status(self) -> BackendStatus:
+        """See `Backend.status`."""
+        try:
+            import openvino
+        except ImportError as error:
+            return BackendStatus(self.name, False, reason=str(error), hint="pip install openvino")
+        devices = tuple(name.lower().replace(".", ":") for name in _core().available_devices)
+        return BackendStatus(self.name, bool(devices), openvino.__version__.split("-")[0], devices)
+
+    def precisions(self, device: str) -> frozenset[str]:
+        """fp32 always; bf16 and fp16 where the processor has them."""
+        capabilities = set(_core().get_property(_device(device), "OPTIMIZATION_CAPABILITIES"))
+        return frozenset(
+            name
+            for name, capability in (("fp32", "FP32"), ("bf16", "BF16"), ("fp16", "FP16"))
+            if capability in capabilities
+        )
+
+    def load(self, request: LoadRequest) -> _Network:
+        """See `Backend.load`."""
+        core = _core()
+        height, width = request.input_size
+        shape = [request.batch, 3, height, width] if request.layout == "nchw" else [request.batch, height, width, 3]
+        try:
+            model = core.read_model(str(request.path))
+            if len(model.inputs) != 1:
+                raise BackendError(f"{request.path.name} has {len(model.inputs)} inputs, expected one picture input")
+            if (
+                list(model.inputs[0].partial_shape.to_shape() if model.inputs[0].partial_shape.is_static else [])
+                != shape
+            ):
+                rebatch(model, shape)
+        except RuntimeError as error:
+            raise BackendError(
+                f"openvino cannot run {request.path.name} with an input of {'x'.join(map(str, shape))}: "
+                f"{_first_line(error)}"
+            ) from error
+        cores = max(1, _streams(request.threads))
+        settings = {
+            # Never left to the library: on some processors it would pick bf16 by itself, which changes the boxes.
+            "INFERENCE_PRECISION_HINT": _HINTS[request.precision],
+            "INFERENCE_NUM_THREADS": cores * request.threads,
+            "NUM_STREAMS": cores,
+            "ENABLE_CPU_PINNING": False,
+            **request.options,
+        }
+        if request.device != "cpu":
+            settings = {"INFERENCE_PRECISION_HINT": _HINTS[request.precision]}
+        try:
+            compiled = core.compile_model(model, _device(request.device), settings)
+        except RuntimeError as error:
+            raise BackendError(f"openvino cannot compile {request.path.name}: {_first_line(error)}") from error
+        return _Network(compiled, request)
+
+
+def _streams(threads: int) -> int:
+    """How many requests may run at once: one a core."""
+    import os
+
+    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) // threads
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+class _Network:
+    def __init__(self, compiled: Any, request: LoadRequest) -> None:
+        self._compiled = compiled
+        outputs = list(compiled.outputs)
+        if request.output_names:
+            by_name = {name.split(":")[0]: output for output in outputs for name in output.names}
+            missing = [name for name in request.output_names if name not in by_name]
+            if missing:
+                raise BackendError(f"{request.path.name} has no output {missing[0]!r}, it has {', '.join(by_name)}")
+            outputs = [by_name[name] for name in request.output_names]
+        self._outputs = outputs
+        self.output_shapes: Sequence[Sequence[int]] = [
+            [n.get_length() if n.is_static else -1 for n in output.partial_shape] for output in outputs
+        ]
+
+    def request(self) -> _Request:
+        return _Request(self._compiled.create_infer_request(), self._outputs)
+
+
+class _Request:
+    def __init__(self, request: Any, outputs: Sequence[Any]) -> None:
+        self._request = request
+        self._outputs = outputs
+
+    def infer(self, tensor: NDArray[np.generic]) -> Sequence[NDArray[np.float32]]:
+        import openvino
+
+        self._request.set_input_tensor(openvino.Tensor(tensor, shared_memory=True))
+        self._request.infer()
+        return [self._request.get_tensor(output).data for output in self._outputs]

@@ -1,0 +1,297 @@
+"""Which models there are, and the user's own."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llamapipe.catalog import Accuracy, AccuracyKind, Model
+from llamapipe.errors import UsageError
+from llamapipe.inference.decoders import DECODERS
+
+__all__ = [
+    "COCO",
+    "MODELS",
+    "TASKS",
+    "find_models",
+    "label_table",
+    "local_file",
+    "model_named",
+    "register_file",
+    "task_labels",
+]
+
+COCO = tuple(
+    [
+        "person",
+        "bicycle",
+        "car",
+        "motorcycle",
+        "airplane",
+        "bus",
+        "train",
+        "truck",
+        "boat",
+        "traffic light",
+        "fire hydrant",
+        "stop sign",
+        "parking meter",
+        "bench",
+        "bird",
+        "cat",
+        "dog",
+        "horse",
+        "sheep",
+        "cow",
+        "elephant",
+        "bear",
+        "zebra",
+        "giraffe",
+        "backpack",
+        "umbrella",
+        "handbag",
+        "tie",
+        "suitcase",
+        "frisbee",
+        "skis",
+        "snowboard",
+        "sports ball",
+        "kite",
+        "baseball bat",
+        "baseball glove",
+        "skateboard",
+        "surfboard",
+        "tennis racket",
+        "bottle",
+        "wine glass",
+        "cup",
+        "fork",
+        "knife",
+        "spoon",
+        "bowl",
+        "banana",
+        "apple",
+        "sandwich",
+        "orange",
+        "broccoli",
+        "carrot",
+        "hot dog",
+        "pizza",
+        "donut",
+        "cake",
+        "chair",
+        "couch",
+        "potted plant",
+        "bed",
+        "dining table",
+        "toilet",
+        "tv",
+        "laptop",
+        "mouse",
+        "remote",
+        "keyboard",
+        "cell phone",
+        "microwave",
+        "oven",
+        "toaster",
+        "sink",
+        "refrigerator",
+        "book",
+        "clock",
+        "vase",
+        "scissors",
+        "teddy bear",
+        "hair drier",
+        "toothbrush",
+    ]
+)
+"""Labels of the COCO data set in the order of its 80 classes (Lin et al., 2014)."""
+
+TASKS: Mapping[str, tuple[str, ...]] = {
+    "person-detection": ("person",),
+    "face-detection": ("face",),
+    "vehicle-detection": ("car", "truck", "bus", "motorcycle", "bicycle"),
+    "object-detection": (),
+}
+"""Tasks, and the labels that one is about; empty: all that the model knows."""
+
+
+def _published(metric: str, value: float) -> tuple[Accuracy, ...]:
+    return (Accuracy(metric, value, "COCO val2017", AccuracyKind.PUBLISHED),)
+
+
+def _blazeface(name: str, file: str, side: int, description: str) -> Model:
+    return Model(
+        name,
+        ("face-detection",),
+        "blazeface",
+        ("face",),
+        "tflite",
+        (file,),
+        ((side, side),),
+        licence="Apache-2.0",
+        description=description,
+    )
+
+
+_COCO_TASKS = ("object-detection", "person-detection", "vehicle-detection")
+
+MODELS: Mapping[str, Model] = {
+    model.name: model
+    for model in (
+        Model(
+            "ssdlite-mobilenetv2",
+            ("person-detection",),
+            "ssd",
+            ("person",),
+            "tf-graph",
+            ("frozen_inference_graph.pb",),
+            ((300, 300),),
+            licence="MIT",
+            description="SSDLite on MobileNetV2, people alone",
+        ),
+        Model(
+            "yolox-nano",
+            _COCO_TASKS,
+            "yolox",
+            COCO,
+            "onnx",
+            ("yolox_nano.onnx",),
+            ((416, 416), (256, 256), (320, 320), (512, 512), (640, 640)),
+            accuracy=_published("coco_ap", 0.258),
+            licence="Apache-2.0",
+            description="YOLOX-nano, 80 kinds of objects",
+        ),
+        Model(
+            "fastestdet",
+            _COCO_TASKS,
+            "fastestdet",
+            COCO,
+            "onnx",
+            ("FastestDet.onnx",),
+            ((352, 352),),
+            accuracy=_published("coco_ap50", 0.253),
+            licence="BSD-3-Clause",
+            description="FastestDet, 80 kinds of objects, four times as fast as YOLOX-nano and less sure",
+        ),
+        _blazeface(
+            "blazeface-full-range-sparse",
+            "face_detection_full_range_sparse.tflite",
+            192,
+            "faces up to five metres away, pruned for CPUs",
+        ),
+        _blazeface("blazeface-full-range", "face_detection_full_range.tflite", 192, "faces up to five metres away"),
+        _blazeface("blazeface-short-range", "face_detection_short_range.tflite", 128, "faces near the camera"),
+        _blazeface("blazeface-back", "face_detection_back.tflite", 256, "faces before a phone's back camera"),
+    )
+}
+"""Ready models by name; the order is the order of preference within a task."""
+
+_FORMATS = {".onnx": "onnx", ".tflite": "tflite", ".pb": "tf-graph", ".xml": "openvino-ir"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Local:
+    model: Model
+    path: Path
+
+
+_LOCAL: dict[str, _Local] = {}
+
+
+def find_models(task: str) -> list[Model]:
+    """Models for a task, the preferred one first. Raises UsageError for a task that none does."""
+    found = [model for model in MODELS.values() if task in model.tasks]
+    if not found:
+        near = difflib.get_close_matches(task, TASKS, n=1)
+        raise UsageError(
+            f"unknown task {task!r}: expected one of {', '.join(sorted(TASKS))}",
+            hint=f"did you mean {near[0]}?" if near else "see: llamapipe models list",
+        )
+    return found
+
+
+def task_labels(task: str | None) -> tuple[str, ...]:
+    """Labels that a task is about; empty: all."""
+    return TASKS.get(task or "", ())
+
+
+def model_named(name: str) -> Model:
+    """A ready model, or one registered from a file. Raises UsageError."""
+    if name in _LOCAL:
+        return _LOCAL[name].model
+    if name in MODELS:
+        return MODELS[name]
+    near = difflib.get_close_matches(name, MODELS, n=1)
+    raise UsageError(
+        f"unknown model {name!r}: expected the path of a network or one of {', '.join(MODELS)}",
+        hint=f"did you mean {near[0]}?" if near else "see: llamapipe models list",
+    )
+
+
+def local_file(name: str) -> Path | None:
+    """The file of a model registered from one."""
+    return _LOCAL[name].path if name in _LOCAL else None
+
+
+def register_file(
+    path: Path, *, decoder: str | None, labels: Sequence[str], input_size: tuple[int, int] | None
+) -> Model:
+    """Make the user's own network a model. Raises UsageError where something about it has to be said."""
+    if not path.is_file():
+        raise UsageError(f"model file {path} does not exist")
+    format_ = _FORMATS.get(path.suffix.lower())
+    if format_ is None:
+        raise UsageError(f"model file {path}: expected {', '.join(_FORMATS)}, got {path.suffix or 'no suffix'}")
+    if decoder is None or decoder not in DECODERS:
+        raise UsageError(
+            f"model file {path}: expected a decoder, one of {', '.join(DECODERS)}, got {decoder or 'none'}",
+            hint="say how its outputs are to be read, for example decoder: yolox",
+        )
+    if not labels:
+        raise UsageError(
+            f"model file {path}: its labels are missing", hint="for example labels: [person, car], or labels: coco"
+        )
+    if input_size is None:
+        input_size = _own_size(path, DECODERS[decoder].preprocess.layout)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    model = Model(f"{path.stem}-{digest}", (), decoder, tuple(labels), format_, (), (input_size,))
+    _LOCAL[model.name] = _Local(model, path)
+    return model
+
+
+def label_table(labels: object) -> tuple[str, ...]:
+    """Labels as users give them: a list, ``coco``, or the path of a file with one a line. Raises UsageError."""
+    if labels is None:
+        return ()
+    if not isinstance(labels, str):
+        if not isinstance(labels, list | tuple) or not all(isinstance(label, str) for label in labels):
+            raise UsageError(f"labels: expected a list of texts, got {labels!r}", hint="for example labels: [person]")
+        return tuple(labels)
+    if labels == "coco":
+        return COCO
+    path = Path(labels)
+    if path.suffix != ".txt" and not path.is_file():
+        return (labels,)
+    try:
+        return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except OSError as error:
+        raise UsageError(f"label file {path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+
+
+def _own_size(path: Path, layout: str) -> tuple[int, int]:
+    """(height, width) that the network was exported with."""
+    import openvino
+
+    try:
+        shape = openvino.Core().read_model(str(path)).inputs[0].partial_shape
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UsageError(f"model file {path} cannot be read: {reason}", hint="is it complete?") from error
+    sides = (shape[2], shape[3]) if layout == "nchw" else (shape[1], shape[2])
+    if any(side.is_dynamic for side in sides):
+        raise UsageError(f"model file {path} takes any input size", hint="say which, for example input_size: 640")
+    return sides[0].get_length(), sides[1].get_length()
