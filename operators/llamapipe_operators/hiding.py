@@ -44,6 +44,8 @@ def _params(shape: str) -> dict[str, Param]:
 class _Hide(Operator):
     """Replaces what is inside each box by something made of a few average colours of it."""
 
+    _enlarge: ClassVar[int]  # OpenCV's interpolation from the few colours back to the box
+
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._cells = _MOST_CELLS * (_FEWEST_CELLS / _MOST_CELLS) ** float(self.params["strength"])
@@ -74,12 +76,53 @@ class _Hide(Operator):
         high = np.ceil((middle + reach) / 2) * 2
         limit = np.array([image.width, image.height], np.float64)
         inside = np.concatenate([np.clip(low, 0, limit), np.clip(high, 0, limit)], axis=1).astype(int)
-        regions: list[Rect] = []
-        for whole, (x1, y1, x2, y2) in zip(np.concatenate([low, high], axis=1).tolist(), inside.tolist(), strict=True):
-            if x2 > x1 and y2 > y1:
-                regions.append((x1, y1, x2, y2))
-                del whole
-        return regions
+        return [(x1, y1, x2, y2) for x1, y1, x2, y2 in inside.tolist() if x2 > x1 and y2 > y1]
 
     def _hide(self, pixels: NDArray[np.uint8], region: Rect) -> None:
-        raise NotImplementedError
+        import cv2
+
+        x1, y1, x2, y2 = region
+        width, height = x2 - x1, y2 - y1
+        cell = max(width, height) / self._cells
+        cells = (max(1, round(width / cell)), max(1, round(height / cell)))
+        part = pixels[y1:y2, x1:x2]
+        few = cv2.resize(part, cells, interpolation=cv2.INTER_AREA)
+        hidden = cv2.resize(few, (width, height), interpolation=self._enlarge)
+        if self.params["shape"] == "box":
+            part[:] = hidden
+            return
+        mask = np.zeros((height, width), np.uint8)
+        cv2.ellipse(mask, (((width - 1) / 2, (height - 1) / 2), (width, height), 0), 255, -1)
+        np.copyto(part, hidden, where=mask[:, :, None] > 0)
+
+
+class Blur(_Hide):
+    """Blur what is inside boxes, beyond recognition.
+
+    A pipeline that blurs never lets a frame through whose blurring failed: such a frame is written black. Put `hold`
+    before it where the detector may miss a frame now and then.
+    """
+
+    manifest: ClassVar[Manifest] = Manifest(
+        type="llamapipe/blur@v1",
+        doc=cleandoc(__doc__ or ""),
+        inputs=_INPUTS,
+        outputs=_OUTPUTS,
+        params=_params("ellipse"),
+        hides=True,
+    )
+    _enlarge = 2  # cv2.INTER_CUBIC
+
+
+class Pixelate(_Hide):
+    """Turn what is inside boxes into a few large squares, beyond recognition. Fails closed, as `blur` does."""
+
+    manifest: ClassVar[Manifest] = Manifest(
+        type="llamapipe/pixelate@v1",
+        doc=cleandoc(__doc__ or ""),
+        inputs=_INPUTS,
+        outputs=_OUTPUTS,
+        params=_params("box"),
+        hides=True,
+    )
+    _enlarge = 0  # cv2.INTER_NEAREST
