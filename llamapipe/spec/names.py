@@ -16,7 +16,7 @@ NAME_RULE = "a letter, then letters, digits, - or _"
 
 def is_name(text: str) -> bool:
     """Whether a pipeline, stage or sink may be called so."""
-    return _NAME.match(text) is not None
+    return _NAME.fullmatch(text) is not None
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -50,12 +50,12 @@ def resolve_type(text: str, known: Iterable[str]) -> str | None:
     types = list(known)
     if text in types:
         return text
-    asked = _TYPE.match(text)
+    asked = _TYPE.fullmatch(text)
     if asked is None:
         return None
     fitting: dict[str, list[tuple[int, str]]] = {}
     for type in types:
-        have = _TYPE.match(type)
+        have = _TYPE.fullmatch(type)
         if have is None or have["name"] != asked["name"]:
             continue
         if asked["version"] is not None and asked["version"] != have["version"]:

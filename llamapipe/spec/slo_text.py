@@ -23,7 +23,7 @@ def parse_slo(text: str) -> SloSpec:
     """An objective from text; ``<=`` means the same as ``=``. Raises UsageError that says what was expected."""
     fields: dict[str, Any] = {}
     for part in text.split(","):
-        match = _PART.match(part)
+        match = _PART.fullmatch(part)
         if match is None:
             raise UsageError(f"objective {text!r}: expected NAME=VALUE, got {part.strip()!r}", hint=_EXAMPLES)
         name, value = match["name"].lower(), match["value"]

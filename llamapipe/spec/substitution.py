@@ -73,7 +73,7 @@ class Substitution:
     def _value(self, inside: str, where: str) -> Any:
         if inside.startswith("params."):
             return self._param(inside.removeprefix("params."), where)
-        match = _ENV.match(inside)
+        match = _ENV.fullmatch(inside)
         if match is None:
             self.problems.append(
                 Problem(
