@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from llamapipe.operator import REQUIRED, Manifest, Param, Port
+from llamapipe.operator import REQUIRED, Manifest, Param, Port, PortKind
 from llamapipe.spec.knob_values import PRECISIONS
 from llamapipe.spec.knobs import knob_names
 from llamapipe.spec.model import AccuracyFloor, OverloadPolicy, SloSpec
@@ -125,8 +125,8 @@ def _op(manifest: Manifest, known: Mapping[str, Manifest]) -> dict[str, Any]:
     if manifest.hides:
         del properties["when"]
     for key in knob_names(manifest):
-        if manifest.hides and key == "sample_fps":
-            continue
+        if key == "sample_fps" and any(port.kind is PortKind.FRAMES for port in manifest.outputs.values()):
+            continue  # its pictures could not be held over to the frames in between
         doc, schema = _KNOBS[key]
         properties[key] = _or_reference(schema, null=True) | {"description": doc}
         if key in manifest.defaults:

@@ -9,16 +9,16 @@ import networkx as nx
 
 from llamapipe.errors import Problem, SpecError
 from llamapipe.operator import Manifest, PortKind
+from llamapipe.spec.findings import Findings
 from llamapipe.spec.graph import split_selector
 from llamapipe.spec.knob_values import knob_problem
 from llamapipe.spec.knobs import knob_names
-from llamapipe.spec.model import FIRST_PORT, OpSpec, PipelineSpec, SinkSpec
+from llamapipe.spec.model import OpSpec, PipelineSpec, SinkSpec
 from llamapipe.spec.names import NAME_RULE, did_you_mean, is_name, nearest, short_type
 from llamapipe.spec.reader import Location
 from llamapipe.spec.resolve import SinkLike, resolve_types
 from llamapipe.spec.slo_text import slo_problem
 from llamapipe.spec.when import parse_when
-from llamapipe.spec.yaml_tree import in_file_order
 
 __all__ = ["validate"]
 
@@ -38,7 +38,7 @@ def validate(
     return _Validation(resolve_types(spec, manifests, sinks), manifests, sinks, locations or {}).run()
 
 
-class _Validation:
+class _Validation(Findings):
     def __init__(
         self,
         spec: PipelineSpec,
@@ -46,11 +46,9 @@ class _Validation:
         sinks: Mapping[str, SinkLike],
         locations: Mapping[Location, str],
     ) -> None:
-        self.spec = spec
-        self.problems: list[Problem] = []
+        super().__init__(spec, locations)
         self._types = manifests
         self._sink_types = sinks
-        self._locations = locations
         # The first stage of a name is the one that selectors mean; a second is a problem of its own.
         self._ops = {op.name: op for op in reversed(spec.ops)}
         self._manifests = {name: manifests[op.type] for name, op in self._ops.items() if op.type in manifests}
@@ -66,8 +64,7 @@ class _Validation:
         self._unreachable(graph)
         if not cycles:
             self._joins(graph)
-        files = dict.fromkeys(where.rsplit(":", 1)[0] for where in self._locations.values())
-        return in_file_order(self.problems, list(files))
+        return self.in_order()
 
     # the parts
 
@@ -116,7 +113,7 @@ class _Validation:
             if expected is None:
                 misspelt.add(nearest(port, manifest.inputs))
                 hint = did_you_mean(port, manifest.inputs)
-                self._say("unknown-port", f"stage {op.name}: {_short(op)} has no input {port!r}", at, hint)
+                self._say("unknown-port", f"stage {op.name}: {op.type} has no input {port!r}", at, hint)
             elif len(selectors) > 1 and not expected.many:
                 message = f"stage {op.name}: input {port} takes one output, got {len(selectors)}"
                 self._say("too-many-inputs", message, at, "merge them in a stage before, or use two stages")
@@ -145,23 +142,32 @@ class _Validation:
                 problem = knob_problem(key, value)
                 if problem is not None:
                     self._say("knob", f"stage {op.name}: {key}: {problem}", at)
-                elif key == "sample_fps" and value is not None and manifest.hides:
-                    message = f"stage {op.name}: {_short(op)} hides something and must see every frame, got sample_fps"
-                    self._say("hiding", message, at, "put sample_fps on the detection before it")
+                elif key == "sample_fps" and value is not None:
+                    self._sampled(op, manifest, at)
             else:
                 choices = [*known, "inputs", "when"]
                 misspelt.add(nearest(key, choices))
                 hint = did_you_mean(key, choices, f"known: {', '.join(known)}" if len(known) < 16 else None)
-                self._say("unknown-key", f"stage {op.name}: {_short(op)} has no {key!r}", at, hint)
+                self._say("unknown-key", f"stage {op.name}: {op.type} has no {key!r}", at, hint)
         for key, param in manifest.params.items():
             if param.required and key not in op.params and key not in misspelt:
                 message = f"stage {op.name}: expected {key} ({param.type.__name__}), got none"
                 self._say("missing-param", message, place, param.doc or None)
 
+    def _sampled(self, op: OpSpec, manifest: Manifest, at: Location) -> None:
+        hint = "put sample_fps on a stage that gives boxes or events"
+        if manifest.hides:
+            message = f"stage {op.name}: {op.type} hides something and must see every frame, got sample_fps"
+            self._say("hiding", message, at, hint)
+        elif any(port.kind is PortKind.FRAMES for port in manifest.outputs.values()):
+            # Frames in between are given what the last one got, and its pictures are gone by then.
+            message = f"stage {op.name}: {op.type} gives pictures and must work on every frame, got sample_fps"
+            self._say("knob", message, at, hint)
+
     def _when(self, place: Location, op: OpSpec, text: str, manifest: Manifest | None) -> None:
         at = (*place, "when")
         if manifest is not None and manifest.hides:
-            message = f"stage {op.name}: {_short(op)} hides something and must see every frame, got when"
+            message = f"stage {op.name}: {op.type} hides something and must see every frame, got when"
             self._say("hiding", message, at, "remove when; put it on a stage that finds what is to be hidden")
         try:
             atoms = parse_when(text).atoms
@@ -307,58 +313,35 @@ class _Validation:
                 self._say("unreachable", message, ("ops", i), "read it in a sink, or remove the stage")
 
     def _joins(self, graph: nx.DiGraph[str]) -> None:
-        """Refuse stages that work crop by crop on crops of two different stages: they do not pair up."""
+        """Refuse what does not pair up: crops of two stages one by one, and crops where one picture is taken."""
         given: dict[str, str] = {}  # stage -> fan-out stage whose items it gives, "" for one item a frame
         for name in nx.topological_sort(graph):
             op, manifest = self._ops[name], self._manifests.get(name)
             if manifest is None:
                 continue
-            port = manifest.frames_input
-            first = next(self._known(op.inputs.get(port or "", ())), None)
+            first = next(self._known(op.inputs.get(manifest.frames_input or "", ())), None)
             level = given.get(first[0], "") if first is not None else ""
             given[name] = name if manifest.fan_out else level
-            if not level:
-                continue
-            for other, selectors in op.inputs.items():
+            for port, selectors in op.inputs.items():
                 for stage, output in self._known(selectors):
                     found = given.get(stage, "")
-                    if found and found != level:
-                        message = (
-                            f"stage {name}: works on the crops of {level} one by one, got $ops.{stage}.{output} on "
-                            f"input {other}, one for each crop of {found}"
-                        )
-                        at = ("ops", self._index(name), "inputs", other)
+                    if not found or found == level:
+                        continue
+                    at = ("ops", self._index(name), "inputs", port)
+                    got = f"got $ops.{stage}.{output}, one for each crop of {found}"
+                    if level:
+                        message = f"stage {name}: input {port} expects one for each crop of {level}, {got}"
                         self._say("join", message, at, "join them in a stage that takes whole frames")
-
-    # where things stand
-
-    def _index(self, name: str) -> int:
-        return next(i for i, op in enumerate(self.spec.ops) if op.name == name)
-
-    def _where(self, at: Location) -> str:
-        for end in range(len(at), 0, -1):
-            if at[:end] in self._locations:
-                return self._locations[at[:end]]
-            if end == len(at) and at[-1] != FIRST_PORT and "inputs" in at and (*at[:-1], FIRST_PORT) in self._locations:
-                return self._locations[(*at[:-1], FIRST_PORT)]
-        return ""
-
-    def _say(self, code: str, message: str, at: Location, hint: str | None = None) -> None:
-        where = self._where(at)
-        if not where:
-            name = self.spec.name or "pipeline"
-            kind, index = (at[0], at[1]) if len(at) > 1 else ("", 0)
-            if kind == "ops":
-                where = f"{name}.ops.{self.spec.ops[int(index)].name}"
-            elif kind == "sinks":
-                where = f"{name}.sinks.{self.spec.sinks[int(index)].name}"
-            else:
-                where = f"{name}.{at[0]}"
-        self.problems.append(Problem(code, message, where, hint))
-
-
-def _short(op: OpSpec) -> str:
-    return op.type
+                    elif port in manifest.inputs and manifest.inputs[port].kind is PortKind.FRAMES:
+                        message = f"stage {name}: input {port} expects one picture a frame, {got}"
+                        self._say("join", message, at)
+        for i, sink in enumerate(self.spec.sinks):
+            for stage, output in self._known(sink.inputs):
+                outputs = self._manifests[stage].outputs if stage in self._manifests else {}
+                if given.get(stage) and output in outputs and outputs[output].kind is PortKind.FRAMES:
+                    got = f"got $ops.{stage}.{output}, one for each crop of {given[stage]}"
+                    message = f"sink {sink.name}: expects one picture a frame, {got}"
+                    self._say("join", message, ("sinks", i, "inputs"), "give it whole frames")
 
 
 def _type_hint(text: str, known: Mapping[str, object], otherwise: str | None = None) -> str | None:

@@ -182,8 +182,24 @@ ops:
 """
     problem = one(check(text))
     assert (problem.code, problem.where) == ("join", "<text>:7")
-    assert "one by one" in problem.message
+    assert "expects one for each crop of c1, got $ops.small.frames, one for each crop of c2" in problem.message
     assert check(text.replace("others: $ops.small.frames", "others: $ops.c1.frames")) == []
+
+
+def test_crops_do_not_go_where_one_picture_a_frame_is_taken():
+    crops = HEAD + "  - {name: c, type: crop, inputs: {frames: $source.frames, boxes: $ops.a.boxes}}\n"
+    pair = "  - {name: b, type: pair, inputs: {frames: $source.frames, others: $ops.c.frames}}\n"
+    problem = one(check(crops + pair))
+    assert (problem.code, problem.where) == ("join", "<text>:5")
+    assert "input others expects one picture a frame" in problem.message
+    problem = one(check(crops + "sinks:\n  - {type: video, input: $ops.c.frames}\n"))
+    assert (problem.code, problem.where) == ("join", "<text>:6")
+
+
+def test_stages_that_give_pictures_work_on_every_frame():
+    problem = one(stage("sample_fps: 2", type="resize"))
+    assert (problem.code, problem.where) == ("knob", "<text>:6")
+    assert "gives pictures" in problem.message
 
 
 def test_frame_level_stages_take_what_crops_gave():
