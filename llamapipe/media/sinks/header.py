@@ -20,7 +20,7 @@ class SourceHeader:
     video: Any
     audio: Any  # an av.AudioStream, or None
     video_start_s: Fraction
-    start_s: Fraction  # of pictures or audio, whichever begins first
+    start_s: Fraction | None  # of pictures or audio, whichever begins first; None where the file does not say
     end_s: Fraction | None  # of the pictures
     num_frames: int | None  # that the container promises, None where it does not count them
     aspect: Fraction | None  # width of a pixel by its height, as stored
@@ -77,10 +77,9 @@ def open_header(uri: str, *, audio: bool) -> SourceHeader | None:
     sound = container.streams.audio[0] if audio and container.streams.audio else None
     if sound is not None and (sound.codec_context is None or not sound.codec_context.sample_rate):
         sound = None  # a codec that FFmpeg does not know
-    video_start_s = _seconds(video, video.start_time) or Fraction(0)
-    start_s = video_start_s
-    if sound is not None and sound.start_time is not None:
-        start_s = min(start_s, _seconds(sound, sound.start_time) or Fraction(0))
+    video_start_s = _seconds(video, video.start_time)
+    starts = (video_start_s, None if sound is None else _seconds(sound, sound.start_time))
+    start_s = min((start for start in starts if start is not None), default=None)
     duration_s = _seconds(video, video.duration)
     if duration_s is None and container.duration is not None:
         duration_s = Fraction(container.duration, 1_000_000)
@@ -88,9 +87,9 @@ def open_header(uri: str, *, audio: bool) -> SourceHeader | None:
         container,
         video,
         sound,
-        video_start_s,
+        video_start_s or Fraction(0),
         start_s,
-        None if duration_s is None else video_start_s + duration_s,
+        None if duration_s is None or video_start_s is None else video_start_s + duration_s,
         video.frames or None,
         video.sample_aspect_ratio,
     )

@@ -102,7 +102,7 @@ class VideoSink:
         if info.live:
             return first
         self._header = open_header(self._context.source_uri, audio=self._params["audio"] and info.has_audio)
-        if self._header is None or info.start_s:
+        if self._header is None or self._header.start_s is None or info.start_s:
             return first
         # What begins before the first picture, audio as a rule, keeps its lead as it has in the source.
         return min(first, round(self._header.start_s / self._base))
