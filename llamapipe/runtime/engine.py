@@ -323,7 +323,13 @@ class Engine:
         if peer in self._gone:
             return
         if peer in self._known:
-            self._router.send_multipart([peer.encode(), data])
+            try:
+                self._router.send_multipart([peer.encode(), data])
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EHOSTUNREACH:
+                    raise
+                # It has hung up: after its last answer that is right, before it the crash is noticed elsewhere.
+                self._gone.add(peer)
         else:
             self._unsent.setdefault(peer, []).append(data)
 

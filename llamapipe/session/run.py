@@ -36,7 +36,7 @@ from llamapipe.session.request import Progress, RunRequest
 from llamapipe.session.results import FrameResult
 from llamapipe.session.sinks import FunctionSink, PictureTap
 from llamapipe.session.watch import Watcher
-from llamapipe.spec import mermaid
+from llamapipe.spec import tree
 
 __all__ = ["run", "stream"]
 
@@ -81,14 +81,13 @@ def stream(
     queue: Queue[FrameResult | None] = Queue(_WAITING_RESULTS)
     left = threading.Event()
 
-    def take(item: SinkItem) -> None:
-        result = FrameResult.from_item(item)
+    def give(result: FrameResult | None) -> None:
         while not left.is_set():
             with contextlib.suppress(Full):
                 queue.put(result, timeout=0.1)
                 return
 
-    job = _Job(request, clock, env, None, stop, take)
+    job = _Job(request, clock, env, None, stop, lambda item: give(FrameResult.from_item(item)))
     outcome: list[RunSummary | BaseException] = []
 
     def work() -> None:
@@ -96,11 +95,7 @@ def stream(
             outcome.append(job.run())
         except BaseException as error:
             outcome.append(error)
-        finally:
-            while not left.is_set():
-                with contextlib.suppress(Full):
-                    queue.put(None, timeout=0.1)
-                    return
+        give(None)
 
     thread = threading.Thread(target=work, name="llamapipe run", daemon=True)
     thread.start()
@@ -244,4 +239,11 @@ def _write_reports(
     output: Path, summary: RunSummary, watcher: Watcher, pictures: PictureStrip, prepared: Prepared
 ) -> None:
     write_run_json(output / SUMMARY_FILE, summary)
-    write_report_html(output / REPORT_FILE, summary, watcher.trace, pictures, spec_text=mermaid(prepared.compiled.spec))
+    write_report_html(
+        output / REPORT_FILE,
+        summary,
+        trace=watcher.trace,
+        latency=watcher.latency,
+        pictures=pictures,
+        graph=tree(prepared.compiled.spec),
+    )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from llamapipe.data import Boxes, Image
 from llamapipe.errors import OperatorError
-from llamapipe.operator import Context, Inputs, Operator, Outputs, Param, Port, PortKind
+from llamapipe.operator import Context, Inputs, Manifest, Operator, Outputs, Param, Port, PortKind
 
 __all__ = ["Blur", "Pixelate"]
 

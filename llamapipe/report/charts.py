@@ -1,0 +1,106 @@
+"""Charts as SVG: what each worker did when, and latency over time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from llamapipe.report.trace import Span
+
+__all__ = ["latency_chart", "timeline"]
+
+_WIDTH, _LEFT, _RIGHT = 1000, 90, 10
+_ROW, _GAP = 22, 6
+_MOST_BARS = 4000
+
+
+def _ticks(span: float, most: int = 10) -> list[float]:
+    """Round values from 0 to ``span``."""
+    if span <= 0:
+        return [0.0]
+    step = 10 ** len(str(int(span)))
+    for divisor in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000, 100_000):
+        candidate = 10 ** len(str(int(span))) / divisor
+        if span / candidate > most:
+            break
+        step = candidate
+    return [i * step for i in range(int(span / step) + 1)]
+
+
+def timeline(spans: Sequence[Span], colours: Mapping[str, str], wall_s: float) -> str:
+    """A row a worker, a bar an invocation; bars of a stage that touch are drawn as one."""
+    workers = sorted({span.worker for span in spans})
+    if not workers:
+        return ""
+    height = len(workers) * (_ROW + _GAP) + 24
+    scale = (_WIDTH - _LEFT - _RIGHT) / max(wall_s, 1e-9)
+    parts = [f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="invocations per worker over time">']
+    for tick in _ticks(wall_s):
+        x = _LEFT + tick * scale
+        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height - 20}" class="grid"/>')
+        parts.append(f'<text x="{x:.1f}" y="{height - 6}" text-anchor="middle">{tick:g} s</text>')
+    for row, worker in enumerate(workers):
+        y = row * (_ROW + _GAP) + 2
+        parts.append(f'<text x="{_LEFT - 8}" y="{y + 15}" text-anchor="end">{escape(worker)}</text>')
+        for span in _merged([s for s in spans if s.worker == worker], 0.7 / scale, _MOST_BARS // len(workers)):
+            x, width = _LEFT + span.start_s * scale, max(0.6, (span.end_s - span.start_s) * scale)
+            colour = "var(--bad)" if span.failed else colours.get(span.stage, "gray")
+            title = f"{span.stage}: {(span.end_s - span.start_s) * 1000:.1f} ms, {span.items} items"
+            parts.append(
+                f'<rect x="{x:.2f}" y="{y}" width="{width:.2f}" height="{_ROW}" fill="{colour}">'
+                f"<title>{escape(title)}</title></rect>"
+            )
+    return "".join([*parts, "</svg>"])
+
+
+def _merged(spans: Sequence[Span], gap_s: float, most: int) -> list[Span]:
+    """Neighbours of one stage closer than ``gap_s`` as one; with more than ``most`` left, a wider gap."""
+    ordered = sorted(spans, key=lambda span: span.start_s)
+    while True:
+        merged: list[Span] = []
+        for span in ordered:
+            last = merged[-1] if merged else None
+            if last is not None and last.stage == span.stage and span.start_s - last.end_s <= gap_s:
+                merged[-1] = Span(
+                    last.worker,
+                    last.stage,
+                    last.start_s,
+                    max(last.end_s, span.end_s),
+                    last.items + span.items,
+                    last.first_seq,
+                    last.failed + span.failed,
+                )
+            else:
+                merged.append(span)
+        if len(merged) <= most:
+            return merged
+        if len(merged) == len(ordered):  # no two neighbours are of one stage: keep the longest
+            return sorted(sorted(merged, key=lambda s: s.start_s - s.end_s)[:most], key=lambda s: s.start_s)
+        ordered, gap_s = merged, gap_s * 2
+
+
+def latency_chart(points: Sequence[tuple[float, float]], limit_ms: float | None) -> str:
+    """A dot a frame: when it left, and how old it was; the objective as a line."""
+    if not points:
+        return ""
+    height, bottom = 220, 24
+    begin, end = points[0][0], max(points[-1][0], points[0][0] + 1e-9)
+    top_ms = max(max(latency for _, latency in points) * 1000, limit_ms or 0) * 1.1
+    across, up = (_WIDTH - _LEFT - _RIGHT) / (end - begin), (height - bottom - 6) / top_ms
+    parts = [f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="latency over time">']
+    for tick in _ticks(top_ms, 5):
+        y = height - bottom - tick * up
+        parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
+        parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:g} ms</text>')
+    for tick in _ticks(end - begin):
+        x = _LEFT + tick * across
+        parts.append(f'<text x="{x:.1f}" y="{height - 6}" text-anchor="middle">{begin + tick:.3g} s</text>')
+    late = limit_ms if limit_ms is not None else float("inf")
+    for at_s, latency_s in points:
+        x, y = _LEFT + (at_s - begin) * across, height - bottom - latency_s * 1000 * up
+        colour = "var(--bad)" if latency_s * 1000 > late else "var(--accent)"
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2" fill="{colour}"/>')
+    if limit_ms is not None:
+        y = height - bottom - limit_ms * up
+        parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="limit"/>')
+    return "".join([*parts, "</svg>"])

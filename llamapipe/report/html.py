@@ -1,0 +1,98 @@
+"""The HTML report: one file, nothing loaded from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llamapipe.report.charts import latency_chart, timeline
+from llamapipe.report.summary import RunSummary
+from llamapipe.report.trace import LatencyTrace, PictureStrip, TraceRecorder
+from llamapipe.report.written import write_whole
+
+__all__ = ["render_report", "write_report_html"]
+
+
+def write_report_html(
+    path: Path,
+    summary: RunSummary,
+    *,
+    trace: TraceRecorder,
+    latency: LatencyTrace,
+    pictures: PictureStrip,
+    graph: str,
+) -> None:
+    """Write the report; ``graph`` is the pipeline as text. Raises OutputError."""
+    html = render_report(summary, trace=trace, latency=latency, pictures=pictures, graph=graph)
+    write_whole(path, html.encode())
+
+
+def render_report(
+    summary: RunSummary, *, trace: TraceRecorder, latency: LatencyTrace, pictures: PictureStrip, graph: str
+) -> str:
+    """The report as text. Everything that comes from outside is escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("llamapipe.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["seconds"] = _seconds
+    environment.filters["figure"] = _figure
+    stages = [stage.name for stage in summary.stages]
+    limit_ms = (
+        summary.slo.limit
+        if summary.slo is not None and summary.slo.judged and "p" in summary.slo.objective[:1]
+        else None
+    )
+    return environment.get_template("report.html").render(
+        run=summary,
+        colours=_colours(stages),
+        timeline=timeline(trace.spans, _colours(stages), summary.wall_s),
+        kept_share=trace.kept_share,
+        latency_chart=latency_chart(latency.points, limit_ms) if summary.latency_ms is not None else None,
+        pictures=[(caption, base64.b64encode(jpeg).decode()) for caption, jpeg in pictures.pictures],
+        ledger=_ledger(summary),
+        busiest=max((stage.busy_s for stage in summary.stages), default=0.0) or 1.0,
+        graph=graph,
+    )
+
+
+def _colours(stages: Sequence[str]) -> Mapping[str, str]:
+    """A colour a stage, evenly around the circle and told apart in light and dark."""
+    return {name: f"hsl({(210 + 360 * i // max(1, len(stages))) % 360} 62% 52%)" for i, name in enumerate(stages)}
+
+
+def _ledger(summary: RunSummary) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for stream in summary.streams:
+        frames = stream.frames
+        rows.append(
+            {
+                "stream": stream,
+                "reasons": [
+                    *(("filtered", reason, n) for reason, n in frames.filtered.items()),
+                    *(("dropped", reason, n) for reason, n in frames.dropped.items()),
+                    *(("failed", reason, n) for reason, n in frames.failed.items()),
+                ],
+                "filtered": sum(frames.filtered.values()),
+                "dropped": sum(frames.dropped.values()),
+                "failed": sum(frames.failed.values()),
+            }
+        )
+    return rows
+
+
+def _seconds(value: float) -> str:
+    if value < 1:
+        return f"{value * 1000:.0f} ms"
+    return f"{value:.2f} s" if value < 60 else f"{int(value // 60)} min {value % 60:.0f} s"
+
+
+def _figure(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"
