@@ -87,16 +87,13 @@ class CocoSink:
     def close(self) -> Sequence[Path]:
         """See `Sink.close`."""
         categories = [{"id": i, "name": name} for name, i in self._categories.items()]
-        try:
-            self._file.buffer += b'],\n"categories":' + self._encoder.encode(categories) + b',\n"images":['
+        self._file.buffer += b'],\n"categories":' + self._encoder.encode(categories) + b',\n"images":['
+        with writing(self._path):
             self._images.seek(0)
-            while piece := self._images.read(1 << 20):
-                self._file.buffer += piece
-                self._file.spill()
-            self._file.buffer += b"]}\n"
-        except BaseException:
-            self.abort()
-            raise
+        while piece := self._images.read(1 << 20):
+            self._file.buffer += piece
+            self._file.spill()
+        self._file.buffer += b"]}\n"
         self._images.close()
         return [self._file.commit()]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -129,9 +130,13 @@ class PendingFile:
 
 
 class PendingFolder:
-    """A folder under a hidden name beside its final one, until `commit`. Raises OutputError like `PendingFile`."""
+    """A folder under a hidden name beside its final one, until `commit`. Raises OutputError like `PendingFile`.
 
-    def __init__(self, path: Path, *, force: bool = False) -> None:
+    With ``force`` an older folder is replaced only where every name in it matches ``ours``: nothing that
+    another program put there is ever removed.
+    """
+
+    def __init__(self, path: Path, ours: re.Pattern[str], *, force: bool = False) -> None:
         self.path = path
         self.partial = path.with_name(f".{path.name}.partial")
         self._lock = PendingFile(path.with_name(f".{path.name}.lock"), force=True)
@@ -140,6 +145,12 @@ class PendingFolder:
                 _refuse_used(path, force)
                 if path.exists() and not path.is_dir():
                     raise OutputError(f"cannot write {path}: it is a file", hint="choose another name")
+                foreign = [entry for entry in os.listdir(path) if not ours.fullmatch(entry)] if path.exists() else []
+                if foreign:
+                    raise OutputError(
+                        f"cannot replace {path}: it holds {foreign[0]}, which is not from an earlier run",
+                        hint="choose another name",
+                    )
                 shutil.rmtree(self.partial, ignore_errors=True)
                 self.partial.mkdir(parents=True)
         except BaseException:

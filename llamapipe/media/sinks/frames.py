@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,23 +15,26 @@ from llamapipe.media.sinks.files import PendingFolder, target, writing
 
 __all__ = ["FramesSink"]
 
+_NAME = re.compile(r"\d{6,}\.(jpg|png)")
+
 
 class FramesSink:
     """A folder of ``000042.jpg``, named by frame number. A frame that was not delivered has no file.
 
-    With several frames inputs the first that has a picture is written.
+    With several frames inputs the first that has a picture is written; downstream of a stage that hides something
+    only the first input counts.
     """
 
     def __init__(self, context: SinkContext, params: Mapping[str, Any], default_path: str) -> None:
         import cv2
 
         self._encode = cv2.imencode
-        self._inputs = tuple(context.inputs)
+        self._inputs = tuple(context.inputs[:1] if context.hides else context.inputs)
         self._every = params["every"]
         self._suffix = params["format"]
         quality = [cv2.IMWRITE_JPEG_QUALITY, params["quality"]]
         self._options = quality if self._suffix == "jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 1]
-        self._folder = PendingFolder(target(context, default_path), force=context.force)
+        self._folder = PendingFolder(target(context, default_path), _NAME, force=context.force)
 
     def write(self, item: SinkItem) -> None:
         """See `Sink.write`."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from llamapipe.errors import UsageError
 from llamapipe.media.contract import Sink, SinkContext
+from llamapipe.media.sinks.failing import FailsOnce
 from llamapipe.operator.manifest import REQUIRED, Param, PortKind
 
 __all__ = ["SINKS", "SinkType", "parse_sink", "sink_type"]
@@ -73,8 +74,7 @@ def _sink(
         settled = _settle(name, params, context.params)
         # Looked up late: the modules behind bring codecs and table formats with them.
         opener = getattr(importlib.import_module(f"llamapipe.media.sinks.{module}"), class_name)
-        sink: Sink = opener(context, settled, default_path or "")
-        return sink
+        return FailsOnce(opener(context, settled, default_path or ""))
 
     return SinkType(f"llamapipe/{name}@v1", doc, params, default_path, accepts, make)
 

@@ -41,7 +41,7 @@ class Missing(msgspec.Struct):
 
     stream: str
     frame: int
-    pts_s: float
+    pts_s: float | None  # None: there never was a picture, so there is no time
     outcome: str
     stage: str
     reason: str
@@ -90,7 +90,8 @@ class Lines:
         pts_s = round(item.pts_s, 6)
         if item.outcome is not Outcome.DELIVERED:
             if item.outcome in (Outcome.FAILED, Outcome.DROPPED):
-                return [Missing(item.stream, item.seq, pts_s, item.outcome.value, item.stage, item.reason)]
+                known_s = None if item.stage == "source" else pts_s
+                return [Missing(item.stream, item.seq, known_s, item.outcome.value, item.stage, item.reason)]
             return []
         lines: list[Line | Missing] = []
         for selector, stage, port in self._inputs:

@@ -119,14 +119,10 @@ class ParquetSink:
 
     def close(self) -> Sequence[Path]:
         """See `Sink.close`."""
-        try:
-            if self._pending:
-                self._flush()
-            with writing(self._file.path):
-                self._writer.close()
-        except BaseException:
-            self.abort()
-            raise
+        if self._pending:
+            self._flush()
+        with writing(self._file.path):
+            self._writer.close()
         return [self._file.commit()]
 
     def abort(self) -> None:

@@ -34,12 +34,8 @@ class TextFile:
         self.buffer.clear()
 
     def commit(self) -> Path:
-        """Write what is left and give the file its final name. Nothing remains where that fails."""
-        try:
-            self.flush()
-        except BaseException:
-            self.abort()
-            raise
+        """Write what is left and give the file its final name."""
+        self.flush()
         return self._file.commit()
 
     def abort(self) -> None:

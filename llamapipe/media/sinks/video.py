@@ -29,10 +29,10 @@ class VideoSink:
 
     Times are those of the source (variable rate included), moved so that the file begins at zero. A failed or
     dropped frame leaves a gap, in which players show the picture before; downstream of a stage that hides
-    something it is black instead. Filtered and skipped frames leave a gap. Audio of files is copied, or
-    encoded as AAC where the container does not take it, cut and repeated like the pictures; live sources are
-    written without, since a stream cannot be opened a second time in step with the first. Matroska counts in
-    milliseconds: times are rounded to that. Without any delivered picture there is no file.
+    something it is black instead, and only the first input counts. Filtered and skipped frames leave a gap. The
+    first audio of a local file is copied, or encoded as AAC where the container does not take it, cut and repeated
+    like the pictures; streams are written without, since they cannot be opened a second time in step. Matroska
+    counts in milliseconds: times are rounded to that. Without any delivered picture there is no file.
     """
 
     def __init__(self, context: SinkContext, params: Mapping[str, Any], default_path: str) -> None:
@@ -82,7 +82,9 @@ class VideoSink:
             self._put(image, pts)
 
     def _image(self, item: SinkItem) -> Image | None:
-        values = (item.values.get(selector) for selector in self._context.inputs)
+        # Where something is hidden, a picture of another input must not stand in for one that is missing.
+        inputs = self._context.inputs[:1] if self._context.hides else self._context.inputs
+        values = (item.values.get(selector) for selector in inputs)
         return next((value for value in values if isinstance(value, Image)), None)
 
     def _surplus(self, pts: int) -> bool:
@@ -186,16 +188,12 @@ class VideoSink:
         if self._encoder is None or self._last is None:
             self.abort()
             return []
-        try:
-            with self._writing():
-                self._container.mux(self._encoder.finish())
-                if self._sound is not None:
-                    for packet in self._sound.finish(self._audio_end_s(self._last)):
-                        self._container.mux(packet)
-                self._container.close()
-        except BaseException:
-            self.abort()
-            raise
+        with self._writing():
+            self._container.mux(self._encoder.finish())
+            if self._sound is not None:
+                for packet in self._sound.finish(self._audio_end_s(self._last)):
+                    self._container.mux(packet)
+            self._container.close()
         self._release()
         return [self._file.commit()]
 

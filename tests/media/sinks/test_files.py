@@ -51,12 +51,31 @@ def test_an_output_that_is_there_is_kept_without_force(kind: str, tmp_path: Path
 
 def test_a_folder_of_frames_is_replaced_only_with_force(tmp_path: Path) -> None:
     (tmp_path / "frames").mkdir()
-    (tmp_path / "frames" / "old.jpg").touch()
+    (tmp_path / "frames" / "000007.jpg").touch()
     with pytest.raises(OutputError, match="already there"):
         open_sink("frames", tmp_path, [BOXES])
     open_sink("frames", tmp_path, [BOXES], force=True).close()
     assert left(tmp_path) == ["frames"]
     assert left(tmp_path / "frames") == []
+
+
+def test_a_folder_with_anything_else_in_it_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "thesis.txt").touch()
+    with pytest.raises(OutputError, match=r"holds thesis\.txt"):
+        open_sink("frames", tmp_path, [BOXES], force=True)
+    assert left(tmp_path) == ["frames"]
+    assert left(tmp_path / "frames") == ["thesis.txt"]
+
+
+def test_after_an_error_nothing_is_finished(tmp_path: Path) -> None:
+    sink = open_sink("csv", tmp_path, [BOXES])
+    with pytest.raises(IndexError):
+        sink.write(item(values={BOXES: boxes((1, 2, 3, 4), label=[5])}))
+    with pytest.raises(IndexError):
+        sink.close()
+    sink.abort()
+    assert left(tmp_path) == []
 
 
 def test_two_sinks_cannot_share_a_name(tmp_path: Path) -> None:

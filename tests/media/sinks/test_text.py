@@ -78,9 +78,10 @@ def test_outcomes_decide_which_lines_there_are(tmp_path: Path) -> None:
         item(3, outcome=Outcome.DROPPED, reason="overload"),
         item(4, outcome=Outcome.FILTERED),
         item(5, outcome=Outcome.CANCELLED),
+        item(6, outcome=Outcome.FAILED, stage="source", reason="source: corrupt-packet"),
     )
     lines = json_lines(path)
-    assert [line["frame"] for line in lines] == [0, 2, 3]
+    assert [line["frame"] for line in lines] == [0, 2, 3, 6]
     assert lines[0]["items"] == []
     assert lines[1] == {
         "stream": "cam",
@@ -91,6 +92,7 @@ def test_outcomes_decide_which_lines_there_are(tmp_path: Path) -> None:
         "reason": "detect: ValueError",
     }
     assert lines[2]["outcome"] == "dropped"
+    assert lines[3]["pts_s"] is None  # there was no picture to have a time
 
 
 def test_empty_lines_can_be_left_out(tmp_path: Path) -> None:

@@ -206,6 +206,15 @@ def test_a_frame_left_out_on_purpose_is_never_black(outcome: Outcome, tmp_path: 
     assert times(run(clip, tmp_path, *items, hides=True)) == [0, Fraction(3, 20)]
 
 
+@pytest.mark.parametrize("kind", ["video", "frames"])
+def test_where_something_is_hidden_no_other_input_stands_in(kind: str, tmp_path: Path) -> None:
+    sink = open_sink(kind, tmp_path, ["$ops.blur.frames", FRAMES], hides=True)
+    sink.write(item(0, {"$ops.blur.frames": Image.from_bgr(picture(0)), FRAMES: Image.from_bgr(picture(0))}))
+    sink.write(item(1, {FRAMES: Image.from_bgr(picture(1))}))
+    (path,) = sink.close()
+    assert len(frames_of(path) if kind == "video" else left(path)) == 1
+
+
 def test_a_frame_that_never_was_a_picture_does_not_move_the_start(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mkv", times=[500, 550, 600], time_base=Fraction(1, 1000))
     items = [item(0, outcome=Outcome.FAILED, stage="source", reason="source: corrupt-packet"), *delivered(clip)]
