@@ -16,6 +16,7 @@ its pipeline, so such a function needs no other argument:
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from os import PathLike
@@ -30,9 +31,12 @@ from llamapipe.spec.conditions import Condition
 from llamapipe.spec.model import AccuracyFloor, OpSpec, OverloadPolicy, PipelineSpec, SinkSpec, SloSpec
 from llamapipe.spec.names import NAME_RULE, did_you_mean, is_name, short_type, unique_name
 from llamapipe.spec.ports import BoxesPort, ClassesPort, EventsPort, FramesPort, PortRef, TracksPort, port_class
+from llamapipe.spec.reader import Location
 from llamapipe.spec.slo_text import parse_slo, slo_problem
 
 __all__ = ["PipelineBuilder", "StageHandle"]
+
+_OWN_PACKAGES = ("llamapipe", "llamapipe_operators", "llamapipe_pipelines")
 
 _Port = TypeVar("_Port", bound=PortRef)
 
@@ -126,6 +130,7 @@ class PipelineBuilder:
         self.on_overload = on_overload
         self._ops: list[OpSpec] = []
         self._sinks: list[SinkSpec] = []
+        self._locations: dict[Location, str] = {("name",): _caller()}
 
     def __enter__(self) -> Self:
         return self
@@ -134,6 +139,11 @@ class PipelineBuilder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         pass
+
+    @property
+    def locations(self) -> Mapping[Location, str]:
+        """Where in the user's code each part was made, ``file.py:line``: for `validate`."""
+        return dict(self._locations)
 
     @property
     def frames(self) -> FramesPort:
@@ -182,6 +192,7 @@ class PipelineBuilder:
             except ValueError:
                 kinds = ", ".join(kind.value for kind in PortKind)
                 raise UsageError(f"stage {stage}: output {port}: expected one of {kinds}, got {kind!r}") from None
+        self._locations["ops", len(self._ops)] = _caller()
         self._ops.append(op)
         return StageHandle(self, stage, type, ports)
 
@@ -206,6 +217,7 @@ class PipelineBuilder:
         given = [one for port in ports for one in (port.outputs.values() if isinstance(port, StageHandle) else [port])]
         if not given:
             raise UsageError(f"sink {called}: expected at least one port, got none")
+        self._locations["sinks", len(self._sinks)] = _caller()
         self._sinks.append(
             SinkSpec(
                 name=called,
@@ -250,6 +262,14 @@ class PipelineBuilder:
         if when.builder is not self:
             raise UsageError(f"stage {stage}: when: {when.text!r} asks about another pipeline")
         return when.text
+
+
+def _caller() -> str:
+    """Where the code that uses llamapipe and its operators' functions stands."""
+    frame = inspect.currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__", "")).split(".")[0] in _OWN_PACKAGES:
+        frame = frame.f_back
+    return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def _check_name(what: str, name: str) -> None:

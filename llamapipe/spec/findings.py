@@ -39,12 +39,12 @@ class Findings:
     def _say(self, code: str, message: str, at: Location, hint: str | None = None) -> None:
         where = self._where(at)
         if not where:
-            name = self.spec.name or "pipeline"
-            kind, index = (at[0], at[1]) if len(at) > 1 else ("", 0)
+            kind, index = (at[0], int(at[1])) if len(at) > 1 and isinstance(at[1], int) else ("", 0)
             if kind == "ops":
-                where = f"{name}.ops.{self.spec.ops[int(index)].name}"
+                where = f"stage {self.spec.ops[index].name}"
             elif kind == "sinks":
-                where = f"{name}.sinks.{self.spec.sinks[int(index)].name}"
+                where = f"sink {self.spec.sinks[index].name}"
             else:
-                where = f"{name}.{at[0]}"
+                where = f"pipeline {self.spec.name}"
+            message = message.removeprefix(f"{where}: ")
         self.problems.append(Problem(code, message, where, hint))

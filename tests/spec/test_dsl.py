@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from enum import StrEnum
 from pathlib import Path
 
@@ -128,6 +129,14 @@ def two_pipelines():
 def test_mistakes_are_named_where_they_are_made(make, words):
     with pytest.raises(UsageError, match=words):
         make(*two_pipelines())
+
+
+def test_problems_of_a_pipeline_made_in_python_name_its_lines():
+    pipeline = PipelineBuilder("p")
+    line = inspect.currentframe().f_lineno + 1
+    pipeline.add("llamapipe/detekt@v1", inputs={"frames": pipeline.frames}, outputs={})
+    (problem,) = validate(pipeline.spec(), MANIFESTS, SINKS, locations=pipeline.locations)
+    assert problem.where == f"{__file__}:{line}"
 
 
 def test_a_stage_with_several_outputs_must_be_narrowed_down():

@@ -208,7 +208,10 @@ def test_frame_level_stages_take_what_crops_gave():
 
 def test_without_locations_the_stage_is_named():
     spec = PipelineSpec(name="p", ops=(OpSpec(name="a", type="nope", inputs={}),))
-    assert one(validate(spec, MANIFESTS, SINKS)).where == "p.ops.a"
+    problem = one(validate(spec, MANIFESTS, SINKS))
+    assert str(problem) == "stage a: unknown operator 'nope' (see: llamapipe ops list)"
+    problem = one(validate(PipelineSpec(name="p", ops=()), MANIFESTS, SINKS))
+    assert problem.where == "pipeline p"
 
 
 def test_all_problems_of_all_stages_come_at_once():
