@@ -85,7 +85,7 @@ def _checked(
     if isinstance(reference, PipelineSpec):
         spec = reference
     elif (named := _python_reference(str(reference))) is not None:
-        spec = _from_python(*named, registry)
+        spec, locations = _from_python(*named, registry)
     else:
         loaded = load_yaml(_yaml_path(reference), params=params, env=env)
         spec, locations = loaded.spec, loaded.locations
@@ -149,7 +149,7 @@ def _python_reference(reference: str) -> tuple[Path, str] | None:
     return (Path(reference), "pipeline") if reference.endswith(".py") else None
 
 
-def _from_python(path: Path, name: str, registry: Registry) -> PipelineSpec:
+def _from_python(path: Path, name: str, registry: Registry) -> tuple[PipelineSpec, Mapping[Any, str]]:
     module = _imported(path)
     for value in vars(module).values():  # operators that the file defines for its own pipeline
         if isinstance(value, type) and issubclass(value, Operator) and value.__module__ == module.__name__:
@@ -165,7 +165,7 @@ def _from_python(path: Path, name: str, registry: Registry) -> PipelineSpec:
     spec = _spec_of(value)
     if spec is None:
         raise UsageError(f"{path}:{name} is a {type(value).__name__}, expected a llamapipe.Pipeline or PipelineSpec")
-    return spec
+    return spec, getattr(value, "locations", {})
 
 
 def _spec_of(value: Any) -> PipelineSpec | None:
