@@ -30,6 +30,11 @@ class SinkLike(Protocol):
         """Values of `PortKind` that it takes."""
         ...
 
+    @property
+    def default_path(self) -> str | None:
+        """Where it writes unless told otherwise, in the output folder; None: it writes no file."""
+        ...
+
 
 def resolve_types(
     spec: PipelineSpec, manifests: Mapping[str, Manifest] | Iterable[str], sinks: Iterable[str]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from pathlib import PurePath
 
 import networkx as nx
 
@@ -207,6 +208,7 @@ class _Validation(Findings):
                 self._say("port-kind", message, (*place, "inputs"))
         if like is None:
             return
+        self._path(i, sink, like)
         for key, value in sink.params.items():
             if key not in like.params:
                 hint = did_you_mean(key, [*like.params, "path", "input", "name"])
@@ -219,6 +221,25 @@ class _Validation(Findings):
             if param.required and key not in sink.params:
                 message = f"{label}: expected {key} ({param.type.__name__}), got none"
                 self._say("missing-param", message, place, param.doc or None)
+
+    def _path(self, i: int, sink: SinkSpec, like: SinkLike) -> None:
+        at = ("sinks", i, "path")
+        if sink.path is not None and like.default_path is None:
+            self._say("path", f"sink {sink.name}: {like.type} writes no file, got path {sink.path!r}", at)
+            return
+        path = sink.path or like.default_path
+        if path is None:
+            return
+        if ".." in PurePath(path).parts:
+            message = f"sink {sink.name}: expected a path in the output folder, got {path!r}"
+            self._say("path", message, at, 'leave out the ".."')
+        for other in self.spec.sinks[:i]:
+            known = self._sink_types.get(other.type)
+            taken = other.path or (known.default_path if known is not None else None)
+            if taken is not None and PurePath(taken) == PurePath(path):
+                message = f"sink {sink.name}: {path!r} is written by sink {other.name} already"
+                self._say("path", message, at, "give it another path")
+                return
 
     # the graph
 

@@ -16,6 +16,7 @@ class FakeSink:
     type: str
     accepts: frozenset[str]
     params: Mapping[str, Param] = field(default_factory=dict)
+    default_path: str | None = None
 
 
 _MANIFESTS = (
@@ -57,8 +58,8 @@ _MANIFESTS = (
 MANIFESTS = {manifest.type: manifest for manifest in _MANIFESTS}
 
 _SINKS = (
-    FakeSink("llamapipe/video@v1", frozenset({"frames", "boxes"}), {"codec": Param(str, "h264")}),
-    FakeSink("llamapipe/jsonl@v1", frozenset({"boxes", "tracks", "classes", "events"})),
+    FakeSink("llamapipe/video@v1", frozenset({"frames", "boxes"}), {"codec": Param(str, "h264")}, "annotated.mp4"),
+    FakeSink("llamapipe/jsonl@v1", frozenset({"boxes", "tracks", "classes", "events"}), default_path="lines.jsonl"),
     FakeSink("llamapipe/webhook@v1", frozenset({"events"}), {"url": Param(str, doc="where to post")}),
 )
 SINKS = {sink.type: sink for sink in _SINKS}

@@ -186,6 +186,29 @@ ops:
     assert check(text.replace("others: $ops.small.frames", "others: $ops.c1.frames")) == []
 
 
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (
+            "type: jsonl, input: $ops.a.boxes, path: ../x.jsonl",
+            "expected a path in the output folder, got '../x.jsonl'",
+        ),
+        ("type: video, input: $ops.a.boxes", "sink video-2: 'annotated.mp4' is written by sink video already"),
+        ("type: jsonl, input: $ops.a.boxes, path: ./annotated.mp4", "is written by sink video already"),
+    ],
+)
+def test_sinks_write_into_the_output_folder_and_not_over_each_other(second, words):
+    problem = one(check(HEAD + f"sinks:\n  - {{type: video, input: $ops.a.boxes}}\n  - {{{second}}}\n"))
+    assert (problem.code, problem.where) == ("path", "<text>:6")
+    assert words in problem.message
+
+
+def test_a_sink_that_writes_no_file_takes_no_path():
+    zones = "  - {name: z, type: acme/shout, inputs: $ops.a.boxes}\n"
+    text = HEAD + zones + "sinks:\n  - {type: webhook, input: $ops.z.events, url: x, path: a}\n"
+    assert "writes no file, got path 'a'" in one(check(text)).message
+
+
 def test_crops_do_not_go_where_one_picture_a_frame_is_taken():
     crops = HEAD + "  - {name: c, type: crop, inputs: {frames: $source.frames, boxes: $ops.a.boxes}}\n"
     pair = "  - {name: b, type: pair, inputs: {frames: $source.frames, others: $ops.c.frames}}\n"
