@@ -292,3 +292,29 @@ def test_arrays_alone_make_a_video(tmp_path: Path) -> None:
     assert times(out) == [Fraction(i, 25) for i in range(5)]
     assert duration(out) == Fraction(1, 5)
     assert np.abs(frames_of(out)[3].to_ndarray(format="bgr24").astype(int) - picture(3)).mean() < 4
+
+
+def test_thin_lines_keep_their_colour(tmp_path: Path) -> None:
+    drawn = np.full((64, 64, 3), 120, np.uint8)
+    for at in (10, 31):  # an even and an odd column: chroma has half the width
+        drawn[:, at] = (0, 0, 255)
+    sink = open_sink("video", tmp_path, [FRAMES], params=LOSSLESS)
+    sink.write(item(0, {FRAMES: Image.from_bgr(drawn)}))
+    (out,) = sink.close()
+    shown = frames_of(out)[0].to_ndarray(format="bgr24").astype(int)
+    for at in (10, 31):
+        assert (shown[:, at, 2] - shown[:, at, 0]).mean() > 80
+
+
+def test_the_fast_conversion_is_bt601() -> None:
+    from llamapipe.media.sinks.encoder import _bt601_planes
+
+    corners = np.array(np.meshgrid([0, 128, 255], [0, 77, 255], [0, 200, 255])).reshape(3, 27).T.astype(np.uint8)
+    bgr = np.repeat(np.repeat(corners[None], 4, 0), 4, 1)
+    b, g, r = (corners[:, i].astype(float) / 255 for i in range(3))
+    y = 0.299 * r + 0.587 * g + 0.114 * b
+    planes = _bt601_planes(bgr)
+    u, v = planes[4:].reshape(2, 2, 54)
+    assert np.abs(planes[0, ::4] - (16 + 219 * y)).max() <= 1
+    assert np.abs(u[0, ::2] - (128 + 112 * (b - y) / 0.886)).max() <= 1.2
+    assert np.abs(v[0, ::2] - (128 + 112 * (r - y) / 0.701)).max() <= 1.2
