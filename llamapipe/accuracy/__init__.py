@@ -1,1 +1,12 @@
-"""Agreement and average precision: how good a set of boxes is."""
+"""How right detections are."""
+
+from llamapipe.accuracy.matching import (
+    PrecisionRecall,
+    average_precision,
+    best_f1,
+    iou_matrix,
+    match,
+    precision_recall,
+)
+
+__all__ = ["PrecisionRecall", "average_precision", "best_f1", "iou_matrix", "match", "precision_recall"]

@@ -45,5 +45,5 @@ def first_finalises(terminal: Terminal) -> Iterator[threading.Event]:
             before[number] = signal.signal(number, handle)
         yield interrupt
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for restored, handler in before.items():
+            signal.signal(restored, handler)

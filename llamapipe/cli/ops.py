@@ -55,10 +55,10 @@ def show(
     if rows:
         terminal.data("")
         terminal.table(("parameter", "type", "default", "what"), rows)
-    rows = knob_rows(manifest)
-    if rows:
+    knobs = knob_rows(manifest)
+    if knobs:
         terminal.data("")
-        terminal.table(("knob", "default"), rows)
+        terminal.table(("knob", "default"), knobs)
     for trait in _traits(manifest):
         terminal.data(f"\n{trait}")
     terminal.data("\n" + yaml_example(manifest))

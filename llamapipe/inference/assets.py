@@ -108,7 +108,7 @@ class AssetStore:
         return None
 
     def pull(self, name: str, on_progress: OnProgress | None = None) -> Path:
-        """The asset's path, fetched if need be. Raises AssetError where it cannot be had or is not what it should be."""
+        """The asset's path, fetched if need be. Raises AssetError where it cannot be had or has another digest."""
         asset = self.asset(name)
         cached = self._cached(asset)
         if cached.is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from llamapipe.inference.decoders import Letterbox, Preprocess
 __all__ = ["new_tensor", "placer"]
 
 
-def new_tensor(preprocess: Preprocess, batch: int, size: tuple[int, int]) -> NDArray[np.generic]:
+def new_tensor(preprocess: Preprocess, batch: int, size: tuple[int, int]) -> NDArray[Any]:
     """An input for ``batch`` pictures of ``size`` (height, width), filled with the padding."""
     height, width = size
     shape = (batch, 3, height, width) if preprocess.layout == "nchw" else (batch, height, width, 3)
@@ -26,7 +27,7 @@ def new_tensor(preprocess: Preprocess, batch: int, size: tuple[int, int]) -> NDA
     return tensor
 
 
-def placer(preprocess: Preprocess, size: tuple[int, int]) -> Callable[[Image, NDArray[np.generic]], Letterbox]:
+def placer(preprocess: Preprocess, size: tuple[int, int]) -> Callable[[Image, NDArray[Any]], Letterbox]:
     """A function that puts one picture into its slot of the tensor, (3, height, width) or (height, width, 3).
 
     A slot may hold an earlier, differently shaped picture: what the new one does not cover is padding again.
@@ -39,7 +40,7 @@ def placer(preprocess: Preprocess, size: tuple[int, int]) -> Callable[[Image, ND
     order = (0, 1, 2) if preprocess.colour == "bgr" else (2, 1, 0)
     padding = (np.float32(preprocess.pad_value) * gain + offset) if preprocess.dtype == "float32" else None
 
-    def place(image: Image, slot: NDArray[np.generic]) -> Letterbox:
+    def place(image: Image, slot: NDArray[Any]) -> Letterbox:
         box, (left, top, w, h) = _fit(preprocess, image.width, image.height, width, height)
         pixels = image.bgr
         if (w, h) != (image.width, image.height):
@@ -92,7 +93,7 @@ def _fit(
 
 
 def _pad(
-    slot: NDArray[np.generic],
+    slot: NDArray[Any],
     preprocess: Preprocess,
     padding: NDArray[np.float32] | None,
     left: int,

@@ -234,26 +234,24 @@ class AvSource:
 
     def _limited(self) -> Iterator[Decoded | Undecodable]:
         """Counts, paces, and stops at ``max_frames``."""
-        seq = 0
         began_s: float | None = None
         first_pts = 0
-        for item in self._looped():
+        for seq, item in enumerate(self._looped()):
             if self._closed or (self._max_frames is not None and seq >= self._max_frames):
                 return
             if isinstance(item, Undecodable):
                 yield Undecodable(seq, item.reason, item.detail)
-            else:
-                pts, frame = item
-                captured_at_s: float | None = None
-                if self._realtime and not self._info.live:
-                    if began_s is None:
-                        began_s, first_pts = self._clock.now_s(), pts
-                    captured_at_s = began_s + float((pts - first_pts) * self._info.time_base)
-                    self._clock.sleep(captured_at_s - self._clock.now_s())
-                elif self._info.live:
-                    captured_at_s = self._clock.now_s()
-                yield Decoded(seq, pts, AvPicture(frame, self._rotation), captured_at_s)
-            seq += 1
+                continue
+            pts, frame = item
+            captured_at_s: float | None = None
+            if self._info.live:
+                captured_at_s = self._clock.now_s()
+            elif self._realtime:
+                if began_s is None:
+                    began_s, first_pts = self._clock.now_s(), pts
+                captured_at_s = began_s + float((pts - first_pts) * self._info.time_base)
+                self._clock.sleep(captured_at_s - self._clock.now_s())
+            yield Decoded(seq, pts, AvPicture(frame, self._rotation), captured_at_s)
 
     def _looped(self) -> Iterator[Undecodable | tuple[int, av.VideoFrame]]:
         """The file as often as asked for, with times that go on."""

@@ -49,10 +49,7 @@ _POLL_MS = 50  # how late an interrupt or a dead thread may be noticed
 class Peer(Protocol):
     """Something that serves at the engine's address in a thread of its own."""
 
-    @property
-    def name(self) -> str:
-        """Its identity on the socket."""
-        ...
+    name: str  # its identity on the socket
 
     def serve(self, context: zmq.Context[Any], address: str) -> None:
         """Connect and serve until told to stop."""

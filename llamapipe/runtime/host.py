@@ -231,12 +231,11 @@ def _placed(value: Any, kind: str, picture: Image | None) -> Boxes | Events:
         return value
     if not isinstance(value, Boxes):
         raise OperatorError(f"an operator gave a {type(value).__name__} on a port of kind {kind}")
-    if picture is not None:
-        value = value.to_source(picture.placement)
+    boxes: Boxes = value if picture is None else value.to_source(picture.placement)
     wanted = _BOX_TYPES.get(kind, Boxes)
-    if type(value) is not wanted:
-        value = wanted(value.xyxy, value.score, value.label, value.names, value.track_id)
-    return value
+    if type(boxes) is not wanted:
+        boxes = wanted(boxes.xyxy, boxes.score, boxes.label, boxes.names, boxes.track_id)
+    return boxes
 
 
 def _failed(error: Exception) -> ItemOutputs:

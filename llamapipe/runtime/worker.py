@@ -31,7 +31,7 @@ class Worker:
         arena: LocalArena,
         clock: Clock,
     ) -> None:
-        self._name = name
+        self.name = name
         self._setups = setups
         self._streams = streams
         self._arena = arena
@@ -41,13 +41,13 @@ class Worker:
     def serve(self, context: zmq.Context[Any], address: str) -> None:
         """Connect and work until Stop. Blocks."""
         socket = context.socket(zmq.DEALER)
-        socket.setsockopt(zmq.IDENTITY, self._name.encode())
+        socket.setsockopt(zmq.IDENTITY, self.name.encode())
         socket.setsockopt(zmq.SNDHWM, 0)
         socket.setsockopt(zmq.RCVHWM, 0)
         socket.setsockopt(zmq.LINGER, 1000)
         socket.connect(address)
         try:
-            socket.send(encode(Hello(self._name, "worker")))
+            socket.send(encode(Hello(self.name, "worker")))
             while not isinstance(message := decode(socket.recv()), Stop):
                 socket.send(encode(self._answer(message)))
         finally:
@@ -62,7 +62,7 @@ class Worker:
             return Done(message.invocation, items, started_s, self._clock.now_s(), 0.0)
         if isinstance(message, LoadReplica):
             return self._load(message)
-        raise LlamapipeError(f"worker {self._name} cannot answer a {type(message).__name__}")
+        raise LlamapipeError(f"worker {self.name} cannot answer a {type(message).__name__}")
 
     def _load(self, message: LoadReplica) -> Loaded:
         started_s = self._clock.now_s()

@@ -4,17 +4,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llamapipe.session.execute import run, stream
     from llamapipe.session.request import DropPolicy, Progress, RunRequest
     from llamapipe.session.resolve import LoadedPipeline, load_pipeline, pipeline_names, validate_pipeline
     from llamapipe.session.results import FrameResult, to_pandas
-    from llamapipe.session.run import run, stream
+    from llamapipe.session.scoring import Evaluation, evaluate
 
 __all__ = [
     "DropPolicy",
+    "Evaluation",
     "FrameResult",
     "LoadedPipeline",
     "Progress",
     "RunRequest",
+    "evaluate",
     "load_pipeline",
     "pipeline_names",
     "run",
@@ -27,7 +30,8 @@ _HOMES = {
     "request": ("DropPolicy", "Progress", "RunRequest"),
     "resolve": ("LoadedPipeline", "load_pipeline", "pipeline_names", "validate_pipeline"),
     "results": ("FrameResult", "to_pandas"),
-    "run": ("run", "stream"),
+    "execute": ("run", "stream"),
+    "scoring": ("Evaluation", "evaluate"),
 }
 
 

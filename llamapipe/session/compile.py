@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from llamapipe.catalog import Configuration
+from llamapipe.catalog import Configuration, Variant
 from llamapipe.control.plan import EdgePlan, RunPlan, SinkPlan, StagePlan, StreamPlan
 from llamapipe.errors import LlamapipeError, Problem, SpecError
 from llamapipe.inference import (
@@ -20,7 +20,7 @@ from llamapipe.inference import (
     required_assets,
     task_labels,
 )
-from llamapipe.operator import Manifest, PortKind, Registry, State
+from llamapipe.operator import Manifest, PortKind, Predictor, Registry, State
 from llamapipe.runtime import StageSetup
 from llamapipe.spec import PipelineSpec, SloSpec, hides_upstream, levels, parse_when, split_knobs, topological
 from llamapipe.spec.model import OpSpec
@@ -71,7 +71,7 @@ def compile_pipeline(
         setups[plan.name] = replace(
             setups[plan.name],
             atoms=_atoms(plan.name, stages),
-            load_predictor=_loader(plan.configuration, assets) if plan.configuration.variant is not None else None,
+            load_predictor=_loader(plan.configuration, plan.configuration.variant, assets),
         )
         if plan.configuration.variant is not None:
             for asset in required_assets(plan.configuration.variant):
@@ -179,10 +179,14 @@ def _configuration(manifest: Manifest, knobs: Mapping[str, Any], params: Mapping
     return Configuration(variant, batch, params, wanted.get("min_score"), labels)
 
 
-def _loader(configuration: Configuration, assets: AssetStore) -> Callable[[], Any]:
+def _loader(
+    configuration: Configuration, variant: Variant | None, assets: AssetStore
+) -> Callable[[], Predictor] | None:
+    if variant is None:
+        return None
     return partial(
         load_predictor,
-        configuration.variant,
+        variant,
         min_score=configuration.min_score,
         labels=configuration.labels,
         batch=configuration.batch,

@@ -127,7 +127,8 @@ def _yaml_path(reference: str | Path) -> Path:
         )
     near = difflib.get_close_matches(str(reference), ready, n=1)
     raise UsageError(
-        f"unknown pipeline {str(reference)!r}: expected a .yaml file, file.py:name, or one of {', '.join(sorted(ready))}",
+        f"unknown pipeline {str(reference)!r}: expected a .yaml file, file.py:name, "
+        f"or one of {', '.join(sorted(ready))}",
         hint=f"did you mean {near[0]}?" if near else None,
     )
 

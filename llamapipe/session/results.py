@@ -55,7 +55,7 @@ class FrameResult:
         return key in self.values or any(name.split(".")[0] == key for name in self.values)
 
     def boxes(self, stage: str) -> Boxes:
-        """Boxes, tracks or classes of a stage; empty where it was skipped. Raises UsageError for a stage without any."""
+        """Boxes, tracks or classes of a stage; empty where it was skipped. UsageError for a stage without any."""
         found = [value for name, value in self.values.items() if name.split(".")[0] == stage]
         boxes = [value for value in found if isinstance(value, Boxes)]
         if found and not boxes:

@@ -153,4 +153,5 @@ def _iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
     area_a = np.prod(np.clip(a[:, 2:] - a[:, :2], 0, None), axis=1)
     area_b = np.prod(np.clip(b[:, 2:] - b[:, :2], 0, None), axis=1)
     union = area_a[:, None] + area_b[None, :] - inside
-    return np.divide(inside, union, out=np.zeros_like(inside), where=union > 0)
+    iou: NDArray[np.float32] = np.divide(inside, union, out=np.zeros_like(inside), where=union > 0)
+    return iou

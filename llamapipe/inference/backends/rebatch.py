@@ -17,7 +17,7 @@ __all__ = ["rebatch"]
 
 
 def rebatch(model: Any, shape: Sequence[int]) -> None:
-    """Reshape an ``openvino.Model`` to the input ``shape``. Raises BackendError where the batch does not come through."""
+    """Reshape an ``openvino.Model`` to the input ``shape``. Raises BackendError where the batch gets lost."""
     batch = shape[0]
     before = [output.partial_shape for output in model.outputs]
     if batch > 1:

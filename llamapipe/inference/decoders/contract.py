@@ -45,7 +45,8 @@ class Letterbox:
         pad = np.array([self.pad_x, self.pad_y] * 2, np.float32)
         scale = np.array([self.scale_x, self.scale_y] * 2, np.float32)
         limit = np.array([self.width, self.height] * 2, np.float32)
-        return np.clip((xyxy - pad) / scale, 0, limit).astype(np.float32, copy=False)
+        moved: NDArray[np.float32] = np.clip((xyxy - pad) / scale, 0, limit).astype(np.float32, copy=False)
+        return moved
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,49 @@
+"""The last lines of a run: what came out, whether the objective was met, where the files are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llamapipe.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from llamapipe.report import FrameCounts, RunSummary
+
+__all__ = ["show_summary"]
+
+
+def show_summary(summary: RunSummary, terminal: Terminal) -> None:
+    """Print it on stderr; what went wrong even under -q."""
+    frames = summary.frames
+    terminal.note(
+        f"{summary.outcome}: {frames.delivered} of {frames.decoded} frames delivered in {summary.wall_s:.1f} s, "
+        f"{summary.fps:.1f} fps" + (f", {summary.x_realtime:.2f} x realtime" if summary.x_realtime else "")
+    )
+    for text in _losses(frames):
+        terminal.note(f"  {text}")
+    if summary.latency_ms is not None:
+        latency = summary.latency_ms
+        terminal.note(f"latency: p50 {latency.p50:.0f} ms, p95 {latency.p95:.0f} ms, p99 {latency.p99:.0f} ms")
+    if summary.slo is not None:
+        slo = summary.slo
+        verdict = ("met" if slo.met else "missed") if slo.judged else "not judged"
+        unit = "s" if slo.objective.startswith("deadline") else "ms"
+        value = f", it was {slo.value:.4g} {unit}" if slo.value is not None else ""
+        text = f"SLO {slo.objective}: {verdict}{value}" + (f" ({slo.reason})" if slo.reason else "")
+        (terminal.warning if slo.judged and not slo.met else terminal.note)(text)
+    for stream in summary.streams:
+        if stream.error and len(summary.streams) > 1:
+            terminal.error(f"{stream.name}: {stream.error}")
+    for output in summary.outputs:
+        terminal.note(f"wrote {output}")
+    if summary.error and len(summary.streams) <= 1:
+        terminal.error(summary.error)
+
+
+def _losses(frames: FrameCounts) -> list[str]:
+    return [
+        *(f"{count} filtered by {stage}" for stage, count in frames.filtered.items()),
+        *(f"{count} dropped: {reason}" for reason, count in frames.dropped.items()),
+        *(f"{count} failed: {reason}" for reason, count in frames.failed.items()),
+        *([f"{frames.cancelled} cancelled"] if frames.cancelled else []),
+    ]

@@ -1,0 +1,145 @@
+"""Reading detections and ground truth: llamapipe's JSON lines, MOTChallenge text, COCO JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llamapipe.errors import UsageError
+
+__all__ = ["Row", "read_detections", "read_truths"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One box in one frame (from 0)."""
+
+    frame: int
+    box: tuple[float, float, float, float]  # left, top, right, bottom
+    score: float
+    label: str  # empty where the file has none
+    track_id: int  # -1: none
+
+
+def read_detections(path: Path, stage: str | None) -> tuple[list[Row], set[int]]:
+    """Rows of a stage, and the frames that were looked at. Raises UsageError."""
+    text = _text(path)
+    first = text.lstrip()[:1]
+    if first == "{" and path.suffix != ".json":
+        return _json_lines(path, text, stage)
+    rows = list(_coco_results(path, text) if first in "[{" and first else _mot(path, text))
+    return rows, {row.frame for row in rows}
+
+
+def read_truths(path: Path) -> tuple[list[Row], set[int]]:
+    """Rows of ground truth, and the frames that are labelled. Raises UsageError."""
+    text = _text(path)
+    if text.lstrip()[:1] == "{":
+        return _coco_truths(path, text)
+    # In MOTChallenge ground truth, rows of confidence 0 are there to be ignored.
+    rows = [row for row in _mot(path, text) if row.score != 0]
+    return rows, {row.frame for row in rows}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no text: expected detections.jsonl, MOTChallenge text or COCO JSON") from error
+
+
+def _json_lines(path: Path, text: str, stage: str | None) -> tuple[list[Row], set[int]]:
+    lines: list[dict[str, Any]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise UsageError(f"{path}:{number}: no JSON: {error.msg}") from error
+    if any("frame" not in line for line in lines):
+        raise UsageError(f"{path}: a line has no frame", hint="expected the detections.jsonl of a run")
+    with_items = sorted({line["stage"] for line in lines if "items" in line})
+    streams = {line.get("stream") for line in lines}
+    if len(streams) > 1:
+        raise UsageError(f"{path} holds several streams: {', '.join(sorted(map(str, streams)))}")
+    if stage is None:
+        stage = "detect" if "detect" in with_items else with_items[0] if len(with_items) == 1 else None
+    if stage is None or stage not in with_items:
+        asked = f"no stage {stage!r}" if stage is not None else "several stages"
+        raise UsageError(f"{path} has {asked}", hint=f"say --stage, one of {', '.join(with_items) or '(none)'}")
+    mine = [line for line in lines if line.get("stage") == stage and "items" in line]
+    rows = [
+        Row(line["frame"], tuple(item["box"]), item["score"], item.get("label", ""), item.get("track_id", -1))
+        for line in mine
+        for item in line["items"]
+    ]
+    return rows, {line["frame"] for line in lines}
+
+
+def _mot(path: Path, text: str) -> Iterator[Row]:
+    for number, cells in enumerate(csv.reader(text.splitlines()), 1):
+        if not cells:
+            continue
+        try:
+            frame, track, left, top, width, height = (float(cell) for cell in cells[:6])
+            score = float(cells[6]) if len(cells) > 6 else 1.0
+        except ValueError as error:
+            raise UsageError(
+                f"{path}:{number}: expected MOTChallenge text: frame, id, left, top, width, height, confidence",
+                hint=f"got {','.join(cells)[:80]!r}",
+            ) from error
+        yield Row(int(frame) - 1, (left, top, left + width, top + height), score, "", int(track))
+
+
+def _coco_results(path: Path, text: str) -> Iterator[Row]:
+    data = _json(path, text)
+    categories: dict[int, str] = {}
+    if isinstance(data, dict):
+        categories = {entry["id"]: entry["name"] for entry in data.get("categories", [])}
+        data = data.get("annotations", [])
+    try:
+        for entry in data:
+            label = categories.get(entry["category_id"], "")
+            yield Row(int(entry["image_id"]), _corners(entry["bbox"]), float(entry.get("score", 1)), label, -1)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path}: expected COCO results (image_id, category_id, bbox, score): {error}") from error
+
+
+def _coco_truths(path: Path, text: str) -> tuple[list[Row], set[int]]:
+    data = _json(path, text)
+    try:
+        names = {entry["id"]: entry["name"] for entry in data["categories"]}
+        frames = {entry["id"]: int(entry.get("frame", i)) for i, entry in enumerate(data["images"])}
+        rows = [
+            Row(
+                frames[entry["image_id"]],
+                _corners(entry["bbox"]),
+                1.0,
+                names[entry["category_id"]],
+                int(entry.get("track_id", -1)),
+            )
+            for entry in data["annotations"]
+            if not entry.get("iscrowd")
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path}: expected COCO ground truth (images, annotations, categories): {error}") from error
+    return rows, set(frames.values())
+
+
+def _json(path: Path, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path}:{error.lineno}: no JSON: {error.msg}") from error
+
+
+def _corners(bbox: list[float]) -> tuple[float, float, float, float]:
+    left, top, width, height = bbox
+    return left, top, left + width, top + height
