@@ -5,7 +5,7 @@ from llamapipe.spec.dsl import PipelineBuilder, StageHandle
 from llamapipe.spec.dumper import dump_yaml
 from llamapipe.spec.graph import graph_of, hides_upstream, levels, split_selector, topological, upstream
 from llamapipe.spec.knobs import knob_names, split_knobs
-from llamapipe.spec.loader import Loaded, Location, load_yaml
+from llamapipe.spec.loader import Loaded, Location, load_yaml, read_yaml
 from llamapipe.spec.model import (
     FIRST_PORT,
     SOURCE,
@@ -64,6 +64,7 @@ __all__ = [
     "mermaid",
     "parse_slo",
     "parse_when",
+    "read_yaml",
     "resolve_types",
     "split_knobs",
     "split_selector",

@@ -33,10 +33,11 @@ from llamapipe.spec.reader import Location, Reader
 from llamapipe.spec.substitution import Substitution
 from llamapipe.spec.yaml_tree import Node, in_file_order, parse_scalar, parse_yaml, plain_value
 
-__all__ = ["Loaded", "Location", "load_yaml"]
+__all__ = ["Loaded", "Location", "load_yaml", "read_yaml"]
 
 _FRAGMENT_KEYS = ("version", "params", "include", "ops")
 _KEYS = ("version", "name", "description", "params", "include", "slo", "accuracy", "on_overload", "ops", "sinks")
+_HARMLESS = ("unknown-key", "duplicate-key", "unknown-param", "version")  # problems that hide no stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +61,41 @@ def load_yaml(
     ``${env:VAR}`` sees. Types stay as written and an input port that isn't named stays open: see `resolve_types`.
     Raises SpecError with all problems, UsageError where the file is not there.
     """
+    loaded, problems = read_yaml(source, params=params, env=env)
+    if loaded is None or problems:
+        raise SpecError(problems)
+    return loaded
+
+
+def read_yaml(
+    source: str | Path,
+    *,
+    params: Mapping[str, str] | None = None,
+    env: Env | None = None,
+) -> tuple[Loaded | None, list[Problem]]:
+    """As `load_yaml`, with the problems beside what could be read in spite of them.
+
+    Where they leave the stages and sinks alone (a misspelt key at the top, an objective that cannot be), the rest is
+    there, so that `validate` can add what else is wrong. Raises SpecError only for text that is no YAML at all.
+    """
     text, file, folder = _open(source)
     files = _Files(env or {})
     root = files.read(text, file, folder, ())
     if root is None:
-        raise SpecError(files.problems or [Problem("empty", "expected a pipeline, got nothing", file)])
+        return None, files.problems or [Problem("empty", "expected a pipeline, got nothing", file)]
     given = _given(files, params or {})
     resolve = Substitution(given, env or {})
+    whole = all(problem.code in _HARMLESS for problem in files.problems)
     reader = Reader(files.problems)
     spec = reader.pipeline(
         {key: resolve.apply(node) for key, node in root.value.items() if key not in ("params", "include", "ops")},
         [resolve.apply(op) for op in files.ops] if files.has_ops else None,
         root,
     )
-    problems = [*files.problems, *resolve.problems]
-    if problems or spec is None:
-        raise SpecError(in_file_order(problems, files.order))
-    return Loaded(spec, reader.locations, given)
+    problems = in_file_order([*files.problems, *resolve.problems], files.order)
+    if spec is None or resolve.problems or not whole:
+        return None, problems
+    return Loaded(spec, reader.locations, given), problems
 
 
 def _open(source: str | Path) -> tuple[str, str, Path]:

@@ -33,8 +33,10 @@ class Reader:
         self._problems = problems
 
     def pipeline(self, top: Mapping[str, Node], ops: Sequence[Node] | None, root: Node) -> PipelineSpec | None:
-        """The spec, or None where so much is wrong that there is none. ``ops`` None: the key is missing."""
-        before = len(self._problems)
+        """The spec. None where its graph is in doubt; with problems elsewhere, a spec without the parts concerned.
+
+        ``ops`` None: the key is missing.
+        """
         for key in root.value:
             self.locations[(key,)] = root.at(key)
         name = self._text(top.get("name"), "name", root.at("name"), "write: name: my-pipeline")
@@ -49,14 +51,16 @@ class Reader:
                 root.at("on_overload"),
                 did_you_mean(overload, _OVERLOAD),
             )
+            overload = None
+        before = len(self._problems)
         if ops is None:
             self._say("missing-key", "expected ops, a list of stages, got none", root.where, "see: llamapipe init")
         read_ops = [self._op(i, node) for i, node in enumerate(ops or ())]
         sinks = self._sinks(top.get("sinks"), root.at("sinks"))
-        if len(self._problems) > before:
+        if name is None or len(self._problems) > before:
             return None
         return PipelineSpec(
-            name=name or "",
+            name=name,
             description=description or "",
             slo=slo,
             accuracy=accuracy,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llamapipe.errors import SpecError, UsageError
-from llamapipe.spec import FIRST_PORT, dump_yaml, load_yaml, resolve_types, validate
+from llamapipe.spec import FIRST_PORT, dump_yaml, load_yaml, read_yaml, resolve_types, validate
 from tests.spec.kit import BLUR_FACES, MANIFESTS, SINKS
 
 MINIMAL = """\
@@ -143,6 +143,16 @@ def test_all_problems_come_at_once_in_file_order():
     found = problems_of("nam: p\nops:\n  - {type: x}\n  - {name: b}\nslo: {x: 1}\nversion: 3\n")
     lines = [problem.where for problem in found]
     assert lines == ["<text>:1", "<text>:1", "<text>:3", "<text>:4", "<text>:5", "<text>:6"]
+
+
+def test_what_can_be_read_in_spite_of_problems_is_there_for_validation():
+    text = MINIMAL.replace("type: detect", "type: dtect") + "acuracy: {}\nslo: fast\non_overload: x\n"
+    loaded, problems = read_yaml(text)
+    assert [problem.code for problem in problems] == ["unknown-key", "slo", "type"]
+    (more,) = validate(loaded.spec, MANIFESTS, SINKS, locations=loaded.locations)
+    assert (more.code, more.where) == ("unknown-operator", "<text>:3")
+    for doubtful in (MINIMAL.replace("name: p", "nam: p"), MINIMAL + "include: none.yaml\n", block("${env:NOPE}")):
+        assert read_yaml(doubtful)[0] is None
 
 
 def test_aliases_that_grow_without_bound_are_refused():
