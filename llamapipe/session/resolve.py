@@ -16,7 +16,7 @@ from llamapipe.clock import Env
 from llamapipe.errors import LlamapipeError, OperatorError, Problem, SpecError, UsageError
 from llamapipe.media import SINKS
 from llamapipe.operator import Manifest, Operator, Registry, load_registry
-from llamapipe.spec import PipelineSpec, apply_sets, load_yaml, resolve_types, validate
+from llamapipe.spec import PipelineSpec, apply_sets, read_yaml, resolve_types, validate
 
 __all__ = ["LoadedPipeline", "load_pipeline", "pipeline_names", "validate_pipeline"]
 
@@ -82,12 +82,15 @@ def _checked(
 ) -> tuple[LoadedPipeline, list[Problem]]:
     registry = load_registry(ops_files)
     locations: Mapping[Any, str] = {}
+    problems: list[Problem] = []
     if isinstance(reference, PipelineSpec):
         spec = reference
     elif (named := _python_reference(str(reference))) is not None:
         spec, locations = _from_python(*named, registry)
     else:
-        loaded = load_yaml(_yaml_path(reference), params=params, env=env)
+        loaded, problems = read_yaml(_yaml_path(reference), params=params, env=env)
+        if loaded is None:
+            raise SpecError(problems)
         spec, locations = loaded.spec, loaded.locations
         params = {}
     if params:
@@ -99,7 +102,8 @@ def _checked(
     spec = resolve_types(spec, manifests, list(SINKS))
     if sets:
         spec = apply_sets(spec, sets, manifests)
-    return LoadedPipeline(spec, registry, locations), validate(spec, manifests, SINKS, locations=locations)
+    problems += validate(spec, manifests, SINKS, locations=locations)
+    return LoadedPipeline(spec, registry, locations), problems
 
 
 def _ready() -> dict[str, Path]:
