@@ -11,3 +11,31 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 bin="$work/venv/bin"
 "$bin/python" -c "import llamapipe, llamapipe_operators, llamapipe_pipelines; print('wheel imports from', llamapipe.__file__)"
+"$bin/llamapipe" --help > help.txt
+"$bin/llamapipe" doctor
+"$bin/llamapipe" validate blur-faces
+"$bin/llamapipe" init pipeline.yaml -q
+"$bin/llamapipe" validate pipeline.yaml
+"$bin/python" - <<'PYTHON'
+"""A clip made here, run through the installed wheel: no network and no model needed."""
+import av
+import numpy as np
+
+with av.open("clip.mp4", "w") as container:
+    stream = container.add_stream("libx264", rate=25)
+    stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+    for i in range(10):
+        picture = np.full((240, 320, 3), i * 20, np.uint8)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+    container.mux(stream.encode())
+PYTHON
+cat > plain.yaml <<'YAML'
+version: 1
+name: plain
+ops:
+  - {name: small, type: resize, inputs: $source.frames, max_side: 160}
+sinks:
+  - {type: video, input: $ops.small.frames, path: small.mp4}
+YAML
+"$bin/llamapipe" run plain.yaml -i clip.mp4 -o out
+test -s out/small.mp4 && test -s out/run.json && test -s out/report.html
