@@ -27,6 +27,9 @@ def with_asked_sinks(spec: PipelineSpec, asked: Sequence[str], manifests: Mappin
         kind, path, params = parse_sink(text)
         accepts = SINKS[kind].accepts
         selectors = _pictures(spec, manifests) if accepts == {PortKind.FRAMES} else _findings(spec, manifests, accepts)
+        if SINKS[kind].max_inputs == 1 and len(selectors) > 1:  # the last tracks, else the last boxes: what is final
+            tracks = _findings(spec, manifests, frozenset({PortKind.TRACKS}))
+            selectors = (tracks or selectors)[-1:]
         sinks.append(SinkSpec(name=_free_name(kind, sinks), type=kind, inputs=selectors, path=path, params=params))
     return spec.model_copy(update={"sinks": tuple(sinks)})
 

@@ -32,6 +32,7 @@ class SinkType:
     default_path: str | None  # in the stream's output folder; None: writes no file
     accepts: frozenset[PortKind]
     make: Callable[[SinkContext], Sink]
+    max_inputs: int | None = None  # None: as many as there are
 
     @property
     def short_name(self) -> str:
@@ -69,6 +70,7 @@ def _sink(
     default_path: str | None,
     module: str,
     params: Mapping[str, Param],
+    max_inputs: int | None = None,
 ) -> SinkType:
     def make(context: SinkContext) -> Sink:
         settled = _settle(name, params, context.params)
@@ -76,7 +78,7 @@ def _sink(
         opener = getattr(importlib.import_module(f"llamapipe.media.sinks.{module}"), class_name)
         return FailsOnce(opener(context, settled, default_path or ""))
 
-    return SinkType(f"llamapipe/{name}@v1", doc, params, default_path, accepts, make)
+    return SinkType(f"llamapipe/{name}@v1", doc, params, default_path, accepts, make, max_inputs)
 
 
 _EMPTY = Param(bool, True, "Also write lines of frames in which nothing was found.")
@@ -139,6 +141,7 @@ _ALL = (
         "mot.txt",
         "mot",
         {"labels": Param(list, [], "Keep only boxes of these labels.")},
+        max_inputs=1,
     ),
     _sink(
         "coco",

@@ -28,25 +28,39 @@ class AacEncoder:
         self.stream = output.add_stream("aac", rate=self._rate)
         self.stream.codec_context.layout = self._layout
         self.stream.codec_context.bit_rate = 80_000 * self._channels
-        self._resampler = av.AudioResampler(format="fltp", layout=self._layout, rate=self._rate)
+        self._resampler: Any = None
         self._at: int | None = None  # samples that the output holds, from zero
 
     def take(self, packet: Any, shift_s: Fraction, end_s: Fraction | None) -> Iterator[Any]:
         """Packets that come out for this one going in. Samples before zero and from ``end_s`` on are cut off."""
-        try:
-            frames = packet.decode()
-        except av.FFmpegError:
-            return  # silence will stand for it
         limit = None if end_s is None else round((end_s + shift_s) * self._rate)
-        for frame in frames:
-            if frame.pts is None:
-                continue
-            at = round((frame.pts * frame.time_base + shift_s) * self._rate)
-            frame.pts = None
-            for piece in self._resampler.resample(frame):
-                samples = piece.to_ndarray()
+        for time_s, pieces in self._decoded(packet):
+            at = round((time_s + shift_s) * self._rate)
+            for samples in pieces:
                 yield from self._place(samples, at, limit)
                 at += samples.shape[1]
+
+    def _decoded(self, packet: Any) -> list[tuple[Fraction, list[NDArray[np.float32]]]]:
+        """When each of the packet's frames begins, and its samples at the output's rate."""
+        decoded: list[tuple[Fraction, list[NDArray[np.float32]]]] = []
+        try:
+            for frame in packet.decode():
+                if frame.pts is not None:
+                    time_s = Fraction(frame.pts * frame.time_base)
+                    frame.pts = None
+                    decoded.append((time_s, [piece.to_ndarray() for piece in self._resampled(frame)]))
+        except av.FFmpegError:
+            pass  # silence will stand for what cannot be decoded
+        return decoded
+
+    def _resampled(self, frame: Any) -> Any:
+        if self._resampler is not None:
+            try:
+                return self._resampler.resample(frame)
+            except ValueError:
+                pass  # the source changed its rate or layout on the way
+        self._resampler = av.AudioResampler(format="fltp", layout=self._layout, rate=self._rate)
+        return self._resampler.resample(frame)
 
     def finish(self) -> Iterator[Any]:
         """The last packets."""

@@ -36,6 +36,10 @@ def test_a_bad_sink_is_named_with_its_remedy(text: str, words: str) -> None:
         parse_sink(text)
 
 
+def test_only_mot_takes_a_single_input() -> None:
+    assert [kind.short_name for kind in SINKS.values() if kind.max_inputs is not None] == ["mot"]
+
+
 def test_every_type_is_documented_and_its_defaults_fit() -> None:
     for name, kind in SINKS.items():
         assert name == kind.type

@@ -123,6 +123,29 @@ def test_late_and_early_audio_keep_their_distance(tmp_path: Path) -> None:
     assert heard(run(early, tmp_path, "early-out.mp4"))[1] == pytest.approx(heard(early)[1], abs=0.005)
 
 
+def test_telephone_audio_of_a_camera_becomes_aac(tmp_path: Path) -> None:
+    clip = tmp_path / "camera.mov"
+    make_clip(tmp_path / "pictures.mp4")
+    with av.open(str(clip), "w") as made, av.open(str(tmp_path / "pictures.mp4")) as pictures:
+        video = made.add_stream_from_template(pictures.streams.video[0])
+        sound = made.add_stream("pcm_mulaw", rate=8000)
+        sound.layout = "mono"
+        time = np.arange(8000) / 8000
+        wave = (20000 * np.sin(2 * np.pi * 880 * time) * (time % 0.25 < 0.05)).astype(np.int16)
+        for start in range(0, 8000, 160):
+            frame = av.AudioFrame.from_ndarray(wave[None, start : start + 160], format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 8000, start
+            made.mux(sound.encode(frame))
+        for packet in pictures.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                made.mux(packet)
+    codec, onsets, end_s = heard(run(clip, tmp_path))
+    assert codec == "aac"
+    assert onsets == pytest.approx(TICKS, abs=0.01)
+    assert end_s == pytest.approx(1.0, abs=0.14)  # a packet of AAC is long at this rate
+
+
 def test_audio_can_be_left_out(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", audio="aac")
     for name, changes in (
