@@ -19,7 +19,7 @@ from llamapipe.spec.names import NAME_RULE, did_you_mean, is_name, nearest, shor
 from llamapipe.spec.reader import Location
 from llamapipe.spec.resolve import SinkLike, resolve_types
 from llamapipe.spec.slo_text import slo_problem
-from llamapipe.spec.when import parse_when
+from llamapipe.spec.when import Atom, parse_when
 
 __all__ = ["validate"]
 
@@ -171,7 +171,7 @@ class _Validation(Findings):
             message = f"stage {op.name}: {op.type} hides something and must see every frame, got when"
             self._say("hiding", message, at, "remove when; put it on a stage that finds what is to be hidden")
         try:
-            atoms = parse_when(text).atoms
+            atoms = _atoms(text)
         except SpecError as error:
             for problem in error.problems:
                 self._say(problem.code, f"stage {op.name}: {problem.message}", at, problem.hint)
@@ -288,7 +288,7 @@ class _Validation(Findings):
         selectors = [selector for found in op.inputs.values() for selector in found]
         if op.when is not None:
             with suppress(SpecError):
-                selectors += [atom.selector for atom in parse_when(op.when).atoms]
+                selectors += [atom.selector for atom in _atoms(op.when)]
         yield from self._known(selectors)
 
     def _known(self, selectors: list[str] | tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -363,6 +363,13 @@ class _Validation(Findings):
                     got = f"got $ops.{stage}.{output}, one for each crop of {given[stage]}"
                     message = f"sink {sink.name}: expects one picture a frame, {got}"
                     self._say("join", message, ("sinks", i, "inputs"), "give it whole frames")
+
+
+def _atoms(text: str) -> tuple[Atom, ...]:
+    try:
+        return parse_when(text).atoms
+    except RecursionError:
+        raise SpecError([Problem("when", "when: nested too deeply", hint="write it with fewer parentheses")]) from None
 
 
 def _type_hint(text: str, known: Mapping[str, object], otherwise: str | None = None) -> str | None:

@@ -18,6 +18,7 @@ from llamapipe.errors import Problem, SpecError
 __all__ = ["Dumper", "Loader", "Node", "in_file_order", "node_of", "parse_scalar", "parse_yaml", "plain_value"]
 
 _MAX_NODES = 100_000  # a hostile file can make a few lines of aliases mean billions of values
+_MAX_DEPTH = 100
 
 _CORE_SCHEMA = (
     ("null", r"^(?:~|null|Null|NULL|)$", [*"~nN", ""]),
@@ -194,6 +195,8 @@ class _Builder:
         if id(node) in self._open:
             self.problems.append(Problem("yaml", "an alias stands inside the value that it names", where))
             return Node(None, where)
+        if len(self._open) >= _MAX_DEPTH:
+            raise SpecError([Problem("yaml", f"expected at most {_MAX_DEPTH} levels, got more", where)])
         self._open.add(id(node))
         try:
             if isinstance(node, yaml.SequenceNode):

@@ -7,7 +7,7 @@ from contextlib import suppress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamapipe.errors import UsageError
+from llamapipe.errors import SpecError, UsageError
 from llamapipe.spec import OpSpec, PipelineSpec, SinkSpec, dot, dump_yaml, load_yaml, mermaid, tree, validate
 from tests.spec.kit import BLUR_FACES, MANIFESTS, SINKS
 
@@ -59,3 +59,15 @@ def test_a_damaged_file_is_read_or_refused(data):
     with suppress(UsageError):
         loaded = load_yaml("\n" + BLUR_FACES[:start] + piece + BLUR_FACES[end:], env={})
         validate(loaded.spec, MANIFESTS, SINKS, locations=loaded.locations)
+
+
+def test_nesting_without_end_is_a_problem_not_a_crash():
+    for depth in (90, 110, 400, 5000):
+        labels = "[" * depth + "]" * depth
+        text = f"name: p\nops:\n  - {{name: a, type: detect, inputs: $source.frames, labels: {labels}}}\n"
+        with suppress(SpecError):
+            dump_yaml(load_yaml(text).spec)
+    when = "(" * 5000 + "any($ops.a.boxes)" + ")" * 5000
+    op = OpSpec(name="a", type="detect", inputs={"frames": ("$source.frames",)}, when=when)
+    (problem,) = validate(PipelineSpec(name="p", ops=(op,)), MANIFESTS, SINKS)
+    assert problem.message == "when: nested too deeply"
