@@ -24,6 +24,17 @@ _KINDS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mp4", ".mkv": "matroska"}
 _NO_PICTURE = ("", "source")  # stages of a frame that failed before there was a picture
 
 
+def _mp4_options(base: Fraction) -> dict[str, str]:
+    """The index at the front, so that a browser can begin before it has everything, and exact times.
+
+    A late start is written in units of the whole file, by default milliseconds: they become those of the pictures.
+    """
+    ticks = base.denominator
+    while ticks < 10_000:
+        ticks *= 2
+    return {"movflags": "+faststart", "movie_timescale": str(min(ticks, 2**31 - 1))}
+
+
 class VideoSink:
     """Encodes the first picture that its inputs give for each frame, at the frame's own time.
 
@@ -149,8 +160,7 @@ class VideoSink:
             str(self._file.partial),
             "w",
             format=self._kind,
-            # The index goes to the front, so that a browser can begin before it has everything.
-            options={"movflags": "+faststart"} if self._kind == "mp4" else {},
+            options=_mp4_options(self._base) if self._kind == "mp4" else {},
         )
         header, info = self._header, self._context.info
         aspect = header.aspect if header is not None else None
