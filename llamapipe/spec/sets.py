@@ -22,7 +22,8 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 def apply_sets(spec: PipelineSpec, sets: Mapping[str, str], manifests: Mapping[str, Manifest]) -> PipelineSpec:
     """The spec with values changed. ``sets`` maps ``STAGE.KNOB`` (a parameter or a knob), ``slo.FIELD`` and
-    ``accuracy.FIELD`` to values, read like YAML; ``manifests`` is by operator type.
+    ``accuracy.FIELD`` to values, read like YAML (``person,car`` where a list is expected is one); ``manifests`` is by
+    operator type.
 
     A latency or a deadline replaces the objective's other one; ``null`` takes a value away, so that llamapipe or the
     operator chooses. Raises UsageError for an unknown stage or name, with the nearest one, and for a value that
@@ -65,6 +66,9 @@ def _with(op: OpSpec, name: str, value: Any, text: str, manifests: Mapping[str, 
         param = manifest.params.get(name)
         if param is not None and param.type is str and not isinstance(value, str) and value is not None:
             value = text  # a text that looks like a number is still a text
+        takes_list = param.type is list if param is not None else name == "labels"
+        if takes_list and value is not None and not isinstance(value, list):
+            value = [part.strip() for part in text.split(",")] if isinstance(value, str) else [value]
         if value is not None:
             problem = param.problem(value) if param is not None else knob_problem(name, value)
             if problem is not None:

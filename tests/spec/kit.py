@@ -12,7 +12,7 @@ BOXES = Port(PortKind.BOXES)
 
 
 @dataclass(frozen=True)
-class FakeSink:
+class SinkFacts:
     type: str
     accepts: frozenset[str]
     params: Mapping[str, Param] = field(default_factory=dict)
@@ -58,9 +58,9 @@ _MANIFESTS = (
 MANIFESTS = {manifest.type: manifest for manifest in _MANIFESTS}
 
 _SINKS = (
-    FakeSink("llamapipe/video@v1", frozenset({"frames", "boxes"}), {"codec": Param(str, "h264")}, "annotated.mp4"),
-    FakeSink("llamapipe/jsonl@v1", frozenset({"boxes", "tracks", "classes", "events"}), default_path="lines.jsonl"),
-    FakeSink("llamapipe/webhook@v1", frozenset({"events"}), {"url": Param(str, doc="where to post")}),
+    SinkFacts("llamapipe/video@v1", frozenset({"frames", "boxes"}), {"codec": Param(str, "h264")}, "annotated.mp4"),
+    SinkFacts("llamapipe/jsonl@v1", frozenset({"boxes", "tracks", "classes", "events"}), default_path="lines.jsonl"),
+    SinkFacts("llamapipe/webhook@v1", frozenset({"events"}), {"url": Param(str, doc="where to post")}),
 )
 SINKS = {sink.type: sink for sink in _SINKS}
 

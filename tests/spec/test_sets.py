@@ -27,6 +27,12 @@ def test_values_are_read_like_yaml():
     assert params(SPEC, "people") == {"task": "person-detection"}
 
 
+def test_a_list_may_be_written_with_commas():
+    for text in ("person,car", "[person, car]", "person, car"):
+        assert params(set_(people__labels=text), "people")["labels"] == ["person", "car"]
+    assert params(set_(people__labels="person"), "people")["labels"] == ["person"]
+
+
 def test_null_leaves_the_choice_to_llamapipe():
     assert params(set_(people__task="null"), "people") == {}
 
