@@ -16,6 +16,7 @@ import typer
 from llamapipe import __version__
 from llamapipe.cli import asset_cache, diagnosis, evaluation, models, ops, pipelines, run, starter
 from llamapipe.cli.failures import show_failure
+from llamapipe.cli.options import Quiet, Verbose
 from llamapipe.cli.terminal import Terminal
 
 __all__ = ["app", "call", "run_cli"]
@@ -42,6 +43,8 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     pass
 
@@ -70,6 +73,11 @@ def call(args: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (Exception, KeyboardInterrupt) as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            # A group called alone asks for its help: it is printed by now, unless it came as the message.
+            if str(error):
+                terminal.data(str(error))
+            return 0
         return show_failure(error, terminal)
     return result if isinstance(result, int) else 0
 

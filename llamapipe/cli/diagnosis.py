@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -63,6 +62,8 @@ def _machine() -> Finding:
 
 
 def _packages() -> list[Finding]:
+    from importlib.metadata import PackageNotFoundError, version
+
     findings: list[Finding] = []
     for name in _CORE:
         try:
@@ -105,6 +106,8 @@ def _cache() -> Finding:
 
 
 def _extras() -> list[Finding]:
+    from importlib.metadata import version
+
     findings: list[Finding] = []
     for extra, (package, purpose) in _EXTRAS.items():
         if find_spec(package) is None:

@@ -19,6 +19,8 @@ def set_up_logging(verbosity: int) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_Redacting("%(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    for earlier in [known for known in root.handlers if isinstance(known.formatter, _Redacting)]:
+        root.removeHandler(earlier)
+    root.addHandler(handler)
     root.setLevel(logging.DEBUG if verbosity > 1 else logging.WARNING)
     logging.getLogger("llamapipe").setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)])

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from llamapipe.cli.logs import set_up_logging
 from llamapipe.cli.terminal import Terminal
 from llamapipe.errors import UsageError
 
@@ -22,8 +23,9 @@ def terminal_of(ctx: typer.Context) -> Terminal:
 
 
 def _verbose(ctx: typer.Context, value: int) -> int:
-    if value:
-        terminal_of(ctx).verbosity = value
+    terminal = terminal_of(ctx)
+    terminal.verbosity = max(terminal.verbosity, value)
+    set_up_logging(terminal.verbosity)
     return value
 
 

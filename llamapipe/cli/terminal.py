@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Terminal", "redacted"]
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
+# A password may hold @ and, badly written, even a slash: take out too much rather than too little.
+_CREDENTIALS = re.compile(r"(?<=://)(?:[^/\s'\"]+|[^/\s'\"@]*:[^\s'\"]*)(?=@)")
 _SECRET_QUERY = re.compile(r"(?i)(?<=[?&])((?:\w*(?:token|key|secret|password|passwd|auth|signature|sig))=)[^&\s'\"]+")
 
 

@@ -1,0 +1,129 @@
+"""Commands, help, and what every failure looks like."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from llamapipe import __version__
+from llamapipe.cli import app as app_module
+from llamapipe.cli.app import app
+from tests.cli.conftest import Cli
+
+COMMANDS = {"run", "validate", "graph", "schema", "ops", "models", "eval", "init", "doctor", "cache"}
+HEAVY = ("av", "cv2", "numpy", "onnxruntime", "openvino", "pydantic_core", "scipy", "supervision", "trackers", "zmq")
+
+
+def commands() -> Iterator[tuple[str, ...]]:
+    """Every command that does something, as its words."""
+    group = typer.main.get_command(app)
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        inner = getattr(command, "commands", None)
+        yield from [(name, word) for word in inner] if inner else [(name,)]
+
+
+def test_without_arguments_the_help_is_shown(cli: Cli) -> None:
+    ended = cli()
+    assert (ended.code, ended.err) == (0, "")
+    assert all(f" {name} " in ended.out for name in COMMANDS)
+
+
+def test_a_group_without_a_command_shows_its_help(cli: Cli) -> None:
+    ended = cli("ops")
+    assert (ended.code, ended.err) == (0, "")
+    assert "list" in ended.out
+    assert "show" in ended.out
+
+
+def test_the_version_is_printed(cli: Cli) -> None:
+    assert cli("--version").out == f"llamapipe {__version__}\n"
+
+
+@pytest.mark.parametrize("command", list(commands()), ids=" ".join)
+def test_every_command_has_help_and_takes_q_and_v(cli: Cli, command: tuple[str, ...]) -> None:
+    ended = cli(*command, "--help")
+    assert ended.code == 0
+    assert "--quiet" in ended.out
+    assert "--verbose" in ended.out
+
+
+@pytest.mark.parametrize("args", [("--help",), ("run", "--help")], ids=" ".join)
+def test_help_imports_nothing_heavy(args: tuple[str, ...]) -> None:
+    code = (
+        "import sys; from llamapipe.cli.app import call; call(sys.argv[1:]);"
+        f"print(','.join(m for m in {HEAVY!r} if m in sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == ""
+
+
+def test_python_dash_m_is_the_same_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "llamapipe", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"llamapipe {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "hint"),
+    [
+        (["rum"], "did you mean run?"),
+        (["modles", "list"], "did you mean models?"),
+        (["ops", "shwo"], "did you mean show?"),
+        (["run", "people", "--forse"], "did you mean --force?"),
+        (["models", "list", "--tsak", "x"], "did you mean --task?"),
+        (["ops", "show", "detcet"], "did you mean detect?"),
+        (["models", "show", "yolo-nano"], "did you mean yolox-nano?"),
+        (["models", "list", "--task", "person-detektion"], "did you mean person-detection?"),
+        (["validate", "peeple"], "did you mean people?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_typo_gets_the_nearest_name_and_exit_code_2(cli: Cli, args: list[str], hint: str) -> None:
+    ended = cli(*args)
+    assert ended.code == 2
+    assert ended.out == ""
+    error, hinted = ended.err.splitlines()
+    assert error.startswith("error: ")
+    assert hinted == f"hint: {hint}"
+
+
+@pytest.mark.parametrize(
+    "args", [["run"], ["graph", "people", "-f", "png"], ["eval", "one"], ["run", "people", "--loop", "0"]], ids=" ".join
+)
+def test_bad_usage_is_one_error_and_one_hint(cli: Cli, args: list[str]) -> None:
+    ended = cli(*args)
+    assert ended.code == 2
+    assert [line.split(":")[0] for line in ended.err.splitlines()] == ["error", "hint"]
+
+
+def test_a_traceback_is_only_shown_under_v(cli: Cli) -> None:
+    assert "Traceback" not in cli("validate", "nothing.yaml").err
+    assert "Traceback" in cli("validate", "nothing.yaml", "-v").err
+    assert "Traceback" in cli("-v", "validate", "nothing.yaml").err
+
+
+def test_an_unforeseen_error_is_told_as_a_bug(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(path: object, **kwargs: object) -> None:
+        raise ZeroDivisionError("by zero, at rtsp://me:pass@host/x")
+
+    monkeypatch.setattr("llamapipe.session.resolve.validate_pipeline", broken)
+    monkeypatch.setattr("llamapipe.session.validate_pipeline", broken, raising=False)
+    ended = cli("validate", "people")
+    assert ended.code == 1
+    assert ended.err.startswith("error: unexpected ZeroDivisionError: by zero, at rtsp://***@host/x\nhint: ")
+    assert "Traceback" not in ended.err
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m llamapipe schema 2>{tmp_path / 'err'} | head -c 1"
+    subprocess.run(["bash", "-c", command], check=True, capture_output=True)
+    assert (tmp_path / "err").read_text() == ""
+
+
+def test_the_commands_are_those_documented_here() -> None:
+    assert {words[0] for words in commands()} == COMMANDS
+    assert app_module.__doc__ is not None
