@@ -11,17 +11,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llamapipe.operator import operator
+    from llamapipe.session.pipeline import Pipeline, ReadyPipeline, load, run
+    from llamapipe.session.results import FrameResult, to_pandas
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "operator"]
+__all__ = ["FrameResult", "Pipeline", "ReadyPipeline", "__version__", "load", "operator", "run", "to_pandas"]
 
 _HOMES = {
-    "operator": "llamapipe.operator",
+    "FrameResult": "llamapipe.session.results",
+    "Pipeline": "llamapipe.session.pipeline",
+    "ReadyPipeline": "llamapipe.session.pipeline",
+    "load": "llamapipe.session.pipeline",
+    "run": "llamapipe.session.pipeline",
+    "to_pandas": "llamapipe.session.results",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "operator":
+        # Both a package and its decorator: the decorator is what users want of `llamapipe.operator`.
+        return import_module("llamapipe.operator").operator
     if name not in _HOMES:
         raise AttributeError(f"module 'llamapipe' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

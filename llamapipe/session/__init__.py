@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llamapipe.session.execute import run, stream
+    from llamapipe.session.pipeline import Pipeline, ReadyPipeline, load
+    from llamapipe.session.preview import RunPreview, plan_run
     from llamapipe.session.request import DropPolicy, Progress, RunRequest
     from llamapipe.session.resolve import LoadedPipeline, load_pipeline, pipeline_names, validate_pipeline
     from llamapipe.session.results import FrameResult, to_pandas
@@ -15,11 +17,16 @@ __all__ = [
     "Evaluation",
     "FrameResult",
     "LoadedPipeline",
+    "Pipeline",
     "Progress",
+    "ReadyPipeline",
+    "RunPreview",
     "RunRequest",
     "evaluate",
+    "load",
     "load_pipeline",
     "pipeline_names",
+    "plan_run",
     "run",
     "stream",
     "to_pandas",
@@ -27,10 +34,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "execute": ("run", "stream"),
+    "pipeline": ("Pipeline", "ReadyPipeline", "load"),
+    "preview": ("RunPreview", "plan_run"),
     "request": ("DropPolicy", "Progress", "RunRequest"),
     "resolve": ("LoadedPipeline", "load_pipeline", "pipeline_names", "validate_pipeline"),
     "results": ("FrameResult", "to_pandas"),
-    "execute": ("run", "stream"),
     "scoring": ("Evaluation", "evaluate"),
 }
 

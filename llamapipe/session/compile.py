@@ -44,8 +44,9 @@ def compile_pipeline(
     assets: AssetStore,
     *,
     on_asset: Callable[[str, int, int | None], None] | None = None,
+    fetch: bool = True,
 ) -> Compiled:
-    """Choose every stage's configuration and fetch what it needs.
+    """Choose every stage's configuration and, unless told not to, fetch what it needs.
 
     Raises SpecError where no variant fits a stage, AssetError where a model cannot be had.
     """
@@ -73,7 +74,7 @@ def compile_pipeline(
             atoms=_atoms(plan.name, stages),
             load_predictor=_loader(plan.configuration, plan.configuration.variant, assets),
         )
-        if plan.configuration.variant is not None:
+        if fetch and plan.configuration.variant is not None:
             for asset in required_assets(plan.configuration.variant):
                 assets.pull(asset, on_asset)
     sinks = tuple(

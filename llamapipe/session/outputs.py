@@ -18,9 +18,9 @@ EVENTS_FILE = "events.jsonl"
 
 
 def prepare_folders(
-    output: Path | None, streams: Sequence[str], sinks: Sequence[SinkPlan], *, force: bool
+    output: Path | None, streams: Sequence[str], sinks: Sequence[SinkPlan], *, force: bool, dry: bool = False
 ) -> dict[str, Path | None]:
-    """Where each stream's files go; the folders exist and can be written when this returns.
+    """Where each stream's files go; unless ``dry``, the folders exist and can be written when this returns.
 
     Raises OutputError where the folder holds an earlier run and ``force`` was not given, or cannot be written.
     """
@@ -29,6 +29,8 @@ def prepare_folders(
     folders = {stream: output / stream if len(streams) > 1 else output for stream in streams}
     if not force:
         _refuse_used(output, folders, sinks)
+    if dry:
+        return dict(folders)
     for folder in (output, *folders.values()):
         try:
             folder.mkdir(parents=True, exist_ok=True)

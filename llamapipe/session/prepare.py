@@ -91,9 +91,20 @@ def resolve(request: RunRequest, *, env: Env, results: bool) -> LoadedPipeline:
 
 
 def prepare(
-    request: RunRequest, *, clock: Clock, env: Env, results: bool = False, on_asset: OnAsset | None = None
+    request: RunRequest,
+    *,
+    clock: Clock,
+    env: Env,
+    results: bool = False,
+    dry: bool = False,
+    on_asset: OnAsset | None = None,
 ) -> Prepared:
-    """Do all of it. Raises UsageError, SpecError, SourceError, OutputError, AssetError; nothing stays open then."""
+    """Do all of it.
+
+    Raises UsageError, SpecError, SourceError, OutputError, AssetError; nothing stays open then.
+
+    ``dry`` makes no folder, and fetches no model.
+    """
     loaded = resolve(request, env=env, results=results)
     assets = AssetStore(cache_root(env), env=env)
 
@@ -106,7 +117,7 @@ def prepare(
     objective = objective_of(request.slo, loaded.spec.slo, unpaced=unpaced, live=live)
     machine = read_machine()
     workers = request.workers if request.workers is not None else max(1, int(machine.cores)) + 1
-    compiled = compile_pipeline(loaded.spec, loaded.registry, assets, on_asset=on_asset)
+    compiled = compile_pipeline(loaded.spec, loaded.registry, assets, on_asset=on_asset, fetch=not dry)
     sources: dict[str, VideoSource] = {}
     failures: dict[str, LlamapipeError] = {}
     try:
@@ -126,7 +137,7 @@ def prepare(
         if not sources:
             raise next(iter(failures.values()))
         # Folders come last: a run that cannot begin leaves nothing behind.
-        folders = prepare_folders(request.output, list(specs), compiled.sinks, force=request.force)
+        folders = prepare_folders(request.output, list(specs), compiled.sinks, force=request.force, dry=dry)
         streams = [StreamPlan(name, _drop_policy(request, source)) for name, source in sources.items()]
         plan = run_plan(compiled, streams, workers=workers, sinks=compiled.sinks, slo=_judged(objective))
         return Prepared(request, compiled, plan, objective, specs, sources, failures, folders, machine.cores)

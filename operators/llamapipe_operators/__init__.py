@@ -1,12 +1,32 @@
-"""Built-in operators."""
+"""Built-in operators: classes for the registry, functions for pipelines in Python."""
 
 from llamapipe.operator import Operator
 from llamapipe_operators.detection import Classify, Detect
 from llamapipe_operators.drawing import Annotate
+from llamapipe_operators.effects import Denoise, Toonify, Vintage
 from llamapipe_operators.geometry import Crop, Resize
 from llamapipe_operators.hiding import Blur, Pixelate
 from llamapipe_operators.holding import Hold
+from llamapipe_operators.places import LineCrossing, Zones
 from llamapipe_operators.selection import MotionGate, Sample
+from llamapipe_operators.stages import (
+    annotate,
+    blur,
+    classify,
+    crop,
+    denoise,
+    detect,
+    hold,
+    line_crossing,
+    motion_gate,
+    pixelate,
+    resize,
+    sample,
+    toonify,
+    track,
+    vintage,
+    zones,
+)
 from llamapipe_operators.tracking import Track
 
 __all__ = [
@@ -15,13 +35,34 @@ __all__ = [
     "Blur",
     "Classify",
     "Crop",
+    "Denoise",
     "Detect",
     "Hold",
+    "LineCrossing",
     "MotionGate",
     "Pixelate",
     "Resize",
     "Sample",
+    "Toonify",
     "Track",
+    "Vintage",
+    "Zones",
+    "annotate",
+    "blur",
+    "classify",
+    "crop",
+    "denoise",
+    "detect",
+    "hold",
+    "line_crossing",
+    "motion_gate",
+    "pixelate",
+    "resize",
+    "sample",
+    "toonify",
+    "track",
+    "vintage",
+    "zones",
 ]
 
 OPERATORS: tuple[type[Operator], ...] = (
@@ -29,12 +70,17 @@ OPERATORS: tuple[type[Operator], ...] = (
     Blur,
     Classify,
     Crop,
+    Denoise,
     Detect,
     Hold,
+    LineCrossing,
     MotionGate,
     Pixelate,
     Resize,
     Sample,
+    Toonify,
     Track,
+    Vintage,
+    Zones,
 )
 """What this package registers."""

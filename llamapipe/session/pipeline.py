@@ -1,0 +1,136 @@
+"""Pipelines that can be run from Python."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from llamapipe.clock import system_env
+from llamapipe.report import RunSummary
+from llamapipe.session.execute import run as run_request
+from llamapipe.session.execute import stream
+from llamapipe.session.request import Progress, RunRequest
+from llamapipe.session.resolve import load_pipeline
+from llamapipe.session.results import FrameResult
+from llamapipe.spec import PipelineBuilder, PipelineSpec
+
+__all__ = ["Pipeline", "ReadyPipeline", "load", "run"]
+
+Sources = str | Path | Sequence[str | Path]
+
+
+@overload
+def run(
+    pipeline: str | Path | PipelineSpec | PipelineBuilder | ReadyPipeline,
+    sources: Sources,
+    *,
+    output: None = None,
+    **options: Any,
+) -> Iterator[FrameResult]: ...
+
+
+@overload
+def run(
+    pipeline: str | Path | PipelineSpec | PipelineBuilder | ReadyPipeline,
+    sources: Sources,
+    *,
+    output: str | Path,
+    on_progress: Callable[[Progress], None] | None = None,
+    interrupt: threading.Event | None = None,
+    **options: Any,
+) -> RunSummary: ...
+
+
+def run(
+    pipeline: str | Path | PipelineSpec | PipelineBuilder | ReadyPipeline,
+    sources: Sources,
+    *,
+    output: str | Path | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    interrupt: threading.Event | None = None,
+    **options: Any,
+) -> Iterator[FrameResult] | RunSummary:
+    """Run a pipeline on files or streams.
+
+    With ``output`` (a folder) files are written, and the summary is returned when all is done. Without, an iterator
+    gives every frame's results as they are ready; leaving the loop ends the run. ``options`` are the fields of
+    `RunRequest`: ``sets``, ``slo``, ``start_s``, ``max_frames``, ``realtime``, ``force``, ...
+
+    Raises UsageError, SpecError, SourceError, OutputError, AssetError where the run cannot begin.
+    """
+    if isinstance(pipeline, PipelineBuilder | ReadyPipeline):
+        pipeline = pipeline.spec()
+    given = [sources] if isinstance(sources, str | Path) else list(sources)
+    request = RunRequest(
+        pipeline,
+        [str(source) for source in given],
+        output=None if output is None else Path(output),
+        **options,
+    )
+    if output is None:
+        return stream(request, interrupt=interrupt)
+    return run_request(request, on_progress=on_progress, interrupt=interrupt)
+
+
+class _Runs:
+    def spec(self) -> PipelineSpec:
+        raise NotImplementedError
+
+    @overload
+    def run(self, sources: Sources, *, output: None = None, **options: Any) -> Iterator[FrameResult]: ...
+
+    @overload
+    def run(
+        self,
+        sources: Sources,
+        *,
+        output: str | Path,
+        on_progress: Callable[[Progress], None] | None = None,
+        interrupt: threading.Event | None = None,
+        **options: Any,
+    ) -> RunSummary: ...
+
+    def run(self, sources: Sources, *, output: str | Path | None = None, **options: Any) -> Any:
+        """Run on files or streams. See `llamapipe.run`."""
+        if output is None:
+            return run(self.spec(), sources, **options)
+        return run(self.spec(), sources, output=output, **options)
+
+
+class Pipeline(PipelineBuilder, _Runs):
+    """A pipeline made in Python.
+
+    with Pipeline("count", slo="p95<=200ms") as pipeline:
+        people = detect(pipeline.frames, task="person-detection")
+
+    for result in pipeline.run("cam.mp4"):
+        print(result.frame, len(result.boxes("detect")))
+    """
+
+    def spec(self) -> PipelineSpec:
+        """The pipeline so far, as data."""
+        return PipelineBuilder.spec(self)
+
+
+class ReadyPipeline(_Runs):
+    """A pipeline read from a file, or one of the ready ones. Made by `load`."""
+
+    def __init__(self, spec: PipelineSpec) -> None:
+        self._spec = spec
+
+    def spec(self) -> PipelineSpec:
+        """The pipeline as data."""
+        return self._spec
+
+
+def load(
+    reference: str | Path,
+    *,
+    params: Mapping[str, str] | None = None,
+    sets: Mapping[str, str] | None = None,
+    ops_files: Sequence[str | Path] = (),
+) -> ReadyPipeline:
+    """A ready pipeline by name, a YAML file, or ``file.py:name``. Raises SpecError with all problems, UsageError."""
+    return ReadyPipeline(load_pipeline(reference, env=system_env(), params=params, sets=sets, ops_files=ops_files).spec)

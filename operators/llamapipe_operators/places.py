@@ -1,0 +1,231 @@
+"""Where things are and go: zones, line-crossing."""
+
+from __future__ import annotations
+
+from inspect import cleandoc
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llamapipe.data import Boxes, Event, Events
+from llamapipe.errors import UsageError
+from llamapipe.operator import REQUIRED, Context, Inputs, Manifest, Operator, Outputs, Param, Port, PortKind, State
+
+__all__ = ["LineCrossing", "Zones"]
+
+Point = tuple[float, float]
+
+_ANCHOR = Param(
+    str, "bottom", "which point of a box counts: its foot (bottom), or its centre", choices=("bottom", "center")
+)
+_FORGET_FRAMES = 250  # a track that was not seen for so long is gone
+
+
+def _anchors(boxes: Boxes, anchor: str) -> NDArray[np.float32]:
+    """Points (n, 2) that stand for boxes."""
+    x = (boxes.xyxy[:, 0] + boxes.xyxy[:, 2]) / 2
+    y = boxes.xyxy[:, 3] if anchor == "bottom" else (boxes.xyxy[:, 1] + boxes.xyxy[:, 3]) / 2
+    return np.stack([x, y], axis=1)
+
+
+def _points(stage: str, what: str, value: Any, least: int, context: Context) -> list[Point]:
+    """Points in source pixels. Raises UsageError for what is no list of [x, y]."""
+    try:
+        points = [(float(x), float(y)) for x, y in value]
+    except (TypeError, ValueError):
+        points = []
+    if len(points) < least:
+        raise UsageError(
+            f"stage {stage!r}: {what}: expected at least {least} points [x, y], got {value!r}",
+            hint="in pixels of the source, or as shares of its width and height, from 0 to 1",
+        )
+    if all(0 <= x <= 1 and 0 <= y <= 1 for x, y in points):
+        if not context.width or not context.height:
+            raise UsageError(f"stage {stage!r}: {what}: the stream's size is unknown", hint="give the points in pixels")
+        return [(x * context.width, y * context.height) for x, y in points]
+    return points
+
+
+def _named(stage: str, param: str, value: Any) -> list[dict[str, Any]]:
+    """A list of mappings, each with a name of its own. Raises UsageError."""
+    if not isinstance(value, list) or not value or not all(isinstance(entry, dict) for entry in value):
+        raise UsageError(f"stage {stage!r}: {param}: expected a list of mappings, got {value!r}")
+    entries = [{"name": f"{param.rstrip('s')}-{i}", **entry} for i, entry in enumerate(value, 1)]
+    names = [entry["name"] for entry in entries]
+    if len(set(names)) != len(names):
+        raise UsageError(f"stage {stage!r}: {param}: two have the same name, got {', '.join(map(str, names))}")
+    return entries
+
+
+class Zones(Operator):
+    """Count things inside zones, and say when a tracked thing enters or leaves one.
+
+    A zone is `{name: gate, polygon: [[x, y], ...]}`, in pixels of the source or in shares of its width and height.
+    Every frame gives a `zone-count` event a zone, its value the count; tracked boxes also give `zone-entered` and
+    `zone-left`.
+    """
+
+    manifest: ClassVar[Manifest] = Manifest(
+        type="llamapipe/zones@v1",
+        doc=cleandoc(__doc__ or ""),
+        inputs={"boxes": Port(PortKind.BOXES, "things, tracked or not, of one stream in order")},
+        outputs={"events": Port(PortKind.EVENTS, "zone-count, zone-entered, zone-left")},
+        params={
+            "zones": Param(list, REQUIRED, "a list of {name, polygon}"),
+            "anchor": _ANCHOR,
+            "counts": Param(bool, True, "give a zone-count event every frame"),
+        },
+        state=State.PER_STREAM,
+    )
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._polygons = {
+            entry["name"]: np.array(
+                _points(context.stage, f"zone {entry['name']}", entry.get("polygon"), 3, context), np.float32
+            )
+            for entry in _named(context.stage, "zones", self.params["zones"])
+        }
+        self._inside: dict[str, dict[int, int]] = {name: {} for name in self._polygons}  # track -> frame last inside
+        self._frame = 0
+
+    def process(self, inputs: Inputs) -> Outputs:
+        """Look at the next frame of the stream."""
+        import cv2
+
+        boxes: Boxes = inputs["boxes"]
+        anchors = _anchors(boxes, self.params["anchor"])
+        events: list[Event] = []
+        for name, polygon in self._polygons.items():
+            within = [cv2.pointPolygonTest(polygon, (float(x), float(y)), measureDist=False) >= 0 for x, y in anchors]
+            if self.params["counts"]:
+                events.append(Event("zone-count", name, value=float(sum(within))))
+            events += self._moves(name, boxes, anchors, within)
+        self._frame += 1
+        return {"events": Events(events)}
+
+    def _moves(self, name: str, boxes: Boxes, anchors: NDArray[np.float32], within: list[bool]) -> list[Event]:
+        if boxes.track_id is None:
+            return []
+        inside = self._inside[name]
+        events: list[Event] = []
+        for i, track in enumerate(boxes.track_id.tolist()):
+            if track < 0 or within[i] == (track in inside):
+                if track >= 0 and within[i]:
+                    inside[track] = self._frame
+                continue
+            x, y = anchors[i].tolist()
+            kind = "zone-entered" if within[i] else "zone-left"
+            events.append(Event(kind, name, boxes.labels[i], track, x=round(x, 2), y=round(y, 2)))
+            if within[i]:
+                inside[track] = self._frame
+            else:
+                del inside[track]
+        for track in [t for t, seen in inside.items() if self._frame - seen > _FORGET_FRAMES]:
+            del inside[track]
+        return events
+
+    def snapshot(self) -> Any:
+        """Who is inside which zone, and since which frame not seen."""
+        return {
+            "frame": self._frame,
+            "inside": {name: [[t, seen] for t, seen in tracks.items()] for name, tracks in self._inside.items()},
+        }
+
+    def restore(self, state: Any) -> None:
+        """See `snapshot`."""
+        self._frame = state["frame"]
+        self._inside = {name: dict(tracks) for name, tracks in state["inside"].items()}
+
+
+class LineCrossing(Operator):
+    """Say when a tracked thing crosses a line, and which way.
+
+    A line is `{name: gate, start: [x, y], end: [x, y]}`, in pixels of the source or in shares of its width and height.
+    The event `line-crossed` has value 1 for a thing that goes from the line's left to its right, seen from start to
+    end, and -1 for the other way. A thing that stands on the line and shakes is counted once a side.
+    """
+
+    manifest: ClassVar[Manifest] = Manifest(
+        type="llamapipe/line-crossing@v1",
+        doc=cleandoc(__doc__ or ""),
+        inputs={"tracks": Port(PortKind.TRACKS, "tracked things of one stream, in order")},
+        outputs={"events": Port(PortKind.EVENTS, "line-crossed, value 1 or -1 by direction")},
+        params={
+            "lines": Param(list, REQUIRED, "a list of {name, start, end}"),
+            "anchor": _ANCHOR,
+            "margin": Param(
+                float, 2.0, "pixels beyond the line before a side counts as changed", minimum=0, maximum=500
+            ),
+        },
+        state=State.PER_STREAM,
+    )
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._lines: dict[str, tuple[Point, Point]] = {}
+        for entry in _named(context.stage, "lines", self.params["lines"]):
+            ends = _points(context.stage, f"line {entry['name']}", [entry.get("start"), entry.get("end")], 2, context)
+            self._lines[entry["name"]] = (ends[0], ends[1])
+        self._last: dict[str, dict[int, tuple[int, float, float, int]]] = {name: {} for name in self._lines}
+        self._frame = 0
+
+    def process(self, inputs: Inputs) -> Outputs:
+        """Look at the next frame of the stream."""
+        boxes: Boxes = inputs["tracks"]
+        anchors = _anchors(boxes, self.params["anchor"]).tolist()
+        tracks = boxes.track_id.tolist() if boxes.track_id is not None else [-1] * len(boxes)
+        events: list[Event] = []
+        for name, line in self._lines.items():
+            last = self._last[name]
+            for i, (track, (x, y)) in enumerate(zip(tracks, anchors, strict=True)):
+                if track < 0:
+                    continue
+                side = _side(line, x, y, float(self.params["margin"]))
+                before = last.get(track)
+                if before is None:
+                    last[track] = (side, x, y, self._frame)
+                    continue
+                if side and before[0] and side != before[0] and _meets(line, (before[1], before[2]), (x, y)):
+                    way = 1.0 if side > 0 else -1.0
+                    events.append(Event("line-crossed", name, boxes.labels[i], track, way, round(x, 2), round(y, 2)))
+                # On the line itself the old side, and the place where it was held, still count.
+                last[track] = (side, x, y, self._frame) if side else (before[0], before[1], before[2], self._frame)
+            for track in [t for t, seen in last.items() if self._frame - seen[3] > _FORGET_FRAMES]:
+                del last[track]
+        self._frame += 1
+        return {"events": Events(events)}
+
+    def snapshot(self) -> Any:
+        """Side, place and last frame of each track at each line."""
+        return {
+            "frame": self._frame,
+            "last": {name: [[t, *seen] for t, seen in last.items()] for name, last in self._last.items()},
+        }
+
+    def restore(self, state: Any) -> None:
+        """See `snapshot`."""
+        self._frame = state["frame"]
+        self._last = {
+            name: {t: (side, x, y, frame) for t, side, x, y, frame in last} for name, last in state["last"].items()
+        }
+
+
+def _side(line: tuple[Point, Point], x: float, y: float, margin: float) -> int:
+    """1 right of the line, -1 left of it, 0 within ``margin`` pixels of it."""
+    (x1, y1), (x2, y2) = line
+    length = max(1e-9, float(np.hypot(x2 - x1, y2 - y1)))
+    distance = ((x2 - x1) * (y - y1) - (y2 - y1) * (x - x1)) / length
+    return 0 if abs(distance) <= margin else 1 if distance > 0 else -1
+
+
+def _meets(line: tuple[Point, Point], start: Point, end: Point) -> bool:
+    """Whether the way from start to end goes through the line between its ends, not beside it."""
+    (x1, y1), (x2, y2) = line
+    dx, dy = end[0] - start[0], end[1] - start[1]
+    cross = (x2 - x1) * dy - (y2 - y1) * dx
+    if cross == 0:
+        return False
+    along = ((start[0] - x1) * dy - (start[1] - y1) * dx) / cross
+    return 0 <= along <= 1

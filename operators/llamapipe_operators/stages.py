@@ -1,0 +1,343 @@
+"""Operators as functions, for pipelines in Python: typed, one argument a parameter.
+
+What is left out (None) is the operator's default, or llamapipe's to choose. Inputs are ports, or stages that have one
+output. Every function takes ``name`` (files refer to it), ``when`` (a condition, see `llamapipe.spec.when`) and the
+knobs of its operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llamapipe.spec import (
+    BoxesPort,
+    Condition,
+    EventsPort,
+    FramesPort,
+    PipelineBuilder,
+    PortRef,
+    StageHandle,
+    TracksPort,
+)
+
+__all__ = [
+    "annotate",
+    "blur",
+    "classify",
+    "crop",
+    "denoise",
+    "detect",
+    "hold",
+    "line_crossing",
+    "motion_gate",
+    "pixelate",
+    "resize",
+    "sample",
+    "toonify",
+    "track",
+    "vintage",
+    "zones",
+]
+
+Frames = FramesPort | StageHandle
+BoxesIn = BoxesPort | StageHandle
+Several = BoxesPort | StageHandle | Sequence[BoxesPort | StageHandle]
+SeveralEvents = EventsPort | StageHandle | Sequence[EventsPort | StageHandle]
+When = str | Condition | None
+Size = int | tuple[int, int] | None
+Selectable = PortRef | StageHandle | Sequence[PortRef | StageHandle] | None
+
+
+def _add(
+    operator: str,
+    inputs: Mapping[str, Selectable],
+    outputs: Mapping[str, str],
+    name: str | None,
+    when: When,
+    **params: Any,
+) -> StageHandle:
+    first = next(value for value in inputs.values() if value is not None)
+    one = first if isinstance(first, PortRef | StageHandle) else first[0]
+    builder: PipelineBuilder = one.builder
+    return builder.add(f"llamapipe/{operator}@v1", name=name, inputs=inputs, outputs=outputs, when=when, **params)
+
+
+def detect(
+    frames: Frames,
+    *,
+    task: str | None = None,
+    model: str | None = None,
+    labels: Sequence[str] | str | None = None,
+    min_score: float | None = None,
+    input_size: Size = None,
+    backend: str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+    decoder: str | None = None,
+    batch: int | None = None,
+    sample_fps: float | None = None,
+    name: str | None = None,
+    when: When = None,
+) -> StageHandle:
+    """Find things in pictures; gives ``boxes``. Say a ``task``, or name a ``model``."""
+    params = {key: value for key, value in locals().items() if key not in ("frames", "name", "when")}
+    return _add("detect", {"frames": frames}, {"boxes": "boxes"}, name, when, **params)
+
+
+def classify(
+    frames: Frames,
+    *,
+    task: str | None = None,
+    model: str | None = None,
+    labels: Sequence[str] | str | None = None,
+    min_score: float | None = None,
+    input_size: Size = None,
+    backend: str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+    decoder: str | None = None,
+    batch: int | None = None,
+    sample_fps: float | None = None,
+    name: str | None = None,
+    when: When = None,
+) -> StageHandle:
+    """Say what pictures show; gives ``classes``."""
+    params = {key: value for key, value in locals().items() if key not in ("frames", "name", "when")}
+    return _add("classify", {"frames": frames}, {"classes": "classes"}, name, when, **params)
+
+
+def crop(
+    frames: Frames,
+    boxes: BoxesIn,
+    *,
+    pad: float | None = None,
+    top_share: float | None = None,
+    min_size: int | None = None,
+    max_items: int | None = None,
+    labels: Sequence[str] | None = None,
+    batch: int | None = None,
+    sample_fps: float | None = None,
+    name: str | None = None,
+    when: When = None,
+) -> StageHandle:
+    """Cut boxes out of frames; gives ``frames``, none to many a frame."""
+    params = {key: value for key, value in locals().items() if key not in ("frames", "boxes", "name", "when")}
+    return _add("crop", {"frames": frames, "boxes": boxes}, {"frames": "frames"}, name, when, **params)
+
+
+def resize(
+    frames: Frames,
+    *,
+    width: int | None = None,
+    height: int | None = None,
+    max_side: int | None = None,
+    batch: int | None = None,
+    sample_fps: float | None = None,
+    name: str | None = None,
+    when: When = None,
+) -> StageHandle:
+    """Make pictures another size; gives ``frames``."""
+    params = {key: value for key, value in locals().items() if key not in ("frames", "name", "when")}
+    return _add("resize", {"frames": frames}, {"frames": "frames"}, name, when, **params)
+
+
+def track(
+    boxes: BoxesIn,
+    *,
+    frames: Frames | None = None,
+    start_score: float | None = None,
+    sure_score: float | None = None,
+    min_iou: float | None = None,
+    min_frames: int | None = None,
+    keep_s: float | None = None,
+    per_label: bool | None = None,
+    keep_unconfirmed: bool | None = None,
+    batch: int | None = None,
+    sample_fps: float | None = None,
+    name: str | None = None,
+    when: When = None,
+) -> StageHandle:
+    """Follow things; gives ``tracks``, the boxes with an id."""
+    params = {key: value for key, value in locals().items() if key not in ("frames", "boxes", "name", "when")}
+    return _add("track", {"boxes": boxes, "frames": frames}, {"tracks": "tracks"}, name, when, **params)
+
+
+def hold(
+    boxes: Several,
+    *,
+    seconds: float | None = None,
+    grow: float | None = None,
+    min_iou: float | None = None,
+    batch: int | None = None,
+    sample_fps: float | None = None,
+    name: str | None = None,
+    when: When = None,
+) -> StageHandle:
+    """Keep boxes for a moment after they were last seen; gives ``boxes``."""
+    params = {key: value for key, value in locals().items() if key not in ("boxes", "name", "when")}
+    return _add("hold", {"boxes": boxes}, {"boxes": "boxes"}, name, when, **params)
+
+
+def blur(
+    frames: Frames,
+    boxes: Several,
+    *,
+    pad: float | None = None,
+    strength: float | None = None,
+    shape: str | None = None,
+    batch: int | None = None,
+    sample_fps: float | None = None,
+    name: str | None = None,
+) -> StageHandle:
+    """Blur what is inside boxes, beyond recognition; gives ``frames``. It takes no condition: hiding fails closed."""
+    params = {key: value for key, value in locals().items() if key not in ("frames", "boxes", "name")}
+    return _add("blur", {"frames": frames, "boxes": boxes}, {"frames": "frames"}, name, None, **params)
+
+
+def pixelate(
+    frames: Frames,
+    boxes: Several,
+    *,
+    pad: float | None = None,
+    strength: float | None = None,
+    shape: str | None = None,
+    batch: int | None = None,
+    sample_fps: float | None = None,
+    name: str | None = None,
+) -> StageHandle:
+    """Turn what is inside boxes into large squares; gives ``frames``. It takes no condition: hiding fails closed."""
+    params = {key: value for key, value in locals().items() if key not in ("frames", "boxes", "name")}
+    return _add("pixelate", {"frames": frames, "boxes": boxes}, {"frames": "frames"}, name, None, **params)
+
+
+def annotate(
+    frames: Frames,
+    boxes: Several | None = None,
+    *,
+    events: SeveralEvents | None = None,
+    labels: bool | None = None,
+    scores: bool | None = None,
+    thickness: int | None = None,
+    batch: int | None = None,
+    sample_fps: float | None = None,
+    name: str | None = None,
+    when: When = None,
+) -> StageHandle:
+    """Draw boxes and events into frames; gives ``frames``."""
+    params = {key: value for key, value in locals().items() if key not in ("frames", "boxes", "events", "name", "when")}
+    inputs = {"frames": frames, "boxes": boxes, "events": events}
+    return _add("annotate", inputs, {"frames": "frames"}, name, when, **params)
+
+
+def sample(
+    frames: Frames,
+    *,
+    fps: float,
+    batch: int | None = None,
+    sample_fps: float | None = None,
+    name: str | None = None,
+    when: When = None,
+) -> StageHandle:
+    """Let so many frames a second through and end the rest; gives ``frames``."""
+    params = {key: value for key, value in locals().items() if key not in ("frames", "name", "when")}
+    return _add("sample", {"frames": frames}, {"frames": "frames"}, name, when, **params)
+
+
+def motion_gate(
+    frames: Frames,
+    *,
+    threshold: float | None = None,
+    sensitivity: float | None = None,
+    hold_s: float | None = None,
+    adapt_s: float | None = None,
+    max_side: int | None = None,
+    batch: int | None = None,
+    sample_fps: float | None = None,
+    name: str | None = None,
+    when: When = None,
+) -> StageHandle:
+    """Let frames with motion through and end the rest; gives ``frames`` and ``events``."""
+    params = {key: value for key, value in locals().items() if key not in ("frames", "name", "when")}
+    outputs = {"frames": "frames", "events": "events"}
+    return _add("motion-gate", {"frames": frames}, outputs, name, when, **params)
+
+
+def zones(
+    boxes: BoxesIn,
+    *,
+    zones: Sequence[Mapping[str, Any]],
+    anchor: str | None = None,
+    counts: bool | None = None,
+    batch: int | None = None,
+    sample_fps: float | None = None,
+    name: str | None = None,
+    when: When = None,
+) -> StageHandle:
+    """Count things inside zones; gives ``events``. A zone is ``{"name": ..., "polygon": [[x, y], ...]}``."""
+    params = {key: value for key, value in locals().items() if key not in ("boxes", "name", "when")}
+    return _add("zones", {"boxes": boxes}, {"events": "events"}, name, when, **params)
+
+
+def line_crossing(
+    tracks: TracksPort | StageHandle,
+    *,
+    lines: Sequence[Mapping[str, Any]],
+    anchor: str | None = None,
+    margin: float | None = None,
+    batch: int | None = None,
+    sample_fps: float | None = None,
+    name: str | None = None,
+    when: When = None,
+) -> StageHandle:
+    """Say when things cross lines; gives ``events``. A line is ``{"name": ..., "start": [x, y], "end": [x, y]}``."""
+    params = {key: value for key, value in locals().items() if key not in ("tracks", "name", "when")}
+    return _add("line-crossing", {"tracks": tracks}, {"events": "events"}, name, when, **params)
+
+
+def denoise(
+    frames: Frames,
+    *,
+    method: str | None = None,
+    strength: float | None = None,
+    batch: int | None = None,
+    sample_fps: float | None = None,
+    name: str | None = None,
+    when: When = None,
+) -> StageHandle:
+    """Take noise out of pictures; gives ``frames``."""
+    params = {key: value for key, value in locals().items() if key not in ("frames", "name", "when")}
+    return _add("denoise", {"frames": frames}, {"frames": "frames"}, name, when, **params)
+
+
+def toonify(
+    frames: Frames,
+    *,
+    colours: int | None = None,
+    edges: float | None = None,
+    batch: int | None = None,
+    sample_fps: float | None = None,
+    name: str | None = None,
+    when: When = None,
+) -> StageHandle:
+    """Make pictures look drawn; gives ``frames``."""
+    params = {key: value for key, value in locals().items() if key not in ("frames", "name", "when")}
+    return _add("toonify", {"frames": frames}, {"frames": "frames"}, name, when, **params)
+
+
+def vintage(
+    frames: Frames,
+    *,
+    sepia: float | None = None,
+    vignette: float | None = None,
+    grain: float | None = None,
+    batch: int | None = None,
+    sample_fps: float | None = None,
+    name: str | None = None,
+    when: When = None,
+) -> StageHandle:
+    """Make pictures look like old prints; gives ``frames``."""
+    params = {key: value for key, value in locals().items() if key not in ("frames", "name", "when")}
+    return _add("vintage", {"frames": frames}, {"frames": "frames"}, name, when, **params)
