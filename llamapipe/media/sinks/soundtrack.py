@@ -122,7 +122,7 @@ class Soundtrack:
         before: Any = None  # the packet before the first: decoders need it to begin cleanly
         try:
             for packet in self._input.demux(self._stream):
-                if packet.pts is None or not packet.size:
+                if packet.pts is None or not packet.size or packet.is_corrupt:
                     continue
                 begin_s = packet.pts * self._base
                 if end_s is not None and begin_s >= end_s:
