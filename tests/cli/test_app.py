@@ -16,7 +16,7 @@ from llamapipe.cli.app import app
 from tests.cli.conftest import Cli
 
 COMMANDS = {"run", "validate", "graph", "schema", "ops", "models", "eval", "init", "doctor", "cache"}
-HEAVY = ("av", "cv2", "numpy", "onnxruntime", "openvino", "pydantic_core", "scipy", "supervision", "trackers", "zmq")
+HEAVY = ("av", "cv2", "numpy", "onnxruntime", "openvino", "scipy", "supervision", "trackers", "zmq")
 
 
 def commands() -> Iterator[tuple[str, ...]]:
