@@ -8,7 +8,7 @@ from llamapipe_operators.geometry import Crop, Resize
 from llamapipe_operators.hiding import Blur, Pixelate
 from llamapipe_operators.holding import Hold
 from llamapipe_operators.places import LineCrossing, Zones
-from llamapipe_operators.selection import MotionGate, Sample
+from llamapipe_operators.gates import MotionGate, Sample
 from llamapipe_operators.stages import (
     annotate,
     blur,

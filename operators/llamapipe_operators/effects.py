@@ -66,14 +66,14 @@ class Toonify(Operator):
         inputs=_INPUTS,
         outputs={"frames": Port(PortKind.FRAMES, "the pictures as a drawing")},
         params={
-            "colours": Param(int, 10, "levels that each channel is cut to", minimum=2, maximum=64),
+            "levels": Param(int, 10, "levels that brightness is cut to", minimum=2, maximum=64),
             "edges": Param(float, 0.5, "how much is outlined, from 0 to 1", minimum=0, maximum=1),
         },
     )
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        levels = int(self.params["colours"])
+        levels = int(self.params["levels"])
         steps = np.floor(np.arange(256) * levels / 256)
         self._table = np.round((steps + 0.5) * 255 / levels).clip(0, 255).astype(np.uint8)
 
@@ -87,7 +87,9 @@ class Toonify(Operator):
         small = cv2.resize(pixels, (max(1, width // 2), max(1, height // 2)), interpolation=cv2.INTER_AREA)
         for _ in range(2):  # flat areas without lost edges
             small = cv2.bilateralFilter(small, 7, 40, 5)
-        flat = cv2.LUT(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), self._table)
+        hue = cv2.cvtColor(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), cv2.COLOR_BGR2HSV)
+        hue[:, :, 2] = cv2.LUT(hue[:, :, 2], self._table)  # brightness alone: levels of each channel would tint greys
+        flat = cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)
         edges = float(self.params["edges"])
         if edges > 0:
             grey = cv2.medianBlur(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), 5)

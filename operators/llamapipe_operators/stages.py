@@ -315,7 +315,7 @@ def denoise(
 def toonify(
     frames: Frames,
     *,
-    colours: int | None = None,
+    levels: int | None = None,
     edges: float | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
