@@ -1,14 +1,16 @@
 """Built-in operators: classes for the registry, functions for pipelines in Python."""
 
 from llamapipe.operator import Operator
+from llamapipe_operators.denoising import Denoise
 from llamapipe_operators.detection import Classify, Detect
 from llamapipe_operators.drawing import Annotate
-from llamapipe_operators.effects import Denoise, Toonify, Vintage
+from llamapipe_operators.gates import MotionGate, Sample
 from llamapipe_operators.geometry import Crop, Resize
 from llamapipe_operators.hiding import Blur, Pixelate
 from llamapipe_operators.holding import Hold
+from llamapipe_operators.looks import Toonify, Vintage
 from llamapipe_operators.places import LineCrossing, Zones
-from llamapipe_operators.gates import MotionGate, Sample
+from llamapipe_operators.selection import Select
 from llamapipe_operators.stages import (
     annotate,
     blur,
@@ -22,6 +24,7 @@ from llamapipe_operators.stages import (
     pixelate,
     resize,
     sample,
+    select,
     toonify,
     track,
     vintage,
@@ -43,6 +46,7 @@ __all__ = [
     "Pixelate",
     "Resize",
     "Sample",
+    "Select",
     "Toonify",
     "Track",
     "Vintage",
@@ -59,6 +63,7 @@ __all__ = [
     "pixelate",
     "resize",
     "sample",
+    "select",
     "toonify",
     "track",
     "vintage",
@@ -78,6 +83,7 @@ OPERATORS: tuple[type[Operator], ...] = (
     Pixelate,
     Resize,
     Sample,
+    Select,
     Toonify,
     Track,
     Vintage,

@@ -98,4 +98,5 @@ def _new_weights(sigma: float) -> NDArray[np.float32]:
     # What is left of the noise after a 5 x 5 average is sigma / 5; twice that is still noise, six times is motion.
     quiet, moving = 0.4 * sigma + 0.5, 1.2 * sigma + 2.0
     share = np.clip((change - quiet) / (moving - quiet), 0, 1)
-    return (0.15 + 0.85 * share).astype(np.float32)
+    weights: NDArray[np.float32] = (0.15 + 0.85 * share).astype(np.float32)
+    return weights

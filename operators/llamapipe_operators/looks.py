@@ -13,8 +13,8 @@ from llamapipe.operator import Context, Inputs, Manifest, Operator, Outputs, Par
 
 __all__ = ["Toonify", "Vintage"]
 
-_LUMA = np.array([0.114, 0.587, 0.299], np.float32)  # blue, green, red
-_SEPIA = np.array([[0.131, 0.534, 0.272], [0.168, 0.686, 0.349], [0.189, 0.769, 0.393]], np.float32)  # rows: b, g, r
+_LUMA = np.array([0.114, 0.587, 0.299], np.float32)  # brightness of blue, green, red (ITU-R BT.601)
+_BROWN = np.array([0.78, 0.95, 1.08], np.float32)  # what sepia makes of white
 _GRAIN_SIDE = 512  # pixels of the square that grain is taken from
 
 
@@ -43,7 +43,7 @@ class Vintage(Operator):
         sepia, fade = float(self.params["sepia"]), float(self.params["fade"])
         lift = 60.0 * fade
         # One affine map of colours does sepia and faded blacks at once.
-        mixed = sepia * _SEPIA + (1 - sepia) * np.eye(3, dtype=np.float32)
+        mixed = sepia * np.outer(_BROWN, _LUMA) + (1 - sepia) * np.eye(3, dtype=np.float32)
         self._colours = np.hstack([mixed * (1 - lift / 255), np.full((3, 1), lift)]).astype(np.float32)
         self._grain: NDArray[np.int16] | None = None
         self._vignettes: dict[tuple[int, int], NDArray[np.float32]] = {}
@@ -80,17 +80,18 @@ class Vintage(Operator):
             rng = np.random.default_rng(int(self.params["seed"]))
             noise = rng.standard_normal((_GRAIN_SIDE, _GRAIN_SIDE)).astype(np.float32)
             clumped = cv2.GaussianBlur(noise, (3, 3), 0.7)
-            clumped *= 40.0 * float(self.params["grain"]) / float(clumped.std())
+            clumped *= 30.0 * float(self.params["grain"]) / float(clumped.std())
             self._grain = np.repeat(clumped.astype(np.int16)[:, :, None], 3, axis=2)
         top, left = np.random.default_rng([int(self.params["seed"]), image.seq]).integers(0, _GRAIN_SIDE, 2).tolist()
-        return cv2.copyMakeBorder(
+        grain: NDArray[np.int16] = cv2.copyMakeBorder(
             np.roll(self._grain, (-top, -left), axis=(0, 1)),
             0,
             max(0, image.height - _GRAIN_SIDE),
             0,
             max(0, image.width - _GRAIN_SIDE),
             cv2.BORDER_WRAP,
-        )[: image.height, : image.width]  # type: ignore[no-any-return]
+        )
+        return grain[: image.height, : image.width]
 
 
 class Toonify(Operator):
@@ -102,10 +103,12 @@ class Toonify(Operator):
         inputs={"frames": Port(PortKind.FRAMES, "the pictures")},
         outputs={"frames": Port(PortKind.FRAMES, "the same, drawn")},
         params={
-            "colours": Param(int, 8, "steps of brightness that are left; 256 keeps all", minimum=2, maximum=256),
+            "levels": Param(int, 8, "levels that brightness is cut to; 256 keeps all", minimum=2, maximum=256),
             "smooth": Param(int, 4, "how often surfaces are smoothed", minimum=0, maximum=20),
-            "lines": Param(float, 0.6, "how strong outlines are; 0 draws none", minimum=0, maximum=1),
-            "vivid": Param(float, 1.3, "1 keeps the saturation of colours, more makes them stronger", minimum=0, maximum=4),
+            "edges": Param(float, 0.6, "how strong outlines are; 0 draws none", minimum=0, maximum=1),
+            "vivid": Param(
+                float, 1.3, "1 keeps the saturation of colours, more makes them stronger", minimum=0, maximum=4
+            ),
         },
     )
 
@@ -115,7 +118,7 @@ class Toonify(Operator):
 
         image: Image = inputs["frames"]
         pixels = self._flat(image.bgr)
-        if self.params["lines"]:
+        if self.params["edges"]:
             # Outlines darken: multiplied in, so that colours shine through thin ones.
             ink = cv2.cvtColor(self._outlines(image.bgr), cv2.COLOR_GRAY2BGR)
             pixels = cv2.multiply(pixels, ink, scale=1 / 255)
@@ -135,7 +138,7 @@ class Toonify(Operator):
 
     def _table(self) -> NDArray[np.uint8]:
         """Look-up (256, 1, 3): brightness in steps, colours stretched away from grey."""
-        levels = int(self.params["colours"])
+        levels = int(self.params["levels"])
         ramp = np.arange(256, dtype=np.float32)
         stepped = np.round(np.round(ramp / 255 * (levels - 1)) * 255 / (levels - 1))
         vivid = np.clip((ramp - 128) * float(self.params["vivid"]) + 128, 0, 255).round()
@@ -149,6 +152,6 @@ class Toonify(Operator):
         narrow, wide = cv2.GaussianBlur(gray, (0, 0), 1.0), cv2.GaussianBlur(gray, (0, 0), 2.6)
         depth: Any = cv2.subtract(wide, narrow).astype(np.float32)
         # Below 2 levels it is noise; full ink from there on within few levels, so that lines have soft edges.
-        ink = np.clip((depth - 2.0) * (120.0 * float(self.params["lines"])) / 4.0, 0, 255 * float(self.params["lines"]))
+        ink = np.clip((depth - 2.0) * (120.0 * float(self.params["edges"])) / 4.0, 0, 255 * float(self.params["edges"]))
         paper: NDArray[np.uint8] = (255 - ink).astype(np.uint8)
         return paper

@@ -34,6 +34,7 @@ __all__ = [
     "pixelate",
     "resize",
     "sample",
+    "select",
     "toonify",
     "track",
     "vintage",
@@ -246,6 +247,25 @@ def sample(
     return _add("sample", {"frames": frames}, {"frames": "frames"}, name, when, **params)
 
 
+def select(
+    boxes: Several,
+    *,
+    labels: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    min_score: float | None = None,
+    min_size: float | None = None,
+    max_size: float | None = None,
+    max_items: int | None = None,
+    batch: int | None = None,
+    sample_fps: float | None = None,
+    name: str | None = None,
+    when: When = None,
+) -> StageHandle:
+    """Keep the boxes with certain labels, scores and sizes; gives ``boxes``."""
+    params = {key: value for key, value in locals().items() if key not in ("boxes", "name", "when")}
+    return _add("select", {"boxes": boxes}, {"boxes": "boxes"}, name, when, **params)
+
+
 def motion_gate(
     frames: Frames,
     *,
@@ -317,6 +337,8 @@ def toonify(
     *,
     levels: int | None = None,
     edges: float | None = None,
+    smooth: int | None = None,
+    vivid: float | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
     name: str | None = None,
@@ -333,6 +355,8 @@ def vintage(
     sepia: float | None = None,
     vignette: float | None = None,
     grain: float | None = None,
+    fade: float | None = None,
+    seed: int | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
     name: str | None = None,
