@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from llamapipe.data import Boxes
 from llamapipe.operator import Context, Inputs, Manifest, Operator, Outputs, Param, Port, PortKind, State
+from llamapipe_operators.overlap import iou
 
 __all__ = ["Hold"]
 
@@ -87,7 +88,7 @@ class Hold(Operator):
         """Which held box each new one (by index) continues: best overlaps first, each used once."""
         if not self._held or not len(xyxy):
             return {}
-        overlap = _iou(xyxy, np.stack([held.xyxy for held in self._held]))
+        overlap = iou(xyxy, np.stack([held.xyxy for held in self._held]))
         taken: dict[int, _Held] = {}
         used: set[int] = set()
         for flat in np.argsort(-overlap, axis=None, kind="stable").tolist():
@@ -143,15 +144,3 @@ def _centre(xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
 def _grown(xyxy: NDArray[np.float32], share: float) -> NDArray[np.float32]:
     room = np.float32(share / 2) * (xyxy[2:] - xyxy[:2])
     return np.concatenate([xyxy[:2] - room, xyxy[2:] + room])
-
-
-def _iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Intersection over union of boxes a (n, 4) with boxes b (m, 4), as (n, m)."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    inside = np.prod(np.clip(high - low, 0, None), axis=2)
-    area_a = np.prod(np.clip(a[:, 2:] - a[:, :2], 0, None), axis=1)
-    area_b = np.prod(np.clip(b[:, 2:] - b[:, :2], 0, None), axis=1)
-    union = area_a[:, None] + area_b[None, :] - inside
-    iou: NDArray[np.float32] = np.divide(inside, union, out=np.zeros_like(inside), where=union > 0)
-    return iou

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 from inspect import cleandoc
 from typing import Any, ClassVar
 
@@ -15,6 +17,8 @@ from llamapipe.operator import REQUIRED, Context, Inputs, Manifest, Operator, Ou
 __all__ = ["LineCrossing", "Zones"]
 
 Point = tuple[float, float]
+
+_DEFAULT_FPS = 25.0
 
 _ANCHOR = Param(
     str, "bottom", "which point of a box counts: its foot (bottom), or its centre", choices=("bottom", "center")
@@ -58,12 +62,24 @@ def _named(stage: str, param: str, value: Any) -> list[dict[str, Any]]:
     return entries
 
 
+@dataclass(slots=True)
+class _Stay:
+    """A tracked thing inside a zone."""
+
+    since: int  # frames from the start of the stream
+    seen: int
+    label: str
+    x: float  # where it was last seen
+    y: float
+
+
 class Zones(Operator):
     """Count things inside zones, and say when a tracked thing enters or leaves one.
 
     A zone is `{name: gate, polygon: [[x, y], ...]}`, in pixels of the source or in shares of its width and height.
     Every frame gives a `zone-count` event a zone, its value the count; tracked boxes also give `zone-entered` and
-    `zone-left`.
+    `zone-left`, whose value is the seconds spent inside. A thing that is not seen for `keep_s` seconds has left, and
+    one that stands on the border and shakes does not come and go.
     """
 
     manifest: ClassVar[Manifest] = Manifest(
@@ -75,6 +91,12 @@ class Zones(Operator):
             "zones": Param(list, REQUIRED, "a list of {name, polygon}"),
             "anchor": _ANCHOR,
             "counts": Param(bool, True, "give a zone-count event every frame"),
+            "margin": Param(
+                float, 2.0, "pixels outside the border before a thing counts as gone", minimum=0, maximum=500
+            ),
+            "keep_s": Param(
+                float, 1.0, "seconds unseen after which a thing has left, at the nominal rate", minimum=0, maximum=3600
+            ),
         },
         state=State.PER_STREAM,
     )
@@ -87,7 +109,8 @@ class Zones(Operator):
             )
             for entry in _named(context.stage, "zones", self.params["zones"])
         }
-        self._inside: dict[str, dict[int, int]] = {name: {} for name in self._polygons}  # track -> frame last inside
+        self._fps = context.fps if context.fps > 0 else _DEFAULT_FPS
+        self._inside: dict[str, dict[int, _Stay]] = {name: {} for name in self._polygons}
         self._frame = 0
 
     def process(self, inputs: Inputs) -> Outputs:
@@ -98,45 +121,62 @@ class Zones(Operator):
         anchors = _anchors(boxes, self.params["anchor"])
         events: list[Event] = []
         for name, polygon in self._polygons.items():
-            within = [cv2.pointPolygonTest(polygon, (float(x), float(y)), measureDist=False) >= 0 for x, y in anchors]
+            depth = [float(cv2.pointPolygonTest(polygon, (float(x), float(y)), measureDist=True)) for x, y in anchors]
             if self.params["counts"]:
-                events.append(Event("zone-count", name, value=float(sum(within))))
-            events += self._moves(name, boxes, anchors, within)
+                events.append(Event("zone-count", name, value=float(sum(d >= 0 for d in depth))))
+            if boxes.track_id is not None:
+                events += self._moves(name, boxes, anchors, depth)
+            events += self._vanished(name)
         self._frame += 1
         return {"events": Events(events)}
 
-    def _moves(self, name: str, boxes: Boxes, anchors: NDArray[np.float32], within: list[bool]) -> list[Event]:
-        if boxes.track_id is None:
-            return []
+    def _moves(self, name: str, boxes: Boxes, anchors: NDArray[np.float32], depth: Sequence[float]) -> list[Event]:
+        """``depth``: pixels (n,) that each thing is inside the zone, below zero outside."""
+        assert boxes.track_id is not None
         inside = self._inside[name]
         events: list[Event] = []
         for i, track in enumerate(boxes.track_id.tolist()):
-            if track < 0 or within[i] == (track in inside):
-                if track >= 0 and within[i]:
-                    inside[track] = self._frame
+            if track < 0:
                 continue
-            x, y = anchors[i].tolist()
-            kind = "zone-entered" if within[i] else "zone-left"
-            events.append(Event(kind, name, boxes.labels[i], track, x=round(x, 2), y=round(y, 2)))
-            if within[i]:
-                inside[track] = self._frame
-            else:
+            x, y = (round(float(v), 2) for v in anchors[i])
+            stay = inside.get(track)
+            if stay is None and depth[i] >= 0:
+                inside[track] = _Stay(self._frame, self._frame, boxes.labels[i], x, y)
+                events.append(Event("zone-entered", name, boxes.labels[i], track, x=x, y=y))
+            elif stay is not None and depth[i] >= -float(self.params["margin"]):
+                stay.seen, stay.x, stay.y = self._frame, x, y
+            elif stay is not None:
                 del inside[track]
-        for track in [t for t, seen in inside.items() if self._frame - seen > _FORGET_FRAMES]:
+                seconds = round((self._frame - stay.since) / self._fps, 3)
+                events.append(Event("zone-left", name, boxes.labels[i], track, seconds, x, y))
+        return events
+
+    def _vanished(self, name: str) -> list[Event]:
+        inside = self._inside[name]
+        longest = float(self.params["keep_s"]) * self._fps
+        gone = [(track, stay) for track, stay in inside.items() if self._frame - stay.seen > longest]
+        events: list[Event] = []
+        for track, stay in gone:
             del inside[track]
+            seconds = round((stay.seen + 1 - stay.since) / self._fps, 3)
+            events.append(Event("zone-left", name, stay.label, track, seconds, stay.x, stay.y))
         return events
 
     def snapshot(self) -> Any:
-        """Who is inside which zone, and since which frame not seen."""
+        """Who is inside which zone, since when, and when and where last seen."""
         return {
             "frame": self._frame,
-            "inside": {name: [[t, seen] for t, seen in tracks.items()] for name, tracks in self._inside.items()},
+            "inside": {
+                name: [[track, *astuple(stay)] for track, stay in stays.items()] for name, stays in self._inside.items()
+            },
         }
 
     def restore(self, state: Any) -> None:
         """See `snapshot`."""
         self._frame = state["frame"]
-        self._inside = {name: dict(tracks) for name, tracks in state["inside"].items()}
+        self._inside = {
+            name: {track: _Stay(*stay) for track, *stay in stays} for name, stays in state["inside"].items()
+        }
 
 
 class LineCrossing(Operator):
@@ -144,20 +184,26 @@ class LineCrossing(Operator):
 
     A line is `{name: gate, start: [x, y], end: [x, y]}`, in pixels of the source or in shares of its width and height.
     The event `line-crossed` has value 1 for a thing that goes from the line's left to its right, seen from start to
-    end, and -1 for the other way. A thing that stands on the line and shakes is counted once a side.
+    end, and -1 for the other way. A thing that stands on the line and shakes is counted once a side. With `counts`
+    every frame also gives the events `line-right` and `line-left`, whose values are how many have gone each way so far.
     """
 
     manifest: ClassVar[Manifest] = Manifest(
         type="llamapipe/line-crossing@v1",
         doc=cleandoc(__doc__ or ""),
         inputs={"tracks": Port(PortKind.TRACKS, "tracked things of one stream, in order")},
-        outputs={"events": Port(PortKind.EVENTS, "line-crossed, value 1 or -1 by direction")},
+        outputs={
+            "events": Port(
+                PortKind.EVENTS, "line-crossed, value 1 or -1 by direction; with counts also line-right, line-left"
+            )
+        },
         params={
             "lines": Param(list, REQUIRED, "a list of {name, start, end}"),
             "anchor": _ANCHOR,
             "margin": Param(
                 float, 2.0, "pixels beyond the line before a side counts as changed", minimum=0, maximum=500
             ),
+            "counts": Param(bool, False, "give the totals of both ways every frame"),
         },
         state=State.PER_STREAM,
     )
@@ -169,6 +215,7 @@ class LineCrossing(Operator):
             ends = _points(context.stage, f"line {entry['name']}", [entry.get("start"), entry.get("end")], 2, context)
             self._lines[entry["name"]] = (ends[0], ends[1])
         self._last: dict[str, dict[int, tuple[int, float, float, int]]] = {name: {} for name in self._lines}
+        self._totals: dict[str, list[int]] = {name: [0, 0] for name in self._lines}  # to the right, to the left
         self._frame = 0
 
     def process(self, inputs: Inputs) -> Outputs:
@@ -189,24 +236,30 @@ class LineCrossing(Operator):
                     continue
                 if side and before[0] and side != before[0] and _meets(line, (before[1], before[2]), (x, y)):
                     way = 1.0 if side > 0 else -1.0
+                    self._totals[name][side < 0] += 1
                     events.append(Event("line-crossed", name, boxes.labels[i], track, way, round(x, 2), round(y, 2)))
                 # On the line itself the old side, and the place where it was held, still count.
                 last[track] = (side, x, y, self._frame) if side else (before[0], before[1], before[2], self._frame)
             for track in [t for t, seen in last.items() if self._frame - seen[3] > _FORGET_FRAMES]:
                 del last[track]
+            if self.params["counts"]:
+                right, left = self._totals[name]
+                events += [Event("line-right", name, value=float(right)), Event("line-left", name, value=float(left))]
         self._frame += 1
         return {"events": Events(events)}
 
     def snapshot(self) -> Any:
-        """Side, place and last frame of each track at each line."""
+        """Totals, and side, place and last frame of each track at each line."""
         return {
             "frame": self._frame,
+            "totals": self._totals,
             "last": {name: [[t, *seen] for t, seen in last.items()] for name, last in self._last.items()},
         }
 
     def restore(self, state: Any) -> None:
         """See `snapshot`."""
         self._frame = state["frame"]
+        self._totals = {name: list(totals) for name, totals in state["totals"].items()}
         self._last = {
             name: {t: (side, x, y, frame) for t, side, x, y, frame in last} for name, last in state["last"].items()
         }

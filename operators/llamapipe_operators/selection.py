@@ -9,12 +9,13 @@ import numpy as np
 
 from llamapipe.data import Boxes
 from llamapipe.operator import Inputs, Manifest, Operator, Outputs, Param, Port, PortKind
+from llamapipe_operators.overlap import distinct
 
 __all__ = ["Select"]
 
 
 class Select(Operator):
-    """Keep the boxes with certain labels, scores and sizes, and drop the others.
+    """Keep the boxes with certain labels, scores and sizes, and drop the others; or one of several on the same thing.
 
     Several inputs are joined first. Track ids stay. To drop whole frames instead, give the next stage a `when`.
     """
@@ -30,6 +31,13 @@ class Select(Operator):
             "min_score": Param(float, 0.0, "least score", minimum=0, maximum=1),
             "min_size": Param(float, 0.0, "least length of the shorter side, source pixels", minimum=0),
             "max_size": Param(float, 0.0, "most length of the longer side, source pixels; 0: any", minimum=0),
+            "max_iou": Param(
+                float,
+                1.0,
+                "of boxes that overlap (IoU) more than this only the best stays, whatever their labels; 1: all stay",
+                minimum=0,
+                maximum=1,
+            ),
             "max_items": Param(int, 0, "keep so many with the best scores; 0: all", minimum=0),
         },
     )
@@ -46,6 +54,8 @@ class Select(Operator):
             table = np.array([(wanted is None or n in wanted) and n not in (unwanted or ()) for n in boxes.names], bool)
             keep &= table[boxes.label] if len(boxes) else keep
         chosen = np.flatnonzero(keep)
+        if self.params["max_iou"] < 1 and len(chosen) > 1:
+            chosen = chosen[distinct(boxes.xyxy[chosen], boxes.score[chosen], float(self.params["max_iou"]))]
         most = int(self.params["max_items"])
         if most and len(chosen) > most:
             best = np.argsort(-boxes.score[chosen], kind="stable")[:most]
