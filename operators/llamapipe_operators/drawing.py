@@ -113,7 +113,7 @@ def _write(pixels: NDArray[np.uint8], events: Events) -> None:
     import cv2
 
     scale = max(0.4, max(pixels.shape[:2]) / 1600)
-    step = round(34 * scale)
+    step = round(42 * scale)
     for row, event in enumerate(events.items):
         words = [event.kind, event.name, event.label]
         if event.track_id >= 0:
