@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from llamapipe.cli.models import store
 from llamapipe.cli.options import Json, Quiet, Verbose, terminal_of
+from llamapipe.errors import UsageError
 
 __all__ = ["app"]
 
@@ -33,13 +35,18 @@ def clear(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
-) -> None:
+) -> int:
     """Delete everything fetched; a later run fetches again what it needs."""
     terminal, assets = terminal_of(ctx), store()
     total = sum(assets.size().values())
     if not yes:
-        typer.confirm(f"Delete {_megabytes(total)} in {assets.root}?", abort=True, err=True)
+        if not sys.stdin.isatty():
+            raise UsageError("nobody is there to be asked", hint="give --yes to delete without asking")
+        if not typer.confirm(f"Delete {_megabytes(total)} in {assets.root}?", err=True):
+            terminal.note("kept")
+            return 1
     terminal.note(f"freed {_megabytes(assets.clear())}")
+    return 0
 
 
 def _megabytes(count: int) -> str:

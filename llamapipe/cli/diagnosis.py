@@ -25,6 +25,19 @@ _EXTRAS = {
 }
 
 
+_CPU_FEATURES = {
+    "avx2": "AVX2",
+    "avx512f": "AVX-512",
+    "avx512_vnni": "VNNI",
+    "avx512_bf16": "BF16",
+    "amx_tile": "AMX",
+    "asimd": "NEON",
+}
+
+
+_MODULES = {"opencv-python": "cv2", "pyzmq": "zmq"}
+
+
 class Finding(NamedTuple):
     """One thing looked at. ``state`` is ok, missing (an extra that nobody asked for) or broken."""
 
@@ -40,7 +53,12 @@ def doctor(ctx: typer.Context, json: Json = False, quiet: Quiet = False, verbose
     Exit code 1 if something that every run needs is broken.
     """
     terminal = terminal_of(ctx)
-    findings = [_python(), _machine(), *_packages(), _codec(), *_backends(), _cache(), *_extras()]
+    findings = [_python()]
+    for look in (_machine, _packages, _codec, _backends, _cache, _extras):
+        try:
+            findings += look()
+        except ImportError as error:  # the package is among the broken ones; the others are still worth a look
+            findings.append(Finding(look.__name__.strip("_"), "broken", f"not looked at: {error}"))
     if json:
         terminal.json([finding._asdict() for finding in findings])
     else:
@@ -52,36 +70,63 @@ def _python() -> Finding:
     return Finding("python", "ok", platform.python_version())
 
 
-def _machine() -> Finding:
+def _machine() -> list[Finding]:
     from llamapipe.runtime import read_machine
 
     machine = read_machine()
     cores = f"{machine.cores:g} of {machine.cores_total} cores"
     memory = f"{machine.memory_available_bytes / 2**30:.1f} of {machine.memory_bytes / 2**30:.1f} GiB free"
-    return Finding("machine", "ok", ", ".join(filter(None, [machine.cpu, cores, memory])))
+    limited = "" if machine.cores >= machine.cores_total else " (affinity or container limit)"
+    what = [machine.cpu, cores + limited, " ".join(_cpu_features()), memory]
+    return [Finding("machine", "ok", ", ".join(filter(None, what)))]
+
+
+def _cpu_features() -> list[str]:
+    """Instruction sets that inference libraries make use of."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return []
+    line = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
+    present = set(line.partition(":")[2].split())
+    return [name for flag, name in _CPU_FEATURES.items() if flag in present]
 
 
 def _packages() -> list[Finding]:
+    """Core packages, imported: one that is installed may still lack a system library."""
+    from importlib import import_module
     from importlib.metadata import PackageNotFoundError, version
 
     findings: list[Finding] = []
     for name in _CORE:
         try:
+            import_module(_MODULES.get(name, name))
             findings.append(Finding(name, "ok", version(name)))
         except PackageNotFoundError:
             findings.append(Finding(name, "broken", "not installed", f"pip install {name}"))
+        except Exception as error:
+            findings.append(_unusable(name, error))
     return findings
 
 
-def _codec() -> Finding:
+def _unusable(name: str, error: Exception) -> Finding:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    mend = f"pip install --force-reinstall {name}"
+    if "libGL" in reason or "libgthread" in reason:
+        mend = "apt-get install libgl1 libglib2.0-0"
+    return Finding(name, "broken", f"cannot be imported: {reason[:160]}", mend)
+
+
+def _codec() -> list[Finding]:
     try:
         import av
 
         av.codec.Codec("libx264", "w")
     except Exception as error:
-        return Finding("libx264", "broken", f"PyAV cannot write H.264: {error}", "pip install --force-reinstall av")
+        mend = "pip install --force-reinstall av"
+        return [Finding("libx264", "broken", f"PyAV cannot write H.264: {error}", mend)]
     ffmpeg = ".".join(map(str, av.library_versions["libavcodec"]))
-    return Finding("libx264", "ok", f"in PyAV, libavcodec {ffmpeg}")
+    return [Finding("libx264", "ok", f"in PyAV, libavcodec {ffmpeg}")]
 
 
 def _backends() -> list[Finding]:
@@ -97,12 +142,14 @@ def _backends() -> list[Finding]:
     return findings
 
 
-def _cache() -> Finding:
+def _cache() -> list[Finding]:
     root = store().root
+    if root.is_file():
+        return [Finding("cache", "broken", f"{root} is a file", "set LLAMAPIPE_CACHE to a folder of yours")]
     existing = next((folder for folder in (root, *root.parents) if folder.exists()), Path("/"))
     if os.access(existing, os.W_OK):
-        return Finding("cache", "ok", str(root))
-    return Finding("cache", "broken", f"{root} cannot be written", "set LLAMAPIPE_CACHE to a folder of yours")
+        return [Finding("cache", "ok", f"{root}, {sum(store().size().values()) / 1e6:.1f} MB fetched")]
+    return [Finding("cache", "broken", f"{root} cannot be written", "set LLAMAPIPE_CACHE to a folder of yours")]
 
 
 def _extras() -> list[Finding]:

@@ -10,7 +10,7 @@ from typing import Any
 from llamapipe.cli.terminal import Terminal, redacted
 from llamapipe.errors import LlamapipeError, SpecError
 
-__all__ = ["nearest", "show_failure"]
+__all__ = ["INTERRUPTED", "nearest", "show_failure"]
 
 INTERRUPTED = 130
 

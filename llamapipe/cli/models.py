@@ -113,6 +113,8 @@ def pull(
     assets = store()
     for model in list(MODELS.values()) if everything else [model_named(name) for name in names or ()]:
         for file in model.files:
+            if assets.path(file) is None:
+                terminal.note(f"{model.name}: fetching {file} from {assets.asset(file).origin}")
             terminal.note(f"{model.name}: {assets.pull(file)}")
 
 

@@ -48,11 +48,19 @@ class ProgressLine:
         """Show the run's present state."""
         if self._live is not None:
             self._live.update(_drawn(progress), refresh=True)
-        elif progress.state != self._last_state or progress.elapsed_s - self._last_plain_s >= PLAIN_EVERY_S:
+        elif self._is_news(progress):
             self._last_plain_s = progress.elapsed_s
-            if progress.state not in ("done", self._last_state) or progress.frames_done:
-                self._terminal.note(f"{progress.state}: {', '.join(_facts(progress))}")
+            facts = _facts(progress) if progress.frames_done else _wanted(progress)
+            self._terminal.note(": ".join(filter(None, [progress.state, ", ".join(facts)])))
         self._last_state = progress.state
+
+    def _is_news(self, progress: Progress) -> bool:
+        """Whether a plain line is due. The end is the summary's to tell."""
+        if progress.state == "done":
+            return False
+        if progress.state != self._last_state and (progress.state == "loading" or progress.frames_done):
+            return True
+        return progress.elapsed_s - self._last_plain_s >= PLAIN_EVERY_S
 
 
 def duration(seconds: float) -> str:
@@ -60,6 +68,16 @@ def duration(seconds: float) -> str:
     whole = round(seconds)
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def _wanted(progress: Progress) -> list[str]:
+    """What is ahead, where nothing is done yet."""
+    facts = [] if progress.frames_total is None else [f"{progress.frames_total} frames"]
+    if progress.slo:
+        facts.append(f"SLO {progress.slo}")
+    if progress.elapsed_s >= 1:
+        facts.append(f"{duration(progress.elapsed_s)} elapsed")
+    return facts
 
 
 def _facts(progress: Progress) -> list[str]:

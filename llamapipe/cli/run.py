@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llamapipe.cli.failures import INTERRUPTED
 from llamapipe.cli.options import OpsFiles, Quiet, Sets, Verbose, assignments, seconds, terminal_of
 from llamapipe.cli.terminal import Terminal
 
@@ -156,9 +157,13 @@ def _run(request: RunRequest, terminal: Terminal, json: bool) -> int:
     from llamapipe.cli.summary import show_summary
     from llamapipe.session import run as run_session
 
-    with first_finalises(terminal) as interrupt, ProgressLine(terminal) as line:
-        summary = run_session(request, on_progress=line.show, interrupt=interrupt)
-    show_summary(summary, terminal)
+    try:
+        with first_finalises(terminal) as interrupt, ProgressLine(terminal) as line:
+            summary = run_session(request, on_progress=line.show, interrupt=interrupt)
+    except KeyboardInterrupt:
+        terminal.error("gave up: what was not finished is removed")
+        return INTERRUPTED
+    show_summary(summary, terminal, request.output)
     if json:
         terminal.json(summary)
     return summary.exit_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamapipe.cli.terminal import Terminal
@@ -12,8 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["show_summary"]
 
 
-def show_summary(summary: RunSummary, terminal: Terminal) -> None:
-    """Print it on stderr; what went wrong even under -q."""
+def show_summary(summary: RunSummary, terminal: Terminal, output: Path | None) -> None:
+    """Print it on stderr; what went wrong even under -q. ``output`` is the run's folder."""
     frames = summary.frames
     terminal.note(
         f"{summary.outcome}: {frames.delivered} of {frames.decoded} frames delivered in {summary.wall_s:.1f} s, "
@@ -34,8 +35,9 @@ def show_summary(summary: RunSummary, terminal: Terminal) -> None:
     for stream in summary.streams:
         if stream.error and len(summary.streams) > 1:
             terminal.error(f"{stream.name}: {stream.error}")
-    for output in summary.outputs:
-        terminal.note(f"wrote {output}")
+    reports = [] if output is None else [output / "report.html", output / "run.json"]
+    for file in [*summary.outputs, *(str(report) for report in reports if report.exists())]:
+        terminal.note(f"wrote {file}")
     if summary.error and len(summary.streams) <= 1:
         terminal.error(summary.error)
 

@@ -1,0 +1,211 @@
+"""run and eval, end to end on a small clip."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from llamapipe.report import RunSummary
+from tests.cli.conftest import PLAIN, Cli
+
+FAILING = '''\
+from llamapipe.data import Image
+from llamapipe.operator import operator
+
+@operator("acme/fail@v1", inputs={"frames": "frames"}, outputs={"frames": "frames"})
+def fail(frames: Image) -> Image:
+    """Fail."""
+    raise RuntimeError("on purpose")
+'''
+
+
+def test_a_run_writes_its_files_and_says_so_on_stderr(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ended = cli("run", plain, "-i", clip, "-o", out)
+    assert (ended.code, ended.out) == (0, "")
+    assert "done: 20 of 20 frames delivered" in ended.err
+    for name in ("small.mp4", "run.json", "report.html"):
+        assert f"wrote {out / name}" in ended.err
+        assert (out / name).stat().st_size > 0
+    assert RunSummary.from_json((out / "run.json").read_bytes()).frames.decoded == 20
+
+
+def test_quiet_and_json_leave_only_the_summary(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
+    ended = cli("run", plain, "-i", clip, "-o", tmp_path / "out", "-q", "--json", "--set", "params.width=80")
+    assert (ended.code, ended.err) == (0, "")
+    summary = RunSummary.from_json(ended.out.encode())
+    assert (summary.outcome, summary.exit_code) == ("done", 0)
+    assert summary.stages[0].params["width"] == 80
+
+
+def test_a_used_folder_is_refused_without_force(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
+    args = ("run", plain, "-i", clip, "-o", tmp_path / "out", "-q", "--max-frames", "2")
+    assert cli(*args).code == 0
+    ended = cli(*args)
+    assert ended.code == 1
+    assert "--force" in ended.err
+    assert cli(*args, "--force").code == 0
+
+
+def test_a_dry_run_writes_nothing(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert "small.mp4" in cli("run", plain, "-i", clip, "-o", out, "--dry-run").out
+    assert json.loads(cli("run", plain, "-i", clip, "-o", out, "--dry-run", "--json").out)["pipeline"] == "small"
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["-o", "OUT"], 2, "no source"),
+        (["-i", "CLIP"], 2, "-o DIR"),
+        (["-i", "missing.mp4", "-o", "OUT"], 1, "missing.mp4 does not exist"),
+        (["-i", "TEXT", "-o", "OUT"], 1, "is no video"),
+        (["-i", "EMPTY", "-o", "OUT"], 1, "is empty"),
+        (["-i", "sample:biks", "-o", "OUT"], 2, "biks"),
+        (["-i", "rtsp://me:hidden@127.0.0.1:1/x", "-o", "OUT"], 1, "rtsp://***@127.0.0.1:1/x"),
+        (["-i", "CLIP", "-o", "TEXT"], 1, "is a file"),
+        (["-i", "CLIP", "-o", "OUT", "--slo", "p95=200ms"], 2, "--realtime"),
+        (["-i", "CLIP", "-o", "OUT", "--slo", "p95=soon"], 2, "200ms"),
+        (["-i", "CLIP", "-o", "OUT", "--sink", "vidoe=x.mp4"], 2, "did you mean video?"),
+        (["-i", "CLIP", "-o", "OUT", "--sink", "frames=../x"], 2, "../x"),
+        (["-i", "CLIP", "-o", "OUT", "--start", "soon"], 2, "--start"),
+        (["-i", "CLIP", "-o", "OUT", "--start", "2", "--end", "1"], 2, "--end"),
+        (["-i", "CLIP", "-o", "OUT", "--set", "resize.widht=3"], 2, "did you mean width?"),
+        (["-i", "CLIP", "-o", "OUT", "--ops", "missing.py"], 2, "missing.py does not exist"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_run_that_cannot_begin_says_why_and_leaves_nothing(
+    cli: Cli, plain: Path, clip: Path, tmp_path: Path, args: list[str], code: int, words: str
+) -> None:
+    (tmp_path / "text.mp4").write_text("hello")
+    (tmp_path / "empty.mp4").write_text("")
+    places = {"OUT": "out", "TEXT": "text.mp4", "EMPTY": "empty.mp4"}
+    given = [str(tmp_path / places[arg]) if arg in places else str(clip) if arg == "CLIP" else arg for arg in args]
+    ended = cli("run", plain, *given)
+    assert ended.code == code
+    assert words in ended.err
+    assert "hidden" not in ended.err
+    assert "Traceback" not in ended.err
+    assert ended.err.startswith("error: ")
+    assert len(ended.err.splitlines()) <= 2
+    assert not any((tmp_path / "out").rglob("*"))
+
+
+def test_an_operator_that_always_fails_ends_with_1_and_its_reason(cli: Cli, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "fail.py").write_text(FAILING, encoding="utf-8")
+    path = tmp_path / "fail.yaml"
+    path.write_text(
+        PLAIN.replace("type: resize", "type: acme/fail@v1").replace(', width: "${params.width}"', ""), encoding="utf-8"
+    )
+    args = ("run", path, "--ops", tmp_path / "fail.py", "-i", clip, "-o", tmp_path / "out", "-q")
+    ended = cli(*args)
+    assert ended.code == 1
+    assert "on purpose" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_one_bad_source_among_several_is_named_and_the_rest_is_done(
+    cli: Cli, plain: Path, clip: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "text.mp4").write_text("hello")
+    ended = cli("run", plain, "-i", clip, "-i", tmp_path / "text.mp4", "-o", tmp_path / "out", "-q")
+    assert ended.code == 1
+    assert "error: text: " in ended.err
+    assert (tmp_path / "out" / "clip" / "small.mp4").is_file()
+
+
+def test_a_missed_deadline_is_3_and_the_files_are_there(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
+    ended = cli("run", plain, "-i", clip, "-o", tmp_path / "out", "--slo", "deadline=1ms")
+    assert ended.code == 3
+    assert "SLO deadline=0.001s: missed" in ended.err
+    assert (tmp_path / "out" / "small.mp4").is_file()
+
+
+def _interrupted(plain: Path, clip: Path, out: Path, signals: list[signal.Signals]) -> tuple[int, str]:
+    # In its own process group, and with SIGINT not ignored, as a shell starts a foreground command.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from llamapipe.cli.app import call; sys.exit(call(sys.argv[1:]))"
+    )
+    args = ["run", str(plain), "-i", str(clip), "-o", str(out), "--realtime", "--loop", "200"]
+    process = subprocess.Popen([sys.executable, "-c", code, *args], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            if line.startswith("running"):
+                break
+        for number in signals:
+            process.send_signal(number)
+            time.sleep(0.01)
+        err = process.communicate(timeout=30)[1]
+    finally:
+        process.kill()
+    return process.returncode, err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_interrupt_finishes_every_output(
+    plain: Path, clip: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    import av
+
+    out = tmp_path / "out"
+    code, err = _interrupted(plain, clip, out, [number])
+    assert code == 130
+    assert "stopping" in err
+    summary = RunSummary.from_json((out / "run.json").read_bytes())
+    assert (summary.outcome, summary.exit_code) == ("cancelled", 130)
+    with av.open(str(out / "small.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == summary.frames.delivered > 0
+
+
+def test_the_second_interrupt_gives_up_and_leaves_no_half_file(plain: Path, clip: Path, tmp_path: Path) -> None:
+    code, err = _interrupted(plain, clip, tmp_path / "out", [signal.SIGINT, signal.SIGINT])
+    assert code == 130
+    assert "Traceback" not in err
+    if "gave up" in err:  # the first one may have been quick enough
+        assert not (tmp_path / "out" / "small.mp4").exists()
+
+
+TRUTH = "1,1,10,10,50,50,1,-1,-1,-1\n2,1,12,10,50,50,1,-1,-1,-1\n"
+
+
+def test_eval_compares_boxes_with_the_truth(cli: Cli, tmp_path: Path) -> None:
+    truth, found = tmp_path / "gt.txt", tmp_path / "found.txt"
+    truth.write_text(TRUTH)
+    found.write_text("1,1,10,10,50,50,0.9\n2,1,200,10,50,50,0.8\n")
+    ended = cli("eval", found, truth, "--json")
+    result = json.loads(ended.out)
+    assert (ended.code, result["truths"], result["ap"]) == (0, 2, {"0.5": 0.5})
+    assert "AP@0.5" in cli("eval", found, truth, "--iou", "coco").out
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["missing.jsonl", "gt.txt"], "missing.jsonl"),
+        (["gt.txt", "missing.txt"], "missing.txt"),
+        (["gt.txt", "gt.txt", "--iou", "2"], "--iou"),
+        (["bad.txt", "gt.txt"], "bad.txt"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_eval_of_what_is_no_such_file_is_one_error(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("gt.txt").write_text(TRUTH)
+    Path("bad.txt").write_text("a picture, perhaps\n")
+    ended = cli("eval", *args)
+    assert ended.code in (1, 2)
+    assert ended.err.startswith("error: ")
+    assert words in ended.err
+    assert "bug in llamapipe" not in ended.err
