@@ -60,12 +60,15 @@ class _Hide(Operator):
         if not regions:
             return {"frames": image}
         pixels = image.bgr.copy()
-        for region in regions:
-            self._hide(pixels, region)
+        for region, whole in regions:
+            self._hide(pixels, region, whole)
         return {"frames": image.replaced(pixels)}
 
-    def _regions(self, image: Image, boxes: Boxes) -> list[Rect]:
-        """Rectangles to work on. Raises OperatorError for a box that is nowhere: better no frame than a bare face."""
+    def _regions(self, image: Image, boxes: Boxes) -> list[tuple[Rect, Rect]]:
+        """Rectangles to work on, each with what it was before the picture's edge cut it.
+
+        Raises OperatorError for a box that is nowhere: better no frame than a bare face.
+        """
         xyxy = boxes.xyxy.astype(np.float64)
         if not np.isfinite(xyxy).all():
             raise OperatorError(f"cannot hide box {xyxy[~np.isfinite(xyxy).all(axis=1)][0].tolist()}: not finite")
@@ -78,10 +81,16 @@ class _Hide(Operator):
         low = np.floor((middle - reach) / 2) * 2
         high = np.ceil((middle + reach) / 2) * 2
         limit = np.array([image.width, image.height], np.float64)
+        # No larger than OpenCV draws; what is cut off there is far outside.
+        whole = np.clip(np.concatenate([low, high], axis=1), -16384, 32766).astype(int)
         inside = np.concatenate([np.clip(low, 0, limit), np.clip(high, 0, limit)], axis=1).astype(int)
-        return [(x1, y1, x2, y2) for x1, y1, x2, y2 in inside.tolist() if x2 > x1 and y2 > y1]
+        return [
+            ((x1, y1, x2, y2), (wx1, wy1, wx2, wy2))
+            for (x1, y1, x2, y2), (wx1, wy1, wx2, wy2) in zip(inside.tolist(), whole.tolist(), strict=True)
+            if x2 > x1 and y2 > y1
+        ]
 
-    def _hide(self, pixels: NDArray[np.uint8], region: Rect) -> None:
+    def _hide(self, pixels: NDArray[np.uint8], region: Rect, whole: Rect) -> None:
         import cv2
 
         x1, y1, x2, y2 = region
@@ -95,7 +104,9 @@ class _Hide(Operator):
             part[:] = hidden
             return
         mask = np.zeros((height, width), np.uint8)
-        cv2.ellipse(mask, (((width - 1) / 2, (height - 1) / 2), (width, height), 0), 255, -1)
+        # The ellipse of the whole box: that of the part inside the picture would leave the part's corners bare.
+        middle = ((whole[0] + whole[2] - 1) / 2 - x1, (whole[1] + whole[3] - 1) / 2 - y1)
+        cv2.ellipse(mask, (middle, (whole[2] - whole[0], whole[3] - whole[1]), 0), 255, -1)
         np.copyto(part, hidden, where=mask[:, :, None] > 0)
 
 

@@ -33,6 +33,12 @@ def _anchors(boxes: Boxes, anchor: str) -> NDArray[np.float32]:
     return np.stack([x, y], axis=1)
 
 
+def _margins(boxes: Boxes, share: float) -> list[float]:
+    """Pixels (n,) by which each thing may shake: large boxes shake more."""
+    margins: list[float] = (share * (boxes.xyxy[:, 3] - boxes.xyxy[:, 1])).tolist()
+    return margins
+
+
 def _points(stage: str, what: str, value: Any, least: int, context: Context) -> list[Point]:
     """Points in source pixels. Raises UsageError for what is no list of [x, y]."""
     try:
@@ -92,7 +98,7 @@ class Zones(Operator):
             "anchor": _ANCHOR,
             "counts": Param(bool, True, "give a zone-count event every frame"),
             "margin": Param(
-                float, 2.0, "pixels outside the border before a thing counts as gone", minimum=0, maximum=500
+                float, 0.1, "how far outside a thing counts as gone, as a share of its height", minimum=0, maximum=5
             ),
             "keep_s": Param(
                 float, 1.0, "seconds unseen after which a thing has left, at the nominal rate", minimum=0, maximum=3600
@@ -134,6 +140,7 @@ class Zones(Operator):
         """``depth``: pixels (n,) that each thing is inside the zone, below zero outside."""
         assert boxes.track_id is not None
         inside = self._inside[name]
+        margins = _margins(boxes, float(self.params["margin"]))
         events: list[Event] = []
         for i, track in enumerate(boxes.track_id.tolist()):
             if track < 0:
@@ -143,7 +150,7 @@ class Zones(Operator):
             if stay is None and depth[i] >= 0:
                 inside[track] = _Stay(self._frame, self._frame, boxes.labels[i], x, y)
                 events.append(Event("zone-entered", name, boxes.labels[i], track, x=x, y=y))
-            elif stay is not None and depth[i] >= -float(self.params["margin"]):
+            elif stay is not None and depth[i] >= -margins[i]:
                 stay.seen, stay.x, stay.y = self._frame, x, y
             elif stay is not None:
                 del inside[track]
@@ -201,7 +208,11 @@ class LineCrossing(Operator):
             "lines": Param(list, REQUIRED, "a list of {name, start, end}"),
             "anchor": _ANCHOR,
             "margin": Param(
-                float, 2.0, "pixels beyond the line before a side counts as changed", minimum=0, maximum=500
+                float,
+                0.1,
+                "how far beyond the line a thing has crossed, as a share of its height",
+                minimum=0,
+                maximum=5,
             ),
             "counts": Param(bool, False, "give the totals of both ways every frame"),
         },
@@ -222,6 +233,7 @@ class LineCrossing(Operator):
         """Look at the next frame of the stream."""
         boxes: Boxes = inputs["tracks"]
         anchors = _anchors(boxes, self.params["anchor"]).tolist()
+        margins = _margins(boxes, float(self.params["margin"]))
         tracks = boxes.track_id.tolist() if boxes.track_id is not None else [-1] * len(boxes)
         events: list[Event] = []
         for name, line in self._lines.items():
@@ -229,7 +241,7 @@ class LineCrossing(Operator):
             for i, (track, (x, y)) in enumerate(zip(tracks, anchors, strict=True)):
                 if track < 0:
                     continue
-                side = _side(line, x, y, float(self.params["margin"]))
+                side = _side(line, x, y, margins[i])
                 before = last.get(track)
                 if before is None:
                     last[track] = (side, x, y, self._frame)
