@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llamapipe.cli import completion
 from llamapipe.cli.options import Json, Quiet, Verbose, terminal_of
 
 if TYPE_CHECKING:
@@ -30,7 +31,13 @@ def store() -> AssetStore:
 def list_models(
     ctx: typer.Context,
     task: Annotated[
-        str | None, typer.Option("--task", metavar="TASK", help="Only models for it, the preferred one first.")
+        str | None,
+        typer.Option(
+            "--task",
+            metavar="TASK",
+            help="Only models for it, the preferred one first.",
+            autocompletion=completion.tasks,
+        ),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -64,7 +71,7 @@ def list_models(
 @app.command()
 def show(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="MODEL")],
+    name: Annotated[str, typer.Argument(metavar="MODEL", autocompletion=completion.models)],
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
@@ -98,7 +105,7 @@ def show(
 @app.command()
 def pull(
     ctx: typer.Context,
-    names: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", autocompletion=completion.models)] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every model.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llamapipe.cli import completion
 from llamapipe.cli.failures import nearest
 from llamapipe.cli.options import Json, OpsFiles, Quiet, Verbose, terminal_of
 from llamapipe.errors import UsageError
@@ -37,7 +38,10 @@ def list_ops(
 @app.command()
 def show(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="OPERATOR", help="detect, or llamapipe/detect@v1.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="OPERATOR", help="detect, or llamapipe/detect@v1.", autocompletion=completion.operators),
+    ],
     ops: OpsFiles = None,
     json: Json = False,
     quiet: Quiet = False,

@@ -8,12 +8,18 @@ from typing import Annotated
 
 import typer
 
+from llamapipe.cli import completion
 from llamapipe.cli.options import Json, OpsFiles, Quiet, Sets, Verbose, assignments, terminal_of
 from llamapipe.errors import SpecError
 
 __all__ = ["graph", "schema", "validate"]
 
-_PIPELINE = typer.Argument(metavar="PIPELINE", help="Built-in name, YAML file, or file.py:name.", show_default=False)
+_PIPELINE = typer.Argument(
+    metavar="PIPELINE",
+    help="Built-in name, YAML file, or file.py:name.",
+    show_default=False,
+    autocompletion=completion.pipelines,
+)
 
 
 class GraphFormat(StrEnum):

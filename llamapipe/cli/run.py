@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llamapipe.cli import completion
 from llamapipe.cli.failures import INTERRUPTED
 from llamapipe.cli.options import OpsFiles, Quiet, Sets, Verbose, assignments, seconds, terminal_of
 from llamapipe.cli.terminal import Terminal
@@ -34,7 +35,13 @@ _OBJECTIVE = "Pipeline and objective"
 def run(
     ctx: typer.Context,
     pipeline: Annotated[
-        str, typer.Argument(metavar="PIPELINE", help="Built-in name, YAML file, or file.py:name.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="PIPELINE",
+            help="Built-in name, YAML file, or file.py:name.",
+            show_default=False,
+            autocompletion=completion.pipelines,
+        ),
     ],
     sources: Annotated[
         list[str] | None,

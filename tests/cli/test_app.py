@@ -127,3 +127,25 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
 def test_the_commands_are_those_documented_here() -> None:
     assert {words[0] for words in commands()} == COMMANDS
     assert app_module.__doc__ is not None
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("llamapipe mo", {"models"}),
+        ("llamapipe run --dr", {"--drop-policy", "--dry-run"}),
+        ("llamapipe run blur", {"blur-faces"}),
+        ("llamapipe ops show line", {"line-crossing"}),
+        ("llamapipe models show yolo", {"yolox-nano"}),
+        ("llamapipe models list --task face", {"face-detection"}),
+    ],
+)
+def test_the_shell_completes_commands_flags_and_names(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: str, found: set[str]
+) -> None:
+    monkeypatch.setenv("_LLAMAPIPE_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+    with pytest.raises(SystemExit):
+        app_module.call([])
+    assert set(capfd.readouterr().out.split()) == found

@@ -205,3 +205,15 @@ def test_operators_in_the_documentation_load_and_the_function_runs(tmp_path: Pat
         files[-1].write_text(code, encoding="utf-8")
     registry = load_registry(files)
     assert {"acme/dark@v1", "acme/peak@v1"} <= set(registry.types())
+
+
+@pytest.mark.parametrize("section_name", ["## Run, files", "## Pipelines in Python"])
+def test_the_python_examples_run(
+    section_name: str, assets: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("street.mp4", "a.mp4", "b.mp4"):
+        Path(name).write_bytes(clip.read_bytes())
+    (code,) = re.findall(r"^```python\n(.*?)^```", section("python.md", section_name), re.MULTILINE | re.DOTALL)
+    exec(compile(code, "python.md", "exec"), {})
+    assert (tmp_path / "out" / "run.json").is_file()
