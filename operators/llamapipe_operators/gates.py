@@ -51,8 +51,8 @@ class Sample(Operator):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._interval_s = 1.0 / float(self.params["fps"])
-        # Time stamps are rounded to the container's ticks: a frame that is nearly due counts as due.
-        self._slack_s = self._interval_s / 4
+        # Time stamps are rounded to the container's ticks (1 ms in Matroska): a frame that is nearly due counts as due.
+        self._slack_s = min(self._interval_s / 4, 0.002)
         self._due_s: float | None = None
 
     def process(self, inputs: Inputs) -> Outputs | Filtered:

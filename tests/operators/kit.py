@@ -49,13 +49,13 @@ def make(
     cls: type[Operator],
     *,
     size: tuple[int, int] = (320, 240),
-    fps: float = 25.0,
+    rate: float = 25.0,
     predictor: Predictor | None = None,
     **params: Any,
 ) -> Operator:
     """An operator with its defaults filled in, as the runtime makes it."""
     filled = {name: params.get(name, param.default) for name, param in cls.manifest.params.items()}
-    return cls(Context("stage", filled, predictor, "cam", *size, fps))
+    return cls(Context("stage", filled, predictor, "cam", *size, rate))
 
 
 def boxes(*xyxy: Sequence[float], score: float = 0.9, label: str = "person", tracks: Sequence[int] = ()) -> Boxes:
