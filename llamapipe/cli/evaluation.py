@@ -60,6 +60,9 @@ def evaluate(
     ]
     terminal.table(("metric", "value"), rows)
     terminal.note(f"{result.frames} frames, {result.truths} truths, {result.detections} detections")
+    if not result.detections or not result.truths:
+        what = "detections" if result.truths else "truths"
+        terminal.warning(f"there are no {what} on these frames", "is it the right file, --stage, --label, --min-score?")
     if result.tracking_note:
         terminal.detail(f"no MOTA and IDF1: {result.tracking_note}")
 

@@ -16,7 +16,7 @@ import yaml
 from llamapipe.cli.app import app
 from llamapipe.cli.starter import STARTER
 from llamapipe.control.lifecycle import ITEM, LINK, REPLICA, RUN
-from llamapipe.errors import Problem
+from llamapipe.errors import AssetError, Problem
 from llamapipe.inference import MODELS
 from llamapipe.inference.decoders import DECODERS
 from llamapipe.inference.models import TASKS
@@ -215,5 +215,8 @@ def test_the_python_examples_run(
     for name in ("street.mp4", "a.mp4", "b.mp4"):
         Path(name).write_bytes(clip.read_bytes())
     (code,) = re.findall(r"^```python\n(.*?)^```", section("python.md", section_name), re.MULTILINE | re.DOTALL)
-    exec(compile(code, "python.md", "exec"), {})
+    try:
+        exec(compile(code, "python.md", "exec"), {})
+    except AssetError as error:
+        pytest.skip(f"no model: {error.message}")
     assert (tmp_path / "out" / "run.json").is_file()
