@@ -8,8 +8,10 @@ knobs of its operator.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
+from llamapipe.errors import UsageError
+from llamapipe.operator import PortKind
 from llamapipe.spec import (
     BoxesPort,
     Condition,
@@ -46,6 +48,8 @@ BoxesIn = BoxesPort | StageHandle
 Several = BoxesPort | StageHandle | Sequence[BoxesPort | StageHandle]
 SeveralEvents = EventsPort | StageHandle | Sequence[EventsPort | StageHandle]
 When = str | Condition | None
+Shape = Literal["box", "ellipse"]
+Anchor = Literal["bottom", "center"]
 Size = int | tuple[int, int] | None
 Selectable = PortRef | StageHandle | Sequence[PortRef | StageHandle] | None
 
@@ -58,10 +62,28 @@ def _add(
     when: When,
     **params: Any,
 ) -> StageHandle:
-    first = next(value for value in inputs.values() if value is not None)
-    one = first if isinstance(first, PortRef | StageHandle) else first[0]
-    builder: PipelineBuilder = one.builder
-    return builder.add(f"llamapipe/{operator}@v1", name=name, inputs=inputs, outputs=outputs, when=when, **params)
+    ports = {port: _fitting(port, value) for port, value in inputs.items()}
+    first = next((one for value in ports.values() if value is not None for one in _several(value)), None)
+    if first is None:
+        raise UsageError(f"{operator}: expected a port such as pipeline.frames, got an empty list")
+    builder: PipelineBuilder = first.builder
+    return builder.add(f"llamapipe/{operator}@v1", name=name, inputs=ports, outputs=outputs, when=when, **params)
+
+
+def _several(value: PortRef | StageHandle | Sequence[PortRef | StageHandle]) -> Sequence[PortRef | StageHandle]:
+    return [value] if isinstance(value, PortRef | StageHandle) else value
+
+
+def _fitting(port: str, value: Selectable) -> Selectable:
+    """Of a stage with several outputs the only one that fits the input ``port``, which is named after its kind."""
+    if value is None:
+        return None
+    kind = PortKind(port)
+    found: list[PortRef | StageHandle] = []
+    for one in _several(value):
+        fits = [out for out in one.outputs.values() if kind.accepts(out.kind)] if isinstance(one, StageHandle) else []
+        found.append(fits[0] if len(fits) == 1 else one)
+    return found
 
 
 def detect(
@@ -188,7 +210,7 @@ def blur(
     *,
     pad: float | None = None,
     strength: float | None = None,
-    shape: str | None = None,
+    shape: Shape | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
     name: str | None = None,
@@ -204,7 +226,7 @@ def pixelate(
     *,
     pad: float | None = None,
     strength: float | None = None,
-    shape: str | None = None,
+    shape: Shape | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
     name: str | None = None,
@@ -292,7 +314,7 @@ def zones(
     boxes: BoxesIn,
     *,
     zones: Sequence[Mapping[str, Any]],
-    anchor: str | None = None,
+    anchor: Anchor | None = None,
     counts: bool | None = None,
     margin: float | None = None,
     keep_s: float | None = None,
@@ -310,7 +332,7 @@ def line_crossing(
     tracks: TracksPort | StageHandle,
     *,
     lines: Sequence[Mapping[str, Any]],
-    anchor: str | None = None,
+    anchor: Anchor | None = None,
     margin: float | None = None,
     counts: bool | None = None,
     batch: int | None = None,
@@ -326,7 +348,7 @@ def line_crossing(
 def denoise(
     frames: Frames,
     *,
-    method: str | None = None,
+    method: Literal["temporal", "bilateral", "median", "nlmeans"] | None = None,
     strength: float | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
