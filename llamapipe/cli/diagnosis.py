@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
 
 from llamapipe.cli.models import store
 from llamapipe.cli.options import Json, Quiet, Verbose, terminal_of
+from llamapipe.cli.terminal import redacted
 
 __all__ = ["Finding", "doctor"]
 
@@ -47,14 +50,23 @@ class Finding(NamedTuple):
     mend: str = ""
 
 
-def doctor(ctx: typer.Context, json: Json = False, quiet: Quiet = False, verbose: Verbose = 0) -> int:
+def doctor(
+    ctx: typer.Context,
+    network: Annotated[
+        bool, typer.Option("--network", help="Also ask the package index whether models can be fetched.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> int:
     """Say what is installed, which backends and devices work, and how to mend what does not.
 
     Exit code 1 if something that every run needs is broken.
     """
     terminal = terminal_of(ctx)
     findings = [_python()]
-    for look in (_machine, _packages, _codec, _backends, _cache, _extras):
+    looks = [_machine, _packages, _codec, _backends, _cache, *([_index] if network else []), _extras]
+    for look in looks:
         try:
             findings += look()
         except ImportError as error:  # the package is among the broken ones; the others are still worth a look
@@ -150,6 +162,24 @@ def _cache() -> list[Finding]:
     if os.access(existing, os.W_OK):
         return [Finding("cache", "ok", f"{root}, {sum(store().size().values()) / 1e6:.1f} MB fetched")]
     return [Finding("cache", "broken", f"{root} cannot be written", "set LLAMAPIPE_CACHE to a folder of yours")]
+
+
+def _index() -> list[Finding]:
+    """The package index as pip is set up to use it; nothing is downloaded."""
+    from llamapipe.inference import MODELS
+
+    assets = store()
+    package = next(p for m in MODELS.values() for file in m.files if (p := assets.asset(file).package)).split("==")[0]
+    command = [sys.executable, "-m", "pip", "index", "versions", package, "--disable-pip-version-check"]
+    mend = "check pip's index settings and the network, or name a folder of models in LLAMAPIPE_ASSET_MIRROR"
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return [Finding("index", "missing", f"not reachable: {type(error).__name__}", mend)]
+    if done.returncode:
+        reason = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "pip gave no reason")
+        return [Finding("index", "missing", f"does not have {package}: {redacted(reason)[:120]}", mend)]
+    return [Finding("index", "ok", f"reachable, has {package}")]
 
 
 def _extras() -> list[Finding]:

@@ -29,7 +29,7 @@ from tests.cli.test_app import commands
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "samples" / "README.md", *sorted(DOCS.rglob("*.md"))]
 COMMON = {"--help", "-h", "--quiet", "-q", "--verbose", "-v"}
 
 
@@ -172,6 +172,7 @@ def python_blocks() -> list[Any]:
     return [
         pytest.param(block, id=f"{page.name}-{number}")
         for page in PAGES
+        if page.parent.name != "samples"  # they import each other, and have a test that runs them
         for number, block in enumerate(blocks(page.read_text(encoding="utf-8"), "python"))
     ]
 
