@@ -26,7 +26,7 @@ class ProgressLine:
         self._terminal = terminal
         self._live: Live | None = None
         self._last_plain_s = 0.0
-        self._last_state = ""
+        self._shown_state = ""
 
     def __enter__(self) -> Self:
         if not self._terminal.quiet and self._terminal.drawn:
@@ -52,13 +52,13 @@ class ProgressLine:
             self._last_plain_s = progress.elapsed_s
             facts = _facts(progress) if progress.frames_done else _wanted(progress)
             self._terminal.note(": ".join(filter(None, [progress.state, ", ".join(facts)])))
-        self._last_state = progress.state
+            self._shown_state = progress.state
 
     def _is_news(self, progress: Progress) -> bool:
         """Whether a plain line is due. The end is the summary's to tell."""
         if progress.state == "done":
             return False
-        if progress.state != self._last_state and (progress.state == "loading" or progress.frames_done):
+        if progress.state != self._shown_state and (progress.state == "loading" or progress.frames_done):
             return True
         return progress.elapsed_s - self._last_plain_s >= PLAIN_EVERY_S
 

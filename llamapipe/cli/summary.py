@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from llamapipe.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from llamapipe.report import FrameCounts, RunSummary
+    from llamapipe.report import FrameCounts, RunSummary, StageSummary
 
 __all__ = ["show_summary"]
 
@@ -25,6 +25,8 @@ def show_summary(summary: RunSummary, terminal: Terminal, output: Path | None) -
     if summary.latency_ms is not None:
         latency = summary.latency_ms
         terminal.note(f"latency: p50 {latency.p50:.0f} ms, p95 {latency.p95:.0f} ms, p99 {latency.p99:.0f} ms")
+    for stage in summary.stages:
+        terminal.detail(f"stage {stage.name}: {_worked(stage)}")
     if summary.slo is not None:
         slo = summary.slo
         verdict = ("met" if slo.met else "missed") if slo.judged else "not judged"
@@ -40,6 +42,17 @@ def show_summary(summary: RunSummary, terminal: Terminal, output: Path | None) -
         terminal.note(f"wrote {file}")
     if summary.error and len(summary.streams) <= 1:
         terminal.error(summary.error)
+
+
+def _worked(stage: StageSummary) -> str:
+    facts = [
+        stage.variant or stage.type,
+        f"{stage.items} items in {stage.invocations} invocations",
+        f"busy {stage.busy_s:.2f} s, loading {stage.load_s:.2f} s in {stage.replicas} workers",
+    ]
+    if stage.latency_ms is not None:
+        facts.append(f"p50 {stage.latency_ms.p50:.1f} ms, p95 {stage.latency_ms.p95:.1f} ms")
+    return ", ".join(facts)
 
 
 def _losses(frames: FrameCounts) -> list[str]:

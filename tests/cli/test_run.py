@@ -36,6 +36,11 @@ def test_a_run_writes_its_files_and_says_so_on_stderr(cli: Cli, plain: Path, cli
     assert RunSummary.from_json((out / "run.json").read_bytes()).frames.decoded == 20
 
 
+def test_v_says_what_each_stage_did(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
+    ended = cli("run", plain, "-i", clip, "-o", tmp_path / "out", "-v")
+    assert "stage resize: llamapipe/resize@v1, 20 items in " in ended.err
+
+
 def test_quiet_and_json_leave_only_the_summary(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
     ended = cli("run", plain, "-i", clip, "-o", tmp_path / "out", "-q", "--json", "--set", "params.width=80")
     assert (ended.code, ended.err) == (0, "")

@@ -1,0 +1,43 @@
+"""Progress: plain lines where stderr is no terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from llamapipe.cli.progress import ProgressLine, duration
+from llamapipe.cli.terminal import Terminal
+from llamapipe.session import Progress
+
+LOADING = Progress("loading", 0, 250, 0.0, None, None, "p95<=200ms", 0, 0, None, 0.1)
+RUNNING = Progress("running", 100, 250, 50.0, 2.0, 80.0, "p95<=200ms", 3, 1, 3.0, 2.0)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (7.4, "0:07"), (725, "12:05"), (3723, "1:02:03")])
+def test_durations_are_clock_times(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_a_line_is_written_for_each_state_and_every_five_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressLine(Terminal()) as line:
+        line.show(LOADING)
+        line.show(dataclasses.replace(LOADING, state="running", elapsed_s=1.0))  # nothing done: no news
+        for elapsed_s in (2.0, 3.0, 6.9, 7.1):
+            line.show(dataclasses.replace(RUNNING, elapsed_s=elapsed_s))
+        line.show(dataclasses.replace(RUNNING, state="done", frames_done=250))  # the summary tells
+    assert capsys.readouterr().err.splitlines() == [
+        "loading: 250 frames, SLO p95<=200ms",
+        *[
+            "running: 100/250 frames, 50.0 fps, 2.00 x realtime, p95 80 ms (SLO p95<=200ms), 3 dropped, 1 failed, ETA 0:03"
+        ]
+        * 2,
+    ]
+
+
+def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Terminal()
+    terminal.quiet = True
+    with ProgressLine(terminal) as line:
+        line.show(RUNNING)
+    assert capsys.readouterr().err == ""
