@@ -173,6 +173,7 @@ def track(
     frames: Frames | None = None,
     start_score: float | None = None,
     sure_score: float | None = None,
+    weak_score: float | None = None,
     min_iou: float | None = None,
     min_frames: int | None = None,
     keep_s: float | None = None,

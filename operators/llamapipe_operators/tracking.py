@@ -25,9 +25,9 @@ class Track(Operator):
     that counting ids counts things and not flicker (`keep_unconfirmed` passes such boxes on with track_id -1). Boxes
     keep the detector's place and score, in the detector's order.
 
-    Let the detector keep weak boxes (`min_score` around 0.1 to 0.3): ByteTrack uses them to hold on to things that
-    are half hidden, and never starts a track with one. Connect `frames` where the frame rate varies or frames were
-    filtered before: time then follows their time stamps instead of the nominal rate.
+    Let the detector keep weak boxes (a `min_score` of at most `weak_score`): ByteTrack uses them to hold on to things
+    that are half hidden, and never starts a track with one. Connect `frames` where the frame rate varies or frames
+    were filtered before: time then follows their time stamps instead of the nominal rate.
 
     Restarts: a snapshot holds the whole state of the filters (mean and covariance of each track, its counters, its
     id), so a restored tracker goes on as if nothing had happened.
@@ -51,6 +51,9 @@ class Track(Operator):
                 "boxes of at least this score are matched first, weaker ones to what is left",
                 minimum=0,
                 maximum=1,
+            ),
+            "weak_score": Param(
+                float, 0.2, "boxes below this score are not looked at: they are mostly flicker", minimum=0, maximum=1
             ),
             "min_iou": Param(
                 float, 0.1, "least overlap (IoU) of a box with where its track should be", minimum=0, maximum=1
@@ -81,7 +84,8 @@ class Track(Operator):
         image: Image | None = inputs.get("frames")
         timestamp_s = None if image is None else self._advance(image.pts_s)
         track_id = np.full(len(boxes), -1, np.int64)
-        for key, members in self._groups(boxes):
+        looked_at = boxes.score >= float(self.params["weak_score"])
+        for key, members in self._groups(boxes, looked_at):
             track_id[members] = self._matched(key, boxes, members, timestamp_s)
         tracks = Tracks(boxes.xyxy, boxes.score, boxes.label, boxes.names, track_id)
         return {"tracks": tracks if self.params["keep_unconfirmed"] else tracks.select(track_id >= 0)}
@@ -91,13 +95,13 @@ class Track(Operator):
         self._last_s = pts_s if self._last_s is None else max(pts_s, self._last_s + 1e-6)
         return self._last_s
 
-    def _groups(self, boxes: Boxes) -> list[tuple[str, NDArray[np.intp]]]:
+    def _groups(self, boxes: Boxes, looked_at: NDArray[np.bool_]) -> list[tuple[str, NDArray[np.intp]]]:
         """Which boxes go to which tracker. Every tracker known gets its turn: time passes for all of them."""
         if not self.params["per_label"]:
-            return [("", np.arange(len(boxes)))]
+            return [("", np.flatnonzero(looked_at))]
         labels = np.array(boxes.labels, dtype=object)
-        keys = dict.fromkeys([*self._trackers, *labels.tolist()])
-        return [(key, np.flatnonzero(labels == key)) for key in keys]
+        keys = dict.fromkeys([*self._trackers, *labels[looked_at].tolist()])
+        return [(key, np.flatnonzero((labels == key) & looked_at)) for key in keys]
 
     def _matched(
         self, key: str, boxes: Boxes, members: NDArray[np.intp], timestamp_s: float | None

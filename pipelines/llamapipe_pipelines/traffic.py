@@ -17,7 +17,7 @@ with Pipeline(
     )
     # A van may be found as a car and as a truck: one box a vehicle.
     vehicles = select(things, labels=VEHICLES, max_iou=0.6, name="vehicles")
-    tracks = track(vehicles, start_score=0.3, sure_score=0.25, keep_s=2.0, name="follow")
+    tracks = track(vehicles, start_score=0.3, sure_score=0.25, weak_score=0.1, keep_s=2.0, name="follow")
     crossings = line_crossing(tracks, lines=LINES, anchor="center", counts=True, name="crossings")
     people = select(things, labels=["person"], min_score=0.4, name="people")
     # The second look, for faces, is taken only where there is somebody.

@@ -82,10 +82,16 @@ def test_time_stamps_rule_where_frames_are_given() -> None:
 
 
 def test_weak_boxes_hold_a_track_and_never_start_one() -> None:
-    weak = boxes([10, 20, 40, 100], score=0.2)
+    weak = boxes([10, 20, 40, 100], score=0.25)
     assert follow(make(Track), weak, weak, weak, weak)[-1] == []
     sure = boxes([10, 20, 40, 100])
     assert follow(make(Track), sure, sure, weak, weak)[-1] == [1]
+
+
+def test_boxes_below_the_weak_score_are_not_looked_at() -> None:
+    sure, flicker = boxes([10, 20, 40, 100]), boxes([10, 20, 40, 100], score=0.15)
+    assert follow(make(Track), sure, sure, flicker)[-1] == []
+    assert follow(make(Track, weak_score=0.1), sure, sure, flicker)[-1] == [1]
 
 
 def test_labels_may_be_kept_apart() -> None:
