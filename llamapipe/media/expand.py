@@ -66,7 +66,12 @@ def redacted(uri: str) -> str:
     """``uri`` without user name, password and secret query values."""
     if "://" not in uri:
         return uri
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+        _ = parts.port
+    except ValueError:  # a password with / # or ? in it, unescaped: where it ends is anybody's guess
+        scheme, rest = uri.split("://", 1)
+        return f"{scheme}://***@{rest.rsplit('@', 1)[1]}" if "@" in rest else f"{scheme}://***"
     place = f"***@{parts.netloc.rsplit('@', 1)[1]}" if "@" in parts.netloc else parts.netloc
     return urlunsplit(parts._replace(netloc=place, query=_SECRET_QUERY.sub(r"\1***", parts.query)))
 

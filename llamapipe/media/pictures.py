@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AvPicture", "BgrPicture"]
 
+_OF_THREAD = threading.local()
+
 
 class AvPicture:
     """A decoded ``av.VideoFrame``. ``rotation`` (0, 90, 180, 270 degrees clockwise) brings it upright."""
@@ -33,7 +35,7 @@ class AvPicture:
         """See `llamapipe.data.Native.bgr`. Two threads that ask at once share one conversion."""
         with self._lock:
             if self._bgr is None:
-                pixels = self._frame.to_ndarray(format="bgr24")
+                pixels = _to_bgr(self._frame)
                 if self._rotation:
                     pixels = np.ascontiguousarray(np.rot90(pixels, -self._rotation // 90))
                 pixels.flags.writeable = False
@@ -43,6 +45,21 @@ class AvPicture:
     def frame(self) -> Any:
         """The decoder's frame, or None where it would have to be turned first."""
         return None if self._rotation else self._frame
+
+
+def _to_bgr(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """Convert with the frame's own matrix and range.
+
+    Each thread keeps its converter: setting one up costs three times as much as a conversion, and two threads
+    cannot share one. The interpreter lock is free meanwhile.
+    """
+    from av.video.reformatter import VideoReformatter
+
+    converter = getattr(_OF_THREAD, "converter", None)
+    if converter is None:
+        converter = _OF_THREAD.converter = VideoReformatter()
+    pixels: Any = converter.reformat(frame, format="bgr24").to_ndarray()
+    return np.asarray(pixels, np.uint8)
 
 
 class BgrPicture:

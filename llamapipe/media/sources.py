@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import stat
+import math
+import threading
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamapipe.clock import Clock
-from llamapipe.errors import LlamapipeError, SourceError, SourceLostError, UsageError
+from llamapipe.errors import SourceError, SourceLostError, UsageError
 from llamapipe.media.contract import Decoded, SourceInfo, Undecodable, VideoSource
 from llamapipe.media.expand import SourceSpec
+from llamapipe.media.losses import Losses
+from llamapipe.media.opening import check_file, is_live_address, may_block, open_video, reason_of
+from llamapipe.media.packets import PacketPump
 from llamapipe.media.pictures import AvPicture
 
 if TYPE_CHECKING:
@@ -22,11 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["AvSource", "open_source"]
 
-_OPEN_TIMEOUT_S = 10.0
-_READ_TIMEOUT_S = 10.0
-_LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "udp", "rtp", "srt", "tcp")
 _MICROSECONDS = 1_000_000
 _MAX_UNDECODABLE_RUN = 10_000  # pictures that a container may promise beyond the last one that came
+_NAP_S = 0.05  # how soon a paced source notices that it was closed
+_PEEK_PACKETS = 300
 
 
 def open_source(
@@ -46,7 +48,7 @@ def open_source(
     times, with times that go on. ``realtime`` hands a file's frames out at their own rate. Raises SourceError.
     """
     if spec.kind == "file":
-        _check_file(Path(spec.uri))
+        check_file(Path(spec.uri))
     for name, value in (("--start", start_s), ("--end", end_s)):
         if value is not None and value < 0:
             raise UsageError(f"{name} {value:g}: expected a time of 0 or more")
@@ -65,7 +67,11 @@ def open_source(
 
 
 class AvSource:
-    """One open source. See `VideoSource`."""
+    """One open source. See `VideoSource`.
+
+    Every picture that the file holds is accounted for: damaged ones that the decoder could mend are delivered, ones
+    that it gave up are `Undecodable` in their place, and so are those that a file cut short no longer holds.
+    """
 
     def __init__(
         self,
@@ -88,7 +94,10 @@ class AvSource:
         self._realtime = realtime
         self._threads = threads
         self._closed = False
-        self._container, self._stream = self._open()
+        self._reading = False
+        self._lock = threading.Lock()
+        self._pump: PacketPump | None = None
+        self._container, self._stream = open_video(spec, threads)
         try:
             self._info = self._facts()
         except BaseException:
@@ -101,49 +110,24 @@ class AvSource:
         return self._info
 
     def close(self) -> None:
-        """See `VideoSource.close`. The reading thread frees the decoder at its next packet."""
-        self._closed = True
+        """See `VideoSource.close`. A thread that is reading frees the decoder itself, right after."""
+        with self._lock:
+            self._closed = True
+            if not self._reading:
+                self._release()
+            elif self._pump is not None:
+                self._pump.stop()
 
-    # -- opening ------------------------------------------------------------------------------------------------
+    def _release(self) -> None:
+        if self._pump is not None:
+            self._pump.stop()
+        else:
+            self._container.close()
 
-    def _open(self) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
-        import av
-
-        shown = self._spec.shown
-        options: dict[str, str] = {}
-        format_name: str | None = None
-        if self._spec.kind == "camera":
-            format_name = "v4l2"
-        elif self._is_live_url:
-            options = {"rtsp_transport": "tcp", "fflags": "nobuffer", "flags": "low_delay"}
-        try:
-            container = av.open(
-                self._spec.uri,
-                format=format_name,
-                options=options,
-                timeout=None if self._spec.kind == "file" else (_OPEN_TIMEOUT_S, _READ_TIMEOUT_S),
-                metadata_errors="replace",
-            )
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise _cannot_open(self._spec, error) from error
-        try:
-            if not container.streams.video:
-                kinds = sorted({stream.type for stream in container.streams})
-                raise SourceError(f"{shown} has no video, it has {' and '.join(kinds) or 'no streams'}")
-            stream = next((s for s in container.streams.video if not _is_cover(s)), container.streams.video[0])
-            stream.thread_type = "AUTO"
-            stream.codec_context.thread_count = self._threads
-            return container, stream
-        except BaseException:
-            container.close()
-            raise
-
-    @property
-    def _is_live_url(self) -> bool:
-        return self._spec.uri.split("://", 1)[0].lower() in _LIVE_SCHEMES
+    # -- facts --------------------------------------------------------------------------------------------------
 
     def _facts(self) -> SourceInfo:
-        stream, container = self._stream, self._container
+        stream, container, spec = self._stream, self._container, self._spec
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate
         fps = Fraction(rate) if rate else None
         time_base = stream.time_base or Fraction(1, 1000)
@@ -152,47 +136,43 @@ class AvSource:
             duration_s = float(stream.duration * time_base)
         elif container.duration is not None:
             duration_s = container.duration / _MICROSECONDS
-        live = self._spec.kind == "camera" or self._is_live_url or (self._spec.kind == "url" and duration_s is None)
+        live = is_live_address(spec) or (may_block(spec) and duration_s is None)
         if live:
             duration_s = None
+        if duration_s is not None and duration_s <= self._start_s and self._start_s > 0:
+            raise SourceError(
+                f"source {spec.shown} lasts {duration_s:g} s: nothing is left from --start {self._start_s:g} on",
+                hint="give an earlier --start",
+            )
         self._whole_s = duration_s
         self._promised = stream.frames or None
-        first = self._peek()
+        first = None if live or not _can_reopen(spec) else self._peek()
         context = stream.codec_context
-        width = first.width if first is not None else context.width
-        height = first.height if first is not None else context.height
+        width, height = (first.width, first.height) if first is not None else (context.width, context.height)
+        # PyAV counts degrees anticlockwise; only quarter turns have an upright picture of whole pixels.
         self._rotation = -int(first.rotation) % 360 if first is not None else 0
         if self._rotation % 90:
             self._rotation = 0
         if self._rotation in (90, 270):
             width, height = height, width
         if not width or not height:
-            raise SourceError(f"{self._spec.shown}: no picture could be decoded", hint="is the file complete?")
+            raise SourceError(f"source {spec.shown}: no picture could be decoded", hint="is the file complete?")
         span_s = None
         if duration_s is not None:
-            end_s = duration_s if self._end_s is None else min(self._end_s, duration_s)
-            span_s = max(0.0, end_s - self._start_s)
-        whole = self._start_s == 0 and (self._end_s is None or (duration_s is not None and self._end_s >= duration_s))
-        num_frames: int | None = None
-        if self._promised is not None and whole:
-            num_frames = self._promised
-        elif span_s is not None and fps is not None:
-            num_frames = round(span_s * fps)
-        loop = 1 if live else self._loop
+            span_s = (duration_s if self._end_s is None else min(self._end_s, duration_s)) - self._start_s
+        num_frames = self._expected(fps, duration_s)
         if num_frames is not None:
-            num_frames *= loop
-        if span_s is not None:
-            span_s *= loop
-        if self._max_frames is not None:
+            num_frames *= 1 if live else self._loop
+        if self._max_frames is not None and not (live and num_frames is None):
             num_frames = self._max_frames if num_frames is None else min(num_frames, self._max_frames)
         return SourceInfo(
-            name=self._spec.name,
-            uri=self._spec.shown,
+            name=spec.name,
+            uri=spec.shown,
             width=width,
             height=height,
             fps=fps,
             num_frames=num_frames,
-            duration_s=span_s,
+            duration_s=None if span_s is None else span_s * self._loop,
             time_base=time_base,
             live=live,
             has_audio=bool(container.streams.audio),
@@ -201,187 +181,213 @@ class AvSource:
             start_s=self._start_s,
         )
 
+    def _expected(self, fps: Fraction | None, duration_s: float | None) -> int | None:
+        """Pictures of one pass. An edit list hides some of those that the container counts."""
+        if duration_s is None or fps is None:
+            return self._promised if self._is_whole else None
+        timed = round(duration_s * fps)
+        whole = timed if self._promised is None or self._promised - timed > 1 else self._promised
+        if self._is_whole:
+            return whole
+        first = math.ceil(round(self._start_s * fps, 6))
+        after = whole if self._end_s is None else min(whole, math.ceil(round(self._end_s * fps, 6)))
+        return max(0, after - first)
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether nothing is cut off by --start and --end."""
+        ends = self._end_s is None or (self._whole_s is not None and self._end_s >= self._whole_s)
+        return self._start_s == 0 and ends
+
     def _peek(self) -> av.VideoFrame | None:
-        """The first picture of a file: only it knows the rotation. Reading begins anew afterwards."""
+        """The first picture: only it knows the rotation. Reading begins anew afterwards."""
         import av
 
-        if self._spec.kind != "file":
-            return None
         try:
-            with av.open(self._spec.uri, metadata_errors="replace") as container:
-                stream = container.streams.video[self._container.streams.video.index(self._stream)]
+            container, stream = open_video(self._spec, 1)
+        except SourceError:
+            return None
+        with container:
+            try:
                 for count, packet in enumerate(container.demux(stream)):
                     try:
                         frames = packet.decode()
                     except av.FFmpegError:
                         frames = []
-                    if frames:
-                        return frames[0]
-                    if count > 300:
-                        return None
-        except av.FFmpegError:
-            return None
+                    if frames or count > _PEEK_PACKETS:
+                        return frames[0] if frames else None
+            except (av.FFmpegError, OSError):
+                return None
         return None
 
     # -- reading ------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Decoded | Undecodable]:
+        with self._lock:
+            if self._closed:
+                return
+            self._reading = True
         try:
             yield from self._limited()
         finally:
-            self._closed = True
-            self._container.close()
+            with self._lock:
+                self._closed = True
+                self._reading = False
+                self._release()
 
     def _limited(self) -> Iterator[Decoded | Undecodable]:
         """Counts, paces, and stops at ``max_frames``."""
+        if self._max_frames is not None and self._max_frames <= 0:
+            return
         began_s: float | None = None
         first_pts = 0
         for seq, item in enumerate(self._looped()):
-            if self._closed or (self._max_frames is not None and seq >= self._max_frames):
+            if self._closed:
                 return
             if isinstance(item, Undecodable):
                 yield Undecodable(seq, item.reason, item.detail)
-                continue
-            pts, frame = item
-            captured_at_s: float | None = None
-            if self._info.live:
-                captured_at_s = self._clock.now_s()
-            elif self._realtime:
-                if began_s is None:
-                    began_s, first_pts = self._clock.now_s(), pts
-                captured_at_s = began_s + float((pts - first_pts) * self._info.time_base)
-                self._clock.sleep(captured_at_s - self._clock.now_s())
-            yield Decoded(seq, pts, AvPicture(frame, self._rotation), captured_at_s)
+            else:
+                pts, frame = item
+                captured_at_s: float | None = None
+                if self._info.live:
+                    captured_at_s = self._clock.now_s()
+                elif self._realtime:
+                    if began_s is None:
+                        began_s, first_pts = self._clock.now_s(), pts
+                    captured_at_s = began_s + float((pts - first_pts) * self._info.time_base)
+                    if not self._wait_until(captured_at_s):
+                        return
+                yield Decoded(seq, pts, AvPicture(frame, self._rotation), captured_at_s)
+            if self._max_frames is not None and seq + 1 >= self._max_frames:
+                return
+
+    def _wait_until(self, time_s: float) -> bool:
+        """Sleeps in naps, so that closing is noticed; False once closed."""
+        while not self._closed and (left_s := time_s - self._clock.now_s()) > 0:
+            self._clock.sleep(min(left_s, _NAP_S))
+        return not self._closed
 
     def _looped(self) -> Iterator[Undecodable | tuple[int, av.VideoFrame]]:
         """The file as often as asked for, with times that go on."""
-        loops = 1 if self._info.live else self._loop
+        step = self._frame_ticks()
         offset = 0
-        last = -1
-        for turn in range(loops):
-            if turn:
-                self._container.close()
-                self._container, self._stream = self._open()
-            first: int | None = None
-            step = self._frame_ticks()
+        last: int | None = None
+        for turn in range(1 if self._info.live else self._loop):
+            if turn and not self._rewind():
+                return
+            began = False
             for item in self._pass():
                 if isinstance(item, Undecodable):
                     yield item
                     continue
                 pts, frame = item
-                if first is None:
-                    first = pts
-                    if turn:
-                        offset = last + step - pts
-                shifted = max(pts + offset, last + 1) if last >= 0 else pts + offset
-                last = shifted
-                yield shifted, frame
+                if not began and last is not None:
+                    offset = last + step - pts
+                began = True
+                last = pts + offset if last is None else max(pts + offset, last + 1)
+                yield last, frame
+
+    def _rewind(self) -> bool:
+        with self._lock:
+            if self._closed:
+                return False
+            self._release()
+            self._pump = None
+            self._container, self._stream = open_video(self._spec, self._threads)
+            return True
 
     def _frame_ticks(self) -> int:
         fps = self._info.fps
         return max(1, round(1 / (fps * self._info.time_base))) if fps else 1
 
+    def _packets(self, begin: int) -> Iterator[Any]:
+        """Packets from the keyframe before ``begin`` on; from the very first where a format cannot seek."""
+        import av
+
+        if self._start_s and not self._info.live:
+            try:
+                self._container.seek(begin, stream=self._stream, backward=True)
+            except (av.FFmpegError, OSError):
+                self._rewind()
+        if may_block(self._spec):
+            with self._lock:
+                if self._closed:
+                    return iter(())
+                self._pump = PacketPump(self._container, self._stream)
+            return iter(self._pump)
+        return iter(self._container.demux(self._stream))
+
     def _pass(self) -> Iterator[Undecodable | tuple[int, av.VideoFrame]]:
         """One pass over the file, from ``start_s`` to ``end_s``. Pictures lost to bad data keep their place."""
         import av
 
-        stream, container = self._stream, self._container
         time_base = self._info.time_base
-        origin = stream.start_time if stream.start_time is not None else 0
-        begin = origin + round(self._start_s / time_base)
+        origin = self._stream.start_time if self._stream.start_time is not None else 0
+        begin = origin + round(self._start_s / time_base) if self._start_s else None
         end = None if self._end_s is None else origin + round(self._end_s / time_base)
-        if self._start_s:
-            try:
-                container.seek(begin, stream=stream, backward=True)
-            except (av.FFmpegError, OSError) as error:
-                raise SourceError(f"{self._spec.shown} cannot be sought to {self._start_s:g} s: {error}") from error
-        sent = came = bad = 0
-        last_pts: int | None = None
+        losses = Losses()
+        read = 0
+        broken = self._promised is not None  # a container that counts its pictures hides none among its packets
         detail = ""
-        packets = container.demux(stream)
+        last: int | None = None
+        packets = self._packets(origin if begin is None else begin)
         while not self._closed:
             try:
                 packet = next(packets)
             except StopIteration:
                 break
             except (av.FFmpegError, OSError) as error:
-                detail = _reason(error)
-                if self._info.live:
-                    raise SourceLostError(f"{self._spec.shown} was lost: {detail}") from error
+                detail = reason_of(error)
+                if self._spec.kind != "file":
+                    raise SourceLostError(f"source {self._spec.shown} was lost: {detail}") from error
                 break
-            if packet.size:
-                sent += 1
+            read += 1 if packet.size else 0
+            placed = packet.pts is not None and packet.size > 0
+            if placed and not packet.is_discard:
+                losses.sent(packet.pts)
             try:
                 frames = packet.decode()
             except (av.FFmpegError, OSError) as error:
-                detail = _reason(error)
-                bad += 1
-                came += 1
-                yield Undecodable(0, "corrupt-packet", detail)
-                continue
+                detail, broken, frames = reason_of(error), True, []
+                if packet.size and not placed and begin is None:
+                    yield Undecodable(0, "corrupt-packet", detail)
             for frame in frames:
-                pts = frame.pts if frame.pts is not None else self._guessed_pts(last_pts, origin)
-                if last_pts is not None and pts <= last_pts:
-                    pts = last_pts + 1
-                last_pts = pts
-                if pts < begin:
+                pts = frame.pts if frame.pts is not None else (origin if last is None else last + self._frame_ticks())
+                lost = losses.came(pts)
+                if broken:
+                    yield from _undecodable(lost, begin, end, detail)
+                last = pts if last is None else max(pts, last + 1)
+                if begin is not None and last < begin:
                     continue
-                if end is not None and pts >= end:
+                if end is not None and last >= end:
                     return
-                came += 1
-                yield pts, frame
-        if self._info.live and not self._closed:
-            raise SourceLostError(f"{self._spec.shown} has ended")
-        yield from self._missing(came, detail)
-
-    def _missing(self, came: int, detail: str) -> Iterator[Undecodable]:
-        """Pictures that the container promised and the data did not hold."""
-        whole = self._start_s == 0 and self._end_s is None
-        if not whole or self._promised is None or self._closed:
+                yield last, frame
+        if self._closed:
             return
-        missing = min(self._promised - came, _MAX_UNDECODABLE_RUN)
-        for _ in range(missing):
-            yield Undecodable(0, "truncated" if not detail else "corrupt-packet", detail)
+        if self._info.live:
+            raise SourceLostError(f"source {self._spec.shown} has ended")
+        rest = losses.rest()
+        if broken:
+            yield from _undecodable(rest, begin, end, detail)
+        yield from self._cut_off(read, max([last or origin, *rest]) - origin)
 
-    def _guessed_pts(self, last: int | None, origin: int) -> int:
-        return origin if last is None else last + self._frame_ticks()
-
-
-def _is_cover(stream: Any) -> bool:
-    """Whether a video stream is a picture on the cover of a piece of music."""
-    return bool(getattr(stream.disposition, "attached_pic", False) or "attached_pic" in str(stream.disposition))
-
-
-def _check_file(path: Path) -> None:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        raise SourceError(f"source {path} does not exist") from None
-    except OSError as error:
-        raise SourceError(f"source {path} cannot be read: {(error.strerror or str(error)).lower()}") from error
-    if stat.S_ISDIR(status.st_mode):
-        raise SourceError(f"source {path} is a folder, expected a video")
-    if stat.S_ISREG(status.st_mode) and status.st_size == 0:
-        raise SourceError(f"source {path} is empty: expected a video, it has 0 bytes")
-    if not os.access(path, os.R_OK):
-        raise SourceError(f"source {path} cannot be read: permission denied")
+    def _cut_off(self, read: int, reached: int) -> Iterator[Undecodable]:
+        """Pictures that the container promised and the file does not hold any more."""
+        if not self._is_whole or self._promised is None or self._whole_s is None:
+            return
+        # An edit list hides pictures too, but then the time is not missing.
+        if self._whole_s - float(reached * self._info.time_base) < 1.5 * self._frame_ticks() * self._info.time_base:
+            return
+        for _ in range(min(self._promised - read, _MAX_UNDECODABLE_RUN)):
+            yield Undecodable(0, "truncated", f"the file ends after {read} of {self._promised} pictures")
 
 
-def _cannot_open(spec: SourceSpec, error: Exception) -> LlamapipeError:
-    reason = _reason(error)
-    if spec.kind == "file":
-        hint = "is it complete? A recording that was cut off lacks its index" if "moov" in reason else None
-        if "invalid data" in reason:
-            return SourceError(
-                f"source {spec.shown} is no video that can be read: {reason}",
-                hint="expected MP4, MKV, MPEG-TS, AVI, ...; a recording that was cut off may lack its index",
-            )
-        return SourceError(f"source {spec.shown} cannot be opened: {reason}", hint=hint)
-    if spec.kind == "camera":
-        return SourceError(f"camera {spec.shown} cannot be opened: {reason}", hint="is it plugged in and not in use?")
-    return SourceError(f"{spec.shown} cannot be opened: {reason}", hint="is the address right and the server up?")
+def _can_reopen(spec: SourceSpec) -> bool:
+    """Whether reading it twice gives the same: not so for a pipe."""
+    return spec.kind == "url" or Path(spec.uri).is_file()
 
 
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).splitlines()[0].lower()
+def _undecodable(times: list[int], begin: int | None, end: int | None, detail: str) -> Iterator[Undecodable]:
+    for pts in times:
+        if (begin is None or pts >= begin) and (end is None or pts < end):
+            yield Undecodable(0, "corrupt-packet", detail or "the decoder gave no picture")

@@ -112,8 +112,8 @@ def prepare(
         return assets.pull(_sample_asset(name, assets), on_asset)
 
     specs = {spec.name: spec for spec in expand_sources(request.sources, env=env, resolve_sample=sample)}
-    live = [spec.uri for spec in specs.values() if spec.kind != "file"]
-    unpaced = [spec.uri for spec in specs.values() if spec.kind == "file" and not request.realtime]
+    live = [spec.shown for spec in specs.values() if spec.kind != "file"]
+    unpaced = [spec.shown for spec in specs.values() if spec.kind == "file" and not request.realtime]
     objective = objective_of(request.slo, loaded.spec.slo, unpaced=unpaced, live=live)
     machine = read_machine()
     workers = request.workers if request.workers is not None else max(1, int(machine.cores)) + 1

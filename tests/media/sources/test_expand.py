@@ -1,0 +1,99 @@
+"""What users name as input becomes one spec a source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llamapipe.errors import SourceError, UsageError
+from llamapipe.media import SourceSpec, expand_sources
+
+
+def _expand(*arguments: object) -> list[SourceSpec]:
+    return expand_sources(
+        [str(argument) for argument in arguments],
+        env={"HOME": "/home/me"},
+        resolve_sample=lambda name: Path("/samples") / f"{name}.mp4",
+    )
+
+
+def _files(folder: Path, *names: str) -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return folder
+
+
+def test_a_folder_gives_its_videos_sorted_and_not_those_below(tmp_path: Path) -> None:
+    _files(tmp_path, "b.mp4", "a.MKV", "notes.txt", "below/c.mp4")
+    assert [spec.name for spec in _expand(tmp_path)] == ["a", "b"]
+
+
+def test_a_pattern_gives_its_matches_sorted(tmp_path: Path) -> None:
+    _files(tmp_path, "cam2.mp4", "cam1.mp4", "other.mp4")
+    assert [spec.name for spec in _expand(tmp_path / "cam*.mp4")] == ["cam1", "cam2"]
+
+
+def test_names_never_collide_and_are_safe_for_files(tmp_path: Path) -> None:
+    _files(tmp_path, "x/cam.mp4", "y/cam.mp4", "y/cam-2.mp4", "z/CAM.mp4", "z/a b:c?.mp4")
+    names = [spec.name for folder in "xyz" for spec in _expand(tmp_path / folder)]
+    assert "a-b-c" in names
+    names = [spec.name for spec in _expand(*(tmp_path / folder for folder in "xyz"))]
+    assert len({name.lower() for name in names}) == 5
+
+
+@pytest.mark.parametrize(
+    ("argument", "name", "uri", "kind"),
+    [
+        ("0", "camera-0", "/dev/video0", "camera"),
+        ("/dev/video2", "video2", "/dev/video2", "camera"),
+        ("sample:bikes", "bikes", "/samples/bikes.mp4", "file"),
+        ("rtsp://host/gate", "gate", "rtsp://host/gate", "url"),
+        ("https://host/a/list.m3u8?x=1", "list", "https://host/a/list.m3u8?x=1", "url"),
+        ("rtsp://host", "host", "rtsp://host", "url"),
+    ],
+)
+def test_other_kinds(argument: str, name: str, uri: str, kind: str) -> None:
+    assert _expand(argument) == [SourceSpec(name, uri, kind)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "rtsp://admin:hunter2@host/gate",
+        "rtsp://admin:hun/ter2@host/gate",
+        "rtsp://admin:hunter2#x@host/gate",
+        "rtsp://admin:hunter2?@host/gate",
+        "https://host/live.m3u8?token=hunter2&quality=high",
+        "https://host/live.m3u8?Signature=hunter2",
+        "http://[bad/hunter2",
+    ],
+)
+def test_secrets_never_show(uri: str) -> None:
+    shown = SourceSpec("gate", uri, "url").shown
+    assert "hun" not in shown
+    assert "ter2" not in shown
+    assert "***" in shown
+
+
+def test_addresses_without_secrets_show_whole() -> None:
+    for uri in ("https://host:8080/a@2x.m3u8?quality=high", "rtsp://host/gate", "/videos/a@b.mp4"):
+        assert SourceSpec("a", uri, "url").shown == uri
+
+
+def test_a_missing_file_names_the_nearest_one(tmp_path: Path) -> None:
+    _files(tmp_path, "entrance.mp4")
+    with pytest.raises(SourceError, match="does not exist") as caught:
+        _expand(tmp_path / "entrence.mp4")
+    assert "entrance.mp4" in (caught.value.hint or "")
+
+
+def test_what_names_nothing_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no source"):
+        _expand()
+    with pytest.raises(UsageError, match="holds no video"):
+        _expand(tmp_path)
+    with pytest.raises(UsageError, match="no file matches"):
+        _expand(tmp_path / "*.mp4")
