@@ -50,8 +50,8 @@ class AvPicture:
 def _to_bgr(frame: av.VideoFrame) -> NDArray[np.uint8]:
     """Convert with the frame's own matrix and range.
 
-    Each thread keeps its converter: setting one up costs three times as much as a conversion, and two threads
-    cannot share one. The interpreter lock is free meanwhile.
+    Each thread keeps its converter, which saves setting one up for each picture; two threads cannot share one.
+    The interpreter lock is free meanwhile.
     """
     from av.video.reformatter import VideoReformatter
 
