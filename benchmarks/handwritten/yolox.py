@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 SIZE = 416
 MIN_SCORE = 0.3
-PERSON = 0
 _GRID = np.concatenate(
     [
         np.stack(np.meshgrid(np.arange(SIZE // s), np.arange(SIZE // s)), -1).reshape(-1, 2).astype(np.float32)
@@ -47,24 +46,29 @@ def letterbox(bgr: NDArray[np.uint8], tensor: NDArray[np.float32]) -> float:
     return scale
 
 
-def detect(output: NDArray[np.float32], scale: float) -> list[tuple[list[float], float]]:
-    """Persons of one picture: box in source pixels and score, best first."""
+def detect(output: NDArray[np.float32], scale: float) -> list[tuple[list[float], float, int]]:
+    """Objects of one picture: box in source pixels, score, class; best first."""
     rows = output[0]
-    score = rows[:, 4] * rows[:, 5 + PERSON]
-    found = np.flatnonzero(score >= MIN_SCORE)
+    found = np.flatnonzero(rows[:, 4] >= MIN_SCORE)
     if not len(found):
         return []
-    score, rows = score[found], rows[found]
+    rows = rows[found]
+    label = rows[:, 5:].argmax(1)
+    score = rows[:, 4] * rows[np.arange(len(rows)), 5 + label]
+    sure = score >= MIN_SCORE
+    rows, score, label, found = rows[sure], score[sure], label[sure], found[sure]
+    if not len(found):
+        return []
     stride = _STRIDE[found, None]
     centre = (rows[:, :2] + _GRID[found]) * stride
     size = np.exp(rows[:, 2:4]) * stride
     boxes = np.concatenate([centre - size / 2, size], 1) / scale
-    keep = np.asarray(cv2.dnn.NMSBoxes(boxes.tolist(), score.tolist(), MIN_SCORE, 0.5)).reshape(-1)
+    keep = np.asarray(cv2.dnn.NMSBoxesBatched(boxes.tolist(), score.tolist(), label.tolist(), MIN_SCORE, 0.5))
     boxes[:, 2:] += boxes[:, :2]
-    return [(boxes[i].round(2).tolist(), round(float(score[i]), 4)) for i in keep]
+    return [(boxes[i].round(2).tolist(), round(float(score[i]), 4), int(label[i])) for i in keep.reshape(-1)]
 
 
-def line(stream: str, frame: int, pts_s: float, found: list[tuple[list[float], float]]) -> str:
+def line(stream: str, frame: int, pts_s: float, found: list[tuple[list[float], float, int]]) -> str:
     """One line of JSON, as llamapipe writes it."""
-    items = [{"box": box, "label": "person", "score": score} for box, score in found]
+    items = [{"box": box, "label": label, "score": score} for box, score, label in found]
     return json.dumps({"stream": stream, "frame": frame, "pts_s": round(pts_s, 6), "stage": "detect", "items": items})

@@ -63,15 +63,12 @@ class Colours:
         return self.swscale == other.swscale and self.range == other.range
 
 
-_OF_BGR = Colours(_SMPTE170M, _LIMITED)
-
-
 class PictureEncoder:
     """Feeds one encoder. Its size and colours are those of the first picture.
 
     A picture that still is the decoder's own YUV goes in as it is; one with new pixels is converted once. Odd
     sizes, which the codec refuses, grow by one column or row that repeats the last. A picture of another size
-    is scaled to the first's.
+    is scaled to the first's. ``light`` is the source's primaries and transfer, for pictures that do not say.
     """
 
     def __init__(
@@ -83,9 +80,11 @@ class PictureEncoder:
         time_base: Fraction,
         rate: Fraction | None,
         aspect: Fraction | None = None,
+        light: tuple[int, int] = (_UNSPECIFIED, _UNSPECIFIED),
     ) -> None:
         native = _native(first)
-        self.colours = Colours.of(native) if native is not None else _OF_BGR
+        # New pixels still are in the source's primaries and transfer; only their matrix is ours to choose.
+        self.colours = Colours.of(native) if native is not None else Colours(_SMPTE170M, _LIMITED, *light)
         self._picture = (first.width, first.height)
         self.width = first.width + first.width % 2
         self.height = first.height + first.height % 2

@@ -167,7 +167,13 @@ class VideoSink:
         if aspect and info.rotation % 180:
             aspect = 1 / aspect
         encoder = PictureEncoder(
-            self._container, image, self._params, time_base=self._base, rate=info.fps, aspect=aspect
+            self._container,
+            image,
+            self._params,
+            time_base=self._base,
+            rate=info.fps,
+            aspect=aspect,
+            **({} if header is None else {"light": header.light}),
         )
         if header is not None and header.audio is not None:
             self._cut = self._audio_cut(header)

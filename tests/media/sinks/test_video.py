@@ -135,6 +135,19 @@ def test_colours_look_the_same_native_or_edited(
         assert np.percentile(abs(difference), 95) < 8  # edges of the bar lose some colour to 4:2:0
 
 
+@pytest.mark.parametrize("edit", [None, edited])
+def test_primaries_and_transfer_are_the_sources(edit: object, tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "hdr.mp4"), "w") as made:
+        stream = made.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        stream.codec_context.color_primaries, stream.codec_context.color_trc = 9, 16  # BT.2020, PQ
+        made.mux(stream.encode(av.VideoFrame.from_ndarray(picture(0, 160, 120), format="bgr24")))
+        made.mux(stream.encode(None))
+    out = run(tmp_path / "hdr.mp4", tmp_path, edit=edit)
+    frame = frames_of(out)[0]
+    assert (frame.color_primaries, frame.color_trc) == (9, 16)
+
+
 def test_a_gray_clip_stays_gray(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mkv", times=range(3), pixel_format="gray", codec="ffv1")
     out = run(clip, tmp_path, params=LOSSLESS)
