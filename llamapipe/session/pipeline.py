@@ -5,20 +5,39 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypedDict, Unpack, overload
 
 from llamapipe.clock import system_env
 from llamapipe.report import RunSummary
 from llamapipe.session.execute import run as run_request
 from llamapipe.session.execute import stream
-from llamapipe.session.request import Progress, RunRequest
+from llamapipe.session.request import DropPolicy, Progress, RunRequest
 from llamapipe.session.resolve import load_pipeline
 from llamapipe.session.results import FrameResult
 from llamapipe.spec import PipelineBuilder, PipelineSpec
 
-__all__ = ["Pipeline", "ReadyPipeline", "load", "run"]
+__all__ = ["Pipeline", "ReadyPipeline", "RunOptions", "load", "run"]
 
 Sources = str | Path | Sequence[str | Path]
+
+
+class RunOptions(TypedDict, total=False):
+    """The keywords of `run`: the fields of `RunRequest`, which says what each means and what it is when left out."""
+
+    params: Mapping[str, str]
+    sets: Mapping[str, str]
+    slo: str | None
+    start_s: float | None
+    end_s: float | None
+    max_frames: int | None
+    loop: int
+    realtime: bool
+    drop_policy: DropPolicy | None
+    sinks: Sequence[str]
+    ops_files: Sequence[Path]
+    force: bool
+    workers: int | None
+    record_events: bool
 
 
 @overload
@@ -27,7 +46,8 @@ def run(
     sources: Sources,
     *,
     output: None = None,
-    **options: Any,
+    interrupt: threading.Event | None = None,
+    **options: Unpack[RunOptions],
 ) -> Iterator[FrameResult]: ...
 
 
@@ -39,7 +59,7 @@ def run(
     output: str | Path,
     on_progress: Callable[[Progress], None] | None = None,
     interrupt: threading.Event | None = None,
-    **options: Any,
+    **options: Unpack[RunOptions],
 ) -> RunSummary: ...
 
 
@@ -50,7 +70,7 @@ def run(
     output: str | Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     interrupt: threading.Event | None = None,
-    **options: Any,
+    **options: Unpack[RunOptions],
 ) -> Iterator[FrameResult] | RunSummary:
     """Run a pipeline on files or streams.
 
@@ -58,7 +78,9 @@ def run(
     gives every frame's results as they are ready; leaving the loop ends the run. ``options`` are the fields of
     `RunRequest`: ``sets``, ``slo``, ``start_s``, ``max_frames``, ``realtime``, ``force``, ...
 
-    Raises UsageError, SpecError, SourceError, OutputError, AssetError where the run cannot begin.
+    Raises UsageError, SpecError, SourceError, OutputError, AssetError where the run cannot begin; without ``output``
+    that is when the first result is asked for. An iterator also raises InterruptedRun after ``interrupt`` was set,
+    and LlamapipeError at the end of a run that failed.
     """
     if isinstance(pipeline, PipelineBuilder | ReadyPipeline):
         pipeline = pipeline.spec()
@@ -79,7 +101,14 @@ class _Runs:
         raise NotImplementedError
 
     @overload
-    def run(self, sources: Sources, *, output: None = None, **options: Any) -> Iterator[FrameResult]: ...
+    def run(
+        self,
+        sources: Sources,
+        *,
+        output: None = None,
+        interrupt: threading.Event | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Iterator[FrameResult]: ...
 
     @overload
     def run(
@@ -89,7 +118,7 @@ class _Runs:
         output: str | Path,
         on_progress: Callable[[Progress], None] | None = None,
         interrupt: threading.Event | None = None,
-        **options: Any,
+        **options: Unpack[RunOptions],
     ) -> RunSummary: ...
 
     def run(self, sources: Sources, *, output: str | Path | None = None, **options: Any) -> Any:

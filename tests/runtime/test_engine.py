@@ -1,0 +1,85 @@
+"""The engine on real sockets, driven through a whole run: every failure has its outcome, and nothing hangs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+import llamapipe
+from llamapipe import Pipeline
+from llamapipe.errors import LlamapipeError, OutputError
+from llamapipe.media.sinks.jsonl import JsonlSink
+from llamapipe.wire import ItemOutputs
+
+
+def pipeline_of(type: str) -> Pipeline:
+    pipeline = Pipeline("test")
+    pipeline.add(type, name="stage", inputs={"frames": pipeline.frames}, outputs={"events": "events"})
+    return pipeline
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left_behind():
+    yield
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("llamapipe")] == []
+
+
+def test_a_stage_that_cannot_be_loaded_fails_the_run_with_its_reason(
+    clip: Path, operators: Path, tmp_path: Path
+) -> None:
+    summary = llamapipe.run(pipeline_of("test/unloadable@v1"), clip, output=tmp_path, ops_files=[operators], force=True)
+    assert (summary.outcome, summary.exit_code) == ("failed", 1)
+    assert summary.error == "stage stage: no room for it"
+    assert summary.frames.delivered == 0
+
+
+def test_a_loop_over_a_run_that_failed_ends_with_the_reason(clip: Path, operators: Path) -> None:
+    with pytest.raises(LlamapipeError, match="no room for it"):
+        list(pipeline_of("test/unloadable@v1").run(clip, ops_files=[operators]))
+
+
+def test_a_sink_that_fails_midway_stops_the_run_and_leaves_no_half_file(
+    clip: Path, operators: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    write = JsonlSink.write
+
+    def full_disk(sink, item):
+        if item.seq == 4:
+            raise OutputError("no space left")
+        written.append(item.seq)
+        write(sink, item)
+
+    monkeypatch.setattr(JsonlSink, "write", full_disk)
+    summary = llamapipe.run(pipeline_of("test/level@v1"), clip, output=tmp_path, ops_files=[operators], force=True)
+    assert (summary.outcome, summary.exit_code) == ("failed", 1)
+    assert "no space left" in (summary.error or "")
+    assert written == [0, 1, 2, 3]
+    frames = summary.frames
+    assert frames.decoded == frames.delivered + sum(frames.failed.values()) + frames.cancelled
+    assert not (tmp_path / "detections.jsonl").exists()
+
+
+def test_a_worker_that_dies_leaves_every_frame_accounted_for(
+    clip: Path, operators: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llamapipe.runtime.host import StageHost
+
+    run = StageHost.run
+
+    def dies(host: StageHost, items: Sequence) -> list[ItemOutputs]:
+        if items[0].seq == 5 and threading.current_thread().name.endswith("worker-0"):
+            raise MemoryError
+        return run(host, items)
+
+    monkeypatch.setattr(StageHost, "run", dies)
+    summary = llamapipe.run(
+        pipeline_of("test/level@v1"), clip, output=tmp_path, ops_files=[operators], force=True, workers=1
+    )
+    frames = summary.frames
+    assert summary.outcome == "failed"
+    assert frames.decoded == frames.delivered + sum(frames.failed.values()) + frames.cancelled
+    assert frames.delivered < frames.decoded

@@ -1,0 +1,131 @@
+"""`run` from Python: results in a loop, files, and what is left behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import llamapipe
+from llamapipe import Pipeline
+from llamapipe.errors import InterruptedRun, LlamapipeError, SourceError, UsageError
+from llamapipe.session import RunRequest
+from llamapipe.session.pipeline import RunOptions
+
+from .conftest import TIMES_MS
+
+
+def pipeline_of(type: str, name: str = "stage") -> Pipeline:
+    pipeline = Pipeline("test")
+    pipeline.add(type, name=name, inputs={"frames": pipeline.frames}, outputs={"events": "events"})
+    return pipeline
+
+
+def run_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("llamapipe")]
+
+
+def test_the_options_of_run_are_the_fields_of_a_request() -> None:
+    fields = {field.name for field in dataclasses.fields(RunRequest)}
+    assert RunOptions.__annotations__.keys() == fields - {"pipeline", "sources", "output"}
+
+
+def test_results_come_in_order_with_the_times_of_the_source(clip: Path, operators: Path) -> None:
+    results = list(pipeline_of("test/level@v1").run(clip, ops_files=[operators]))
+    assert [result.frame for result in results] == list(range(12))
+    assert [round(result.pts_s * 1000) for result in results] == TIMES_MS
+    levels = [next(iter(result.events("stage").items)).value for result in results]
+    assert levels == sorted(levels)
+
+
+def test_a_frame_that_fails_says_why_and_the_others_come_through(clip: Path, operators: Path) -> None:
+    results = list(pipeline_of("test/fussy@v1").run(clip, ops_files=[operators]))
+    assert [(r.frame, str(r.outcome)) for r in results if str(r.outcome) != "delivered"] == [(3, "failed")]
+    assert results[3].reason == "stage: ValueError: cannot stand this one"
+    assert not results[3].values
+
+
+def test_leaving_the_loop_ends_every_thread_of_the_run(clip: Path, operators: Path) -> None:
+    results = pipeline_of("test/level@v1").run(clip, ops_files=[operators], loop=50)
+    next(results)
+    assert run_threads()
+    results.close()  # type: ignore[attr-defined]
+    assert run_threads() == []
+
+
+def test_an_error_in_the_loop_is_the_callers_own_and_ends_the_run(clip: Path, operators: Path) -> None:
+    def loop() -> None:
+        for _ in pipeline_of("test/level@v1").run(clip, ops_files=[operators], loop=50):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        loop()
+    assert run_threads() == []
+
+
+def test_an_iterator_that_is_never_asked_starts_nothing(clip: Path, operators: Path) -> None:
+    pipeline_of("test/level@v1").run(clip, ops_files=[operators])
+    assert run_threads() == []
+
+
+def test_an_interrupt_ends_the_loop_with_its_own_error(clip: Path, operators: Path) -> None:
+    stop = threading.Event()
+    seen = 0
+
+    def loop() -> None:
+        nonlocal seen
+        for _ in pipeline_of("test/level@v1").run(clip, ops_files=[operators], loop=200, interrupt=stop):
+            seen += 1
+            stop.set()
+
+    with pytest.raises(InterruptedRun):
+        loop()
+    assert 1 <= seen < 12 * 200
+    assert run_threads() == []
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "said"),
+    [("nope.mp4", SourceError, "nope.mp4 does not exist"), ([], UsageError, "source")],
+)
+def test_a_run_that_cannot_begin_raises_at_the_first_result(
+    source: Any, error: type[LlamapipeError], said: str, operators: Path
+) -> None:
+    results = pipeline_of("test/level@v1").run(source, ops_files=[operators])
+    with pytest.raises(error, match=said):
+        next(results)
+    assert run_threads() == []
+
+
+def test_two_runs_at_once_keep_apart(clip: Path, operators: Path) -> None:
+    pipeline = pipeline_of("test/level@v1")
+    one, other = (pipeline.run(clip, ops_files=[operators]) for _ in range(2))
+    pairs = list(zip(one, other, strict=True))
+    assert [(a.frame, b.frame) for a, b in pairs] == [(i, i) for i in range(12)]
+
+
+def test_each_of_several_sources_is_in_order_and_goes_under_its_own_name(
+    clip: Path, operators: Path, tmp_path: Path
+) -> None:
+    again = tmp_path / "again.mkv"
+    shutil.copy(clip, again)
+    results = list(pipeline_of("test/level@v1").run([clip, again], ops_files=[operators]))
+    by_stream: dict[str, list[int]] = {}
+    for result in results:
+        by_stream.setdefault(result.stream, []).append(result.frame)
+    assert by_stream == {"uneven": list(range(12)), "again": list(range(12))}
+
+
+def test_with_a_folder_files_are_written_and_the_summary_accounts_for_all(
+    clip: Path, operators: Path, tmp_path: Path
+) -> None:
+    summary = llamapipe.run(pipeline_of("test/fussy@v1"), clip, output=tmp_path / "out", ops_files=[operators])
+    assert (summary.outcome, summary.exit_code) == ("done", 0)
+    frames = summary.frames
+    assert (frames.decoded, frames.delivered) == (12, 11)
+    assert frames.failed == {"stage: ValueError: cannot stand this one": 1}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["detections.jsonl", "report.html", "run.json"]
