@@ -18,8 +18,9 @@ def write_whole(path: Path, data: bytes) -> None:
         partial.write_bytes(data)
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise OutputError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from error
+    finally:
+        partial.unlink(missing_ok=True)  # also when interrupted; in place already, there is none
 
 
 def write_run_json(path: Path, summary: RunSummary) -> None:
