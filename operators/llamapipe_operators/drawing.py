@@ -42,6 +42,8 @@ class Annotate(Operator):
     )
 
     def __init__(self, context: Context) -> None:
+        import supervision  # noqa: F401  # while loading, so that the first frame does not wait for it
+
         super().__init__(context)
         self._drawers: dict[tuple[int, int], tuple[Any, Any]] = {}
         stage = context.stage or "annotate"

@@ -71,6 +71,10 @@ class Track(Operator):
     )
 
     def __init__(self, context: Context) -> None:
+        # Up to a second, which no invocation should be charged with.
+        import supervision  # noqa: F401
+        import trackers  # noqa: F401
+
         super().__init__(context)
         self._fps = context.fps if context.fps > 0 else _DEFAULT_FPS
         self._trackers: dict[str, Any] = {}  # by label, or one under "" for all labels

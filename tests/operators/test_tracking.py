@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import msgspec
@@ -107,3 +109,13 @@ def test_a_restored_tracker_goes_on_as_if_nothing_had_happened() -> None:
     rest = [walkers(i) for i in range(16, 24)]  # after four lost frames
     assert follow(second, *rest) == follow(first, *rest)
     assert follow(second, boxes([150, 5, 170, 15]), boxes([150, 5, 170, 15]))[-1] == [3]
+
+
+@pytest.mark.parametrize(("operator", "needed"), [("Track", "trackers"), ("Annotate", "supervision")])
+def test_heavy_imports_happen_when_an_operator_is_made(operator: str, needed: str) -> None:
+    """The first frame of a live source does not wait a second for them; nor does whoever only lists operators."""
+    code = (
+        f"import sys; from llamapipe_operators import {operator}; from tests.operators.kit import make; "
+        f"assert {needed!r} not in sys.modules; make({operator}); assert {needed!r} in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
