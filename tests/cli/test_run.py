@@ -34,6 +34,8 @@ def test_a_run_writes_its_files_and_says_so_on_stderr(cli: Cli, plain: Path, cli
         assert f"wrote {out / name}" in ended.err
         assert (out / name).stat().st_size > 0
     assert RunSummary.from_json((out / "run.json").read_bytes()).frames.decoded == 20
+    # A long variant breaks at its slashes: the columns beside it stay in sight.
+    assert "llamapipe/<wbr>resize@v1" in (out / "report.html").read_text()
 
 
 def test_v_says_what_each_stage_did(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
