@@ -33,9 +33,9 @@ class Model:
 
     name: str
     tasks: tuple[str, ...]  # "person-detection", "object-detection", "face-detection", ...
-    decoder: str  # how its outputs become boxes: "yolox", "fastestdet", "ssd", "blazeface", ...
+    decoder: str  # how its outputs become boxes: "yolox", "fastestdet", "ssd", "blazeface", "mtcnn", ...
     labels: tuple[str, ...]  # its label table, in class order
-    format: str  # "onnx", "tflite", "tf-graph", "openvino-ir", "torch"
+    format: str  # "onnx", "tflite", "tf-graph", "openvino-ir", "torchscript", "torch-export"
     files: tuple[str, ...]  # asset names; several for a cascade
     input_sizes: tuple[tuple[int, int], ...]  # (height, width), the published one first
     accuracy: tuple[Accuracy, ...] = ()

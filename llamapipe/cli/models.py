@@ -53,7 +53,7 @@ def list_models(
         terminal.json([_described(model, assets) for model in models])
         return
     terminal.table(
-        ("model", "tasks", "input", "published accuracy", "licence", "here"),
+        ("model", "tasks", "input", "published accuracy", "licence", "MB", "here"),
         [
             (
                 model.name,
@@ -61,6 +61,7 @@ def list_models(
                 " ".join(f"{height}x{width}" for height, width in model.input_sizes),
                 ", ".join(f"{a.metric} {a.value:g} ({a.dataset})" for a in model.accuracy) or "-",
                 model.licence,
+                f"{sum(assets.asset(file).size_bytes for file in model.files) / 1e6:.1f}",
                 "yes" if all(assets.path(file) for file in model.files) else "no",
             )
             for model in models
@@ -97,8 +98,13 @@ def show(
         ("licence", model.licence),
     ]
     rows += [
-        ("file", f"{file['name']} from {file['origin']}, here: {file['path'] or 'no'}") for file in described["files"]
+        (
+            "file",
+            f"{file['name']}, {file['size_bytes'] / 1e6:.1f} MB, from {file['origin']}, here: {file['path'] or 'no'}",
+        )
+        for file in described["files"]
     ]
+    rows += [("sha256", file["sha256"]) for file in described["files"]]
     terminal.table(("", ""), rows)
 
 
@@ -143,6 +149,7 @@ def _described(model: Model, assets: AssetStore) -> dict[str, Any]:
                 "name": file,
                 "origin": assets.asset(file).origin,
                 "sha256": assets.asset(file).sha256,
+                "size_bytes": assets.asset(file).size_bytes,
                 "path": str(path) if (path := assets.path(file)) else None,
             }
             for file in model.files

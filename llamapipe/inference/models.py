@@ -10,10 +10,12 @@ from pathlib import Path
 
 from llamapipe.catalog import Accuracy, AccuracyKind, Model
 from llamapipe.errors import UsageError
+from llamapipe.inference.cascade import CASCADE
 from llamapipe.inference.decoders import DECODERS
 
 __all__ = [
     "COCO",
+    "FORMATS",
     "MODELS",
     "TASKS",
     "find_models",
@@ -141,7 +143,7 @@ MODELS: Mapping[str, Model] = {
     model.name: model
     for model in (
         Model(
-            "ssdlite-mobilenetv2",
+            "pedestrian-ssdlite",
             ("person-detection",),
             "ssd",
             ("person",),
@@ -176,19 +178,39 @@ MODELS: Mapping[str, Model] = {
             description="FastestDet, 80 kinds of objects, four times as fast as YOLOX-nano and less sure",
         ),
         _blazeface(
-            "blazeface-full-range-sparse",
+            "blazeface-full-sparse",
             "face_detection_full_range_sparse.tflite",
             192,
             "faces up to five metres away, pruned for CPUs",
         ),
-        _blazeface("blazeface-full-range", "face_detection_full_range.tflite", 192, "faces up to five metres away"),
-        _blazeface("blazeface-short-range", "face_detection_short_range.tflite", 128, "faces near the camera"),
+        _blazeface("blazeface-full", "face_detection_full_range.tflite", 192, "faces up to five metres away"),
+        _blazeface("blazeface-short", "face_detection_short_range.tflite", 128, "faces near the camera"),
         _blazeface("blazeface-back", "face_detection_back.tflite", 256, "faces before a phone's back camera"),
+        Model(
+            "mtcnn",
+            ("face-detection",),
+            CASCADE,
+            ("face",),
+            "onnx",
+            ("pnet.onnx", "rnet.onnx", "onet.onnx"),
+            # Larger pictures are shrunk to fit, smaller ones stay as they are.
+            ((640, 640), (320, 320), (480, 480), (1280, 1280)),
+            licence="MIT",
+            description="faces of 20 pixels and more anywhere in a wide picture, by three networks one after the other",
+        ),
     )
 }
 """Ready models by name; the order is the order of preference within a task."""
 
-_FORMATS = {".onnx": "onnx", ".tflite": "tflite", ".pb": "tf-graph", ".xml": "openvino-ir"}
+FORMATS: Mapping[str, str] = {
+    ".onnx": "onnx",
+    ".tflite": "tflite",
+    ".pb": "tf-graph",
+    ".xml": "openvino-ir",
+    ".pt2": "torch-export",
+    ".torchscript": "torchscript",
+}
+"""Formats of networks by the suffix of their files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,9 +263,9 @@ def register_file(
     """Make the user's own network a model. Raises UsageError where something about it has to be said."""
     if not path.is_file():
         raise UsageError(f"model file {path} does not exist")
-    format_ = _FORMATS.get(path.suffix.lower())
+    format_ = FORMATS.get(path.suffix.lower())
     if format_ is None:
-        raise UsageError(f"model file {path}: expected {', '.join(_FORMATS)}, got {path.suffix or 'no suffix'}")
+        raise UsageError(f"model file {path}: expected {', '.join(FORMATS)}, got {path.suffix or 'no suffix'}")
     if decoder is None or decoder not in DECODERS:
         raise UsageError(
             f"model file {path}: expected a decoder, one of {', '.join(DECODERS)}, got {decoder or 'none'}",
@@ -252,6 +274,10 @@ def register_file(
     if not labels:
         raise UsageError(
             f"model file {path}: its labels are missing", hint="for example labels: [person, car], or labels: coco"
+        )
+    if input_size is None and format_.startswith("torch"):
+        raise UsageError(
+            f"model file {path} does not say its input size", hint="say which, for example input_size: 640"
         )
     if input_size is None:
         input_size = _own_size(path, DECODERS[decoder].preprocess.layout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from llamapipe.data import Boxes, Image
 from llamapipe.errors import UsageError
 from llamapipe.inference.assets import AssetStore
 from llamapipe.inference.backends import BACKENDS, LoadRequest, Network
+from llamapipe.inference.cascade import CASCADE, CASCADE_SIDES, Cascade, check_cascade
 from llamapipe.inference.decoders import DECODERS, Decoder, Wanted
 from llamapipe.inference.models import local_file, model_named
 from llamapipe.inference.preprocess import new_tensor, placer
@@ -24,9 +26,9 @@ __all__ = ["LoadedVariant", "load_predictor"]
 
 @dataclass(slots=True)
 class _Shared:
-    """One compiled network of this process, and how many predictors use it."""
+    """A model's compiled networks in this process, mostly one, and how many predictors use them."""
 
-    network: Network | None = None
+    networks: tuple[Network, ...] = ()
     users: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -43,7 +45,7 @@ def load_predictor(
     batch: int = 1,
     assets: AssetStore,
     clock: Clock | None = None,
-) -> LoadedVariant:
+) -> LoadedVariant | Cascade:
     """Load a variant; a network that this process has loaded already is shared.
 
     ``labels`` keeps only these, empty: all. ``min_score`` None: the decoder's own default. Raises BackendError,
@@ -52,29 +54,41 @@ def load_predictor(
     clock = clock if clock is not None else SystemClock()
     started_s = clock.now_s()
     model = model_named(variant.model)
-    decoder = DECODERS[model.decoder]
     key = (variant, batch, str(assets.root))
     with _networks_lock:
         shared = _networks.setdefault(key, _Shared())
         shared.users += 1
     try:
         with shared.lock:
-            if shared.network is None:
-                shared.network = _load(variant, model, decoder, batch, assets)
-            network = shared.network
+            if not shared.networks:
+                shared.networks = _load(variant, model, batch, assets)
+            networks = shared.networks
+        if model.decoder == CASCADE:
+            return Cascade(
+                variant,
+                networks,
+                names=model.labels,
+                min_score=min_score,
+                load_s=clock.now_s() - started_s,
+                release=partial(_release, key),
+            )
+        decoder = DECODERS[model.decoder]
         wanted = Wanted(
             model.labels,
             decoder.default_min_score if min_score is None else min_score,
             variant.input_size,
             _label_indices(model, labels),
         )
-        return LoadedVariant(variant, decoder, wanted, network, batch, clock.now_s() - started_s, key)
+        return LoadedVariant(variant, decoder, wanted, networks[0], batch, clock.now_s() - started_s, key)
     except BaseException:
         _release(key)
         raise
 
 
-def _load(variant: Variant, model: Model, decoder: Decoder, batch: int, assets: AssetStore) -> Network:
+def _load(variant: Variant, model: Model, batch: int, assets: AssetStore) -> tuple[Network, ...]:
+    if model.decoder == CASCADE:
+        return _load_cascade(variant, model, assets)
+    decoder = DECODERS[model.decoder]
     path = local_file(variant.model)
     if path is None:
         path = assets.pull(model.files[0])
@@ -92,7 +106,29 @@ def _load(variant: Variant, model: Model, decoder: Decoder, batch: int, assets: 
         )
     )
     decoder.check(network.output_shapes, batch=batch, input_size=variant.input_size, num_labels=len(model.labels))
-    return network
+    return (network,)
+
+
+def _load_cascade(variant: Variant, model: Model, assets: AssetStore) -> tuple[Network, ...]:
+    backend = BACKENDS[variant.backend]
+    networks = tuple(
+        backend.load(
+            LoadRequest(
+                assets.pull(file),
+                model.format,
+                (side, side),
+                "nhwc",
+                1,
+                variant.device,
+                variant.precision,
+                variant.threads,
+                any_size=True,
+            )
+        )
+        for file, side in zip(model.files, CASCADE_SIDES, strict=True)
+    )
+    check_cascade(networks)
+    return networks
 
 
 def _label_indices(model: Model, labels: Sequence[str]) -> NDArray[np.int32] | None:

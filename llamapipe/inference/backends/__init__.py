@@ -5,10 +5,14 @@ from collections.abc import Mapping
 from llamapipe.inference.backends.contract import Backend, BackendStatus, LoadRequest, Network, Request
 from llamapipe.inference.backends.onnxruntime import OnnxRuntime
 from llamapipe.inference.backends.openvino import OpenVino
+from llamapipe.inference.backends.tensorrt import TensorRt
+from llamapipe.inference.backends.torch import Torch
 
 __all__ = ["BACKENDS", "Backend", "BackendStatus", "LoadRequest", "Network", "Request", "backends"]
 
-BACKENDS: Mapping[str, Backend] = {backend.name: backend for backend in (OnnxRuntime(), OpenVino())}
+BACKENDS: Mapping[str, Backend] = {
+    backend.name: backend for backend in (OnnxRuntime(), OpenVino(), Torch(), TensorRt())
+}
 """Backends by name."""
 
 

@@ -30,7 +30,7 @@ class LoadRequest:
     """A network to load. ``input_size`` is (height, width)."""
 
     path: Path
-    format: str  # "onnx", "tflite", "tf-graph", "openvino-ir", "torch"
+    format: str  # "onnx", "tflite", "tf-graph", "openvino-ir", "torchscript", "torch-export"
     input_size: tuple[int, int]
     layout: str  # "nchw" or "nhwc"
     batch: int
@@ -38,6 +38,7 @@ class LoadRequest:
     precision: str
     threads: int
     output_names: tuple[str, ...] = ()  # outputs wanted, in order; empty: all
+    any_size: bool = False  # pictures and batches differ from call to call; input_size and batch say nothing
     options: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -67,7 +67,10 @@ class _Network:
         height, width = request.input_size
         expected = (request.batch, 3, height, width) if request.layout == "nchw" else (request.batch, height, width, 3)
         shape = tuple(n if isinstance(n, int) else -1 for n in given[0].shape)
-        if len(shape) != 4 or any(n not in (-1, m) for n, m in zip(shape, expected, strict=True)):
+        if request.any_size:
+            if len(shape) != 4 or shape[0] != -1:
+                raise BackendError(f"{request.path.name} takes {given[0].shape}, expected any number of pictures")
+        elif len(shape) != 4 or any(n not in (-1, m) for n, m in zip(shape, expected, strict=True)):
             raise BackendError(
                 f"onnxruntime runs {request.path.name} with an input of {'x'.join(map(str, given[0].shape))}, "
                 f"asked was {'x'.join(map(str, expected))}",

@@ -62,7 +62,12 @@ class OpenVino:
             model = core.read_model(str(request.path))
             if len(model.inputs) != 1:
                 raise BackendError(f"{request.path.name} has {len(model.inputs)} inputs, expected one picture input")
-            if (
+            if request.any_size:
+                if model.inputs[0].partial_shape.rank.get_length() != 4 or model.inputs[0].partial_shape[0].is_static:
+                    raise BackendError(
+                        f"{request.path.name} takes {model.inputs[0].partial_shape}, expected any number of pictures"
+                    )
+            elif (
                 list(model.inputs[0].partial_shape.to_shape() if model.inputs[0].partial_shape.is_static else [])
                 != shape
             ):
