@@ -25,7 +25,7 @@ class Clock(Protocol):
         ...
 
     def cpu_s(self) -> float:
-        """Processor seconds used by this process so far."""
+        """Processor seconds used so far by this process, and by its child processes that have ended."""
         ...
 
     def sleep(self, seconds: float) -> None:
@@ -46,7 +46,8 @@ class SystemClock:
 
     def cpu_s(self) -> float:
         """See `Clock.cpu_s`."""
-        return time.process_time()
+        children = os.times()
+        return time.process_time() + children.children_user + children.children_system
 
     def sleep(self, seconds: float) -> None:
         """See `Clock.sleep`."""

@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from llamapipe import __version__
-from llamapipe.cli import asset_cache, diagnosis, evaluation, models, ops, pipelines, run, starter
+from llamapipe.cli import asset_cache, diagnosis, evaluation, models, ops, pipelines, reproduction, run, starter
 from llamapipe.cli.failures import show_failure
 from llamapipe.cli.options import Quiet, Verbose
 from llamapipe.cli.terminal import Terminal
@@ -56,6 +56,7 @@ app.command()(pipelines.schema)
 app.add_typer(ops.app, name="ops")
 app.add_typer(models.app, name="models")
 app.command(name="eval")(evaluation.evaluate)
+app.command()(reproduction.reproduce)
 app.command()(starter.init)
 app.command()(diagnosis.doctor)
 app.add_typer(asset_cache.app, name="cache")

@@ -102,6 +102,24 @@ def run(
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            "--workers",
+            metavar="KIND",
+            help="thread, process, a number, or both as in process:3. Left out: threads, one more than cores.",
+            rich_help_panel=_OBJECTIVE,
+        ),
+    ] = None,
+    invocation_timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--invocation-timeout",
+            metavar="SECONDS",
+            help="Replace a worker that takes longer over one batch. Left out: 20 times the usual, 10 s at least.",
+            rich_help_panel=_OBJECTIVE,
+        ),
+    ] = None,
     ops: OpsFiles = None,
     events: Annotated[
         bool, typer.Option("--events", help="Write events.jsonl, which can be replayed.", rich_help_panel=_OUTPUT)
@@ -142,6 +160,8 @@ def run(
         sinks=sinks or [],
         ops_files=ops or [],
         force=force,
+        workers=workers,
+        invocation_timeout_s=invocation_timeout,
         record_events=events,
     )
     return _plan(request, terminal, json) if dry_run else _run(request, terminal, json)

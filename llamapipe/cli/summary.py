@@ -34,6 +34,8 @@ def show_summary(summary: RunSummary, terminal: Terminal, output: Path | None) -
         value = f", it was {slo.value:.4g} {unit}" if slo.value is not None else ""
         text = f"SLO {slo.objective}: {verdict}{value}" + (f" ({slo.reason})" if slo.reason else "")
         (terminal.warning if slo.judged and not slo.met else terminal.note)(text)
+    for note in summary.notes:
+        terminal.warning(note)
     for stream in summary.streams:
         if stream.error and len(summary.streams) > 1:
             terminal.error(f"{stream.name}: {stream.error}")

@@ -12,10 +12,14 @@ __all__ = [
     "Deliver",
     "Dispatch",
     "Finish",
+    "Forget",
     "Grant",
     "Hold",
+    "KillWorker",
     "Load",
+    "Quarantine",
     "Release",
+    "Restore",
     "StartWorker",
     "StopSource",
     "StopWorker",
@@ -27,15 +31,23 @@ class _Action(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
 
 
 class StartWorker(_Action, frozen=True):
-    """Bring a worker up."""
+    """Bring a worker up; ``incarnation`` counts those that had the name before."""
 
     worker: str
+    incarnation: int = 0
 
 
 class StopWorker(_Action, frozen=True):
     """Let a worker finish what it holds and end."""
 
     worker: str
+
+
+class KillWorker(_Action, frozen=True):
+    """End a worker by force; WorkerLost follows when it is gone."""
+
+    worker: str
+    reason: str
 
 
 class Load(_Action, frozen=True):
@@ -55,6 +67,32 @@ class Dispatch(_Action, frozen=True):
     stage: str
     items: list[tuple[str, int, int]]
     deadline_s: float | None = None
+    snapshot: bool = False  # the stage's state after it is to be kept
+
+
+class Forget(_Action, frozen=True):
+    """Another worker has answered for the same items: whatever this invocation still brings is not wanted."""
+
+    invocation: int
+
+
+class Restore(_Action, frozen=True):
+    """Bring a stage's memory of a stream up in another worker: the last snapshot, and what came since."""
+
+    replica: str
+    worker: str
+    stage: str
+    stream: str
+
+
+class Quarantine(_Action, frozen=True):
+    """An item has failed too often. Keep its inputs, so that somebody can find out why."""
+
+    stage: str
+    stream: str
+    seq: int
+    index: int
+    reason: str
 
 
 class Hold(_Action, frozen=True):
@@ -111,5 +149,19 @@ class Finish(_Action, frozen=True):
 
 
 Action: TypeAlias = (
-    StartWorker | StopWorker | Load | Dispatch | Hold | Deliver | Release | Grant | StopSource | CloseStream | Finish
+    StartWorker
+    | StopWorker
+    | KillWorker
+    | Load
+    | Dispatch
+    | Forget
+    | Restore
+    | Quarantine
+    | Hold
+    | Deliver
+    | Release
+    | Grant
+    | StopSource
+    | CloseStream
+    | Finish
 )

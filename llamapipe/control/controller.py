@@ -2,6 +2,8 @@
 
 First in first out, fixed configurations, deeper stages first. It reads no clock and touches nothing outside:
 the live engine and the simulator drive the very same object, and a log of its events replays to the same actions.
+This module has the frames: how they come in, in what order they leave, when they are released. Who works on them is
+`llamapipe.control.dispatch`'s, who is there to work `llamapipe.control.workforce`'s.
 """
 
 from __future__ import annotations
@@ -12,25 +14,16 @@ from dataclasses import dataclass, field
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
 from llamapipe.control.dataflow import Dataflow, FrameRecord, Topology
+from llamapipe.control.dispatch import Dispatcher
 from llamapipe.control.ledger import Ledger
-from llamapipe.control.lifecycle import LINK, REPLICA, RUN, ItemState, LinkState, Machine, ReplicaState, RunState
+from llamapipe.control.lifecycle import RUN, ItemState, LinkState, Machine, ReplicaState, RunState
 from llamapipe.control.plan import RunPlan, StreamPlan
-from llamapipe.control.queues import Sampler, Sequencer, StageQueue
+from llamapipe.control.queues import Sampler, Sequencer
+from llamapipe.control.timers import Timers
+from llamapipe.control.workforce import Workforce
 from llamapipe.errors import LedgerError
 
 __all__ = ["Controller"]
-
-
-@dataclass(slots=True)
-class _Worker:
-    name: str
-    link: Machine[LinkState]
-    replicas: dict[int, Machine[ReplicaState]] = field(default_factory=dict)  # by stage index
-    held: set[int] = field(default_factory=set)  # invocations dispatched and not answered
-
-    def serves(self, stage: int) -> bool:
-        replica = self.replicas.get(stage)
-        return replica is not None and replica.state is ReplicaState.READY
 
 
 @dataclass(slots=True)
@@ -71,20 +64,18 @@ class Controller:
         self.ledger = Ledger(tuple(s.stream for s in plan.streams), tuple(s.name for s in plan.sinks))
         self.run: Machine[RunState] = Machine("run", RUN, RunState.PLANNED)
         self._flow = Dataflow(self.topology, self.ledger)
-        self._workers = {name: _Worker(name, Machine(name, LINK, LinkState.UNKNOWN)) for name in plan.workers}
+        self._out: list[act.Action] = []
+        self._timers = Timers()
+        self._workforce = Workforce(plan, self._timers, self._out)
+        self._work = Dispatcher(plan, self.topology, self._flow, self._workforce, self._timers, self._out)
         window = max(2, plan.max_in_flight // max(1, len(plan.streams)))
         self._streams = {
             s.stream: _Stream(s, i, window, [_Cursor() for _ in plan.sinks]) for i, s in enumerate(plan.streams)
         }
         self._sink_index = {sink.name: i for i, sink in enumerate(plan.sinks)}
         self._in_order = [stage.stateful or stage.sample_fps is not None for stage in plan.stages]
-        self._queues = [StageQueue(stage.stateful) for stage in plan.stages]
-        self._deep_first = sorted(range(len(plan.stages)), key=lambda i: (-plan.stages[i].depth, i))
         self._sequencers: dict[tuple[int, str], Sequencer] = {}
         self._samplers: dict[tuple[int, str], Sampler] = {}
-        self._invocations: dict[int, tuple[int, str, list[tuple[FrameRecord, int]]]] = {}
-        self._next_invocation = 0
-        self._out: list[act.Action] = []
         self._failure: str | None = None
         self._cancelled: str | None = None
 
@@ -92,10 +83,10 @@ class Controller:
 
     def step(self, event: ev.Event, now_s: float) -> list[act.Action]:
         """Take one event, give what is to be done. Raises InvalidTransition for an event that cannot be."""
-        self._out = []
+        self._out = self._workforce.out = self._work.out = []
         match event:
             case ev.InvocationDone():
-                self._invocation_done(event)
+                self._work.done(event, now_s)
             case ev.FramesArrived():
                 self._frames_arrived(event)
             case ev.Committed():
@@ -117,19 +108,32 @@ class Controller:
                 self._maybe_finish()
             case ev.SinkFailed():
                 self._sink_failed(event)
+            case ev.WorkerJoined():
+                self._workforce.joined(self._workforce.seats[event.worker])
+            case ev.WorkerSilent():
+                seat = self._workforce.seats[event.worker]
+                self._workforce.silent(seat, now_s)
+                self._work.silent(seat)
+            case ev.WorkerBack():
+                self._workforce.back(self._workforce.seats[event.worker])
+            case ev.StateRestored():
+                self._work.restored(event)
             case ev.WorkerLost():
-                self._worker_lost(event)
+                self._worker_lost(event, now_s)
             case ev.Cancel():
                 self._cancel(event.reason)
             case ev.Tick():
                 pass
+        due_s = self._timers.next_s()
+        if due_s is not None and due_s <= now_s:
+            self._ring(now_s)
         self._settle()
-        self._schedule()
+        self._work.schedule(now_s)
         return self._out
 
     def next_deadline_s(self) -> float | None:
         """When to be woken by a Tick at the latest; None: only events matter."""
-        return None
+        return self._timers.next_s()
 
     def check_invariants(self) -> None:
         """Raise LedgerError where the state contradicts itself. For tests and debugging."""
@@ -140,49 +144,73 @@ class Controller:
                 account = self.ledger.accounts[stream.plan.stream, sink.name]
                 if account.total != cursor.next_seq or cursor.committed >= cursor.next_seq:
                     raise LedgerError(f"{stream.plan.stream} at {sink.name}: {account.total} != {cursor.next_seq}")
-        held = {invocation for worker in self._workers.values() for invocation in worker.held}
-        if held != set(self._invocations):
-            raise LedgerError(f"invocations held {sorted(held)} but known {sorted(self._invocations)}")
-        for worker in self._workers.values():
-            if len(worker.held) > self.plan.max_queued:
-                raise LedgerError(f"{worker.name} holds {len(worker.held)} invocations")
+        held = sorted(number for seat in self._workforce for number in seat.held)
+        if held != sorted(self._work.invocations):
+            raise LedgerError(f"invocations held {held} but known {sorted(self._work.invocations)}")
+        for seat in self._workforce:
+            if len(seat.held) > self.plan.max_queued:
+                raise LedgerError(f"{seat.name} holds {len(seat.held)} invocations")
         if self.run.state in (RunState.DONE, RunState.CANCELLED):
             self.ledger.check()
 
-    # -- starting and loading -----------------------------------------------------------------------------------
+    # -- workers ------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
         self.run.to(RunState.DEPLOYING)
-        for worker in self._workers.values():
-            self._out.append(act.StartWorker(worker.name))
-            worker.link.to(LinkState.ALIVE)
-            for index, stage in enumerate(self.plan.stages):
-                replica = f"{worker.name}/{stage.name}"
-                worker.replicas[index] = Machine(replica, REPLICA, ReplicaState.STARTING)
-                worker.replicas[index].to(ReplicaState.LOADING)
-                self._out.append(act.Load(replica, worker.name, stage.name))
-        for stream in self._streams.values():
-            self._out.append(act.Grant(stream.plan.stream, stream.window))
+        self._workforce.start()
+        self._open(paced=False)
 
-    def _replica(self, name: str) -> Machine[ReplicaState]:
-        worker, stage = name.rsplit("/", 1)
-        return self._workers[worker].replicas[self.topology.index[stage]]
+    def _open(self, *, paced: bool) -> None:
+        """Let sources begin. A paced one would only fall behind while nothing is loaded yet."""
+        for stream in self._streams.values():
+            if stream.plan.paced is paced and not stream.stopping:
+                self._out.append(act.Grant(stream.plan.stream, stream.window))
 
     def _replica_loaded(self, event: ev.ReplicaLoaded) -> None:
-        self._replica(event.replica).to(ReplicaState.READY)
-        if self.run.state is RunState.DEPLOYING and all(
-            any(worker.serves(stage) for worker in self._workers.values()) for stage in range(len(self.plan.stages))
-        ):
+        worker, stage = event.replica.rsplit("/", 1)
+        self._workforce.loaded(self._workforce.seats[worker], self.topology.index[stage])
+        if self.run.state is RunState.DEPLOYING:
+            if all(any(s.serves(i) for s in self._workforce) for i in range(len(self.plan.stages))):
+                self.run.to(RunState.RUNNING)
+                self._open(paced=True)
+        elif self.run.state is RunState.DEGRADED and self._workforce.whole():
             self.run.to(RunState.RUNNING)
 
     def _replica_failed(self, event: ev.ReplicaFailed) -> None:
-        self._replica(event.replica).to(ReplicaState.FAILED)
-        self._require_replicas(self.topology.index[event.replica.rsplit("/", 1)[1]], event.reason)
+        worker, stage = event.replica.rsplit("/", 1)
+        index = self.topology.index[stage]
+        self._workforce.seats[worker].replicas[index].to(ReplicaState.FAILED)
+        self._require(index, event.reason)
 
-    def _require_replicas(self, stage: int, reason: str) -> None:
-        alive = (w for w in self._workers.values() if w.link.state is LinkState.ALIVE)
-        if all(w.replicas[stage].state is ReplicaState.FAILED for w in alive):
+    def _worker_lost(self, event: ev.WorkerLost, now_s: float) -> None:
+        seat = self._workforce.seats[event.worker]
+        if seat.link.state is LinkState.DEAD:
+            return
+        self._workforce.lost(seat, now_s)
+        if self.run.state is RunState.RUNNING:
+            self.run.to(RunState.DEGRADED)
+        self._work.lost(seat, f"worker lost: {event.reason}", now_s)
+        for stage in seat.stages:
+            self._require(stage, f"no worker left ({event.reason})")
+
+    def _require(self, stage: int, reason: str) -> None:
+        if self._workforce.hopeless(stage):
             self._fail(f"stage {self.plan.stages[stage].name}: {reason}")
+
+    def _ring(self, now_s: float) -> None:
+        """What was to be looked at again by now."""
+        over = self.run.state in (RunState.DONE, RunState.FAILED, RunState.CANCELLED)
+        for kind, name, number in self._timers.due(now_s):
+            if over:
+                continue
+            if kind == "straggle":
+                self._work.straggles(number)
+            elif kind == "hang":
+                self._work.hangs(number)
+            elif kind == "respawn":
+                self._workforce.respawn(self._workforce.seats[name], number)
+            else:
+                self._workforce.still_silent(self._workforce.seats[name], number)
 
     # -- frames in ----------------------------------------------------------------------------------------------
 
@@ -253,7 +281,7 @@ class Controller:
             return
         n = self._flow.start(frame, stage)
         if n:
-            self._queues[stage].put(frame, n)
+            self._work.queues[stage].put(frame, n)
 
     def _sequencer(self, stage: int, stream: str) -> Sequencer:
         return self._sequencers.setdefault((stage, stream), Sequencer())
@@ -348,9 +376,9 @@ class Controller:
     def _maybe_finish(self) -> None:
         if not all(stream.closed for stream in self._streams.values()):
             return
-        for worker in self._workers.values():
-            if worker.link.state is LinkState.ALIVE:
-                self._out.append(act.StopWorker(worker.name))
+        for seat in self._workforce:
+            if seat.link.state is not LinkState.DEAD:
+                self._out.append(act.StopWorker(seat.name))
         self.ledger.check()
         if self.run.state is not RunState.FAILED:
             self.run.to(RunState.DRAINING)
@@ -358,80 +386,7 @@ class Controller:
             self.run.to(ending)
         self._out.append(act.Finish(self.run.state.value, self._failure or self._cancelled or ""))
 
-    # -- work ---------------------------------------------------------------------------------------------------
-
-    def _schedule(self) -> None:
-        """Give ready work to free workers, deeper stages first: what is nearly done frees what it holds."""
-        for stage in self._deep_first:
-            queue = self._queues[stage]
-            if not len(queue):
-                continue
-            batch = max(1, self.plan.stages[stage].configuration.batch)
-            if queue.stateful:
-                names = list(self._workers)
-                for stream in queue.streams():
-                    worker = self._workers[names[self._streams[stream].index % len(names)]]
-                    while self._free(worker, stage) and (items := queue.take(batch, stream)):
-                        self._dispatch(worker, stage, items)
-            else:
-                while len(queue) and (free := self._freest(stage)) is not None:
-                    self._dispatch(free, stage, queue.take(batch))
-
-    def _free(self, worker: _Worker, stage: int) -> bool:
-        return len(worker.held) < self.plan.max_queued and worker.serves(stage) and worker.link.state is LinkState.ALIVE
-
-    def _freest(self, stage: int) -> _Worker | None:
-        free = [worker for worker in self._workers.values() if self._free(worker, stage)]
-        return min(free, key=lambda worker: len(worker.held), default=None)
-
-    def _dispatch(self, worker: _Worker, stage: int, items: list[tuple[FrameRecord, int]]) -> None:
-        invocation = self._next_invocation
-        self._next_invocation += 1
-        self._invocations[invocation] = (stage, worker.name, items)
-        worker.held.add(invocation)
-        for frame, _ in items:
-            frame.state[stage] = ItemState.DISPATCHED
-        slo = self.plan.latency_slo_s
-        plan = self.plan.stages[stage]
-        self._out.append(
-            act.Dispatch(
-                invocation,
-                f"{worker.name}/{plan.name}",
-                worker.name,
-                plan.name,
-                [(frame.stream, frame.seq, index) for frame, index in items],
-                None if slo is None else min(frame.captured_at_s for frame, _ in items) + slo,
-            )
-        )
-
-    def _invocation_done(self, event: ev.InvocationDone) -> None:
-        known = self._invocations.pop(event.invocation, None)
-        if known is None:  # its worker was given up and the items went elsewhere
-            return
-        stage, worker, items = known
-        self._workers[worker].held.discard(event.invocation)
-        for i, (frame, _) in enumerate(items):
-            measures = event.measures[i] if event.measures else ()
-            self._flow.item_done(frame, stage, event.counts[i], measures, event.errors.get(i, "failed"))
-
     # -- trouble ------------------------------------------------------------------------------------------------
-
-    def _worker_lost(self, event: ev.WorkerLost) -> None:
-        worker = self._workers[event.worker]
-        worker.link.to(LinkState.DEAD)
-        for replica in worker.replicas.values():
-            if replica.state is not ReplicaState.FAILED:
-                replica.to(ReplicaState.FAILED)
-        for invocation in sorted(worker.held):
-            stage, _, items = self._invocations.pop(invocation)
-            if self.plan.stages[stage].stateful:  # its memory went with it
-                for frame, _ in items:
-                    self._flow.item_done(frame, stage, ev.FAILED_ITEM, (), f"worker lost: {event.reason}")
-            else:
-                self._queues[stage].put_back(items)
-        worker.held.clear()
-        for stage in range(len(self.plan.stages)):
-            self._require_replicas(stage, f"no worker left ({event.reason})")
 
     def _sink_failed(self, event: ev.SinkFailed) -> None:
         stream = self._streams[event.stream]
@@ -474,6 +429,4 @@ class Controller:
             self._stop(stream, reason)
             for frame in list(stream.frames.values()):
                 self._flow.end_all(frame, ItemState.CANCELLED, "", reason)
-        for stage, queue in enumerate(self._queues):
-            for frame, _ in queue.clear():
-                self._flow.item_done(frame, stage, ev.FAILED_ITEM, (), reason)
+        self._work.give_up(reason)

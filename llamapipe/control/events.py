@@ -19,10 +19,14 @@ __all__ = [
     "ReplicaLoaded",
     "SinkFailed",
     "Start",
+    "StateRestored",
     "StreamClosed",
     "StreamEnded",
     "Tick",
+    "WorkerBack",
+    "WorkerJoined",
     "WorkerLost",
+    "WorkerSilent",
 ]
 
 FILTERED_ITEM = -1
@@ -89,6 +93,7 @@ class InvocationDone(_Event, frozen=True):
     measures: list[list[float]] = []
     errors: dict[int, str] = {}  # item -> reason
     busy_s: float = 0.0
+    kept: bool = False  # a snapshot of the stage's state came with it
 
 
 class Committed(_Event, frozen=True):
@@ -111,6 +116,33 @@ class StreamClosed(_Event, frozen=True):
     """Every sink of the stream is finalised."""
 
     stream: str
+
+
+class WorkerJoined(_Event, frozen=True):
+    """A worker has come up."""
+
+    worker: str
+
+
+class WorkerSilent(_Event, frozen=True):
+    """A worker has not been heard of for longer than it should be."""
+
+    worker: str
+
+
+class WorkerBack(_Event, frozen=True):
+    """A silent worker is heard again."""
+
+    worker: str
+
+
+class StateRestored(_Event, frozen=True):
+    """A worker has taken up a stage's memory of a stream; with ``error``, it could not and begins anew."""
+
+    stage: str
+    stream: str
+    worker: str
+    error: str = ""
 
 
 class WorkerLost(_Event, frozen=True):
@@ -141,6 +173,10 @@ Event: TypeAlias = (
     | Committed
     | SinkFailed
     | StreamClosed
+    | WorkerJoined
+    | WorkerSilent
+    | WorkerBack
+    | StateRestored
     | WorkerLost
     | Cancel
     | Tick

@@ -1,4 +1,4 @@
-"""Lifecycles as tables: replica, worker link, run, item.
+"""Lifecycles as tables: replica, worker link, run, item, arena slot.
 
 docs/architecture.md draws them; a test holds the drawing equal to these tables.
 """
@@ -11,7 +11,19 @@ from typing import Generic, TypeVar
 
 from llamapipe.errors import InvalidTransition
 
-__all__ = ["ITEM", "LINK", "REPLICA", "RUN", "ItemState", "LinkState", "Machine", "ReplicaState", "RunState"]
+__all__ = [
+    "ITEM",
+    "LINK",
+    "REPLICA",
+    "RUN",
+    "SLOT",
+    "ItemState",
+    "LinkState",
+    "Machine",
+    "ReplicaState",
+    "RunState",
+    "SlotState",
+]
 
 
 class ReplicaState(StrEnum):
@@ -63,6 +75,14 @@ class ItemState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class SlotState(StrEnum):
+    """One place for a picture in a frame arena."""
+
+    FREE = "free"
+    WRITING = "writing"  # given to somebody who may write to it
+    PUBLISHED = "published"  # holds a picture; somebody has a lease
+
+
 REPLICA: Mapping[ReplicaState, frozenset[ReplicaState]] = {
     ReplicaState.STARTING: frozenset({ReplicaState.LOADING, ReplicaState.FAILED, ReplicaState.STOPPED}),
     ReplicaState.LOADING: frozenset({ReplicaState.READY, ReplicaState.FAILED, ReplicaState.STOPPED}),
@@ -104,6 +124,12 @@ ITEM: Mapping[ItemState, frozenset[ItemState]] = {
     ItemState.DROPPED: frozenset(),
     ItemState.FAILED: frozenset(),
     ItemState.CANCELLED: frozenset(),
+}
+
+SLOT: Mapping[SlotState, frozenset[SlotState]] = {
+    SlotState.FREE: frozenset({SlotState.WRITING}),
+    SlotState.WRITING: frozenset({SlotState.PUBLISHED, SlotState.FREE}),
+    SlotState.PUBLISHED: frozenset({SlotState.FREE}),
 }
 
 S = TypeVar("S", bound=StrEnum)

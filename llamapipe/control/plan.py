@@ -6,7 +6,7 @@ import msgspec
 
 from llamapipe.catalog import Configuration
 
-__all__ = ["EdgePlan", "RunPlan", "SinkPlan", "StagePlan", "StreamPlan"]
+__all__ = ["EdgePlan", "FaultPlan", "RunPlan", "SinkPlan", "StagePlan", "StreamPlan", "WorkerPlan"]
 
 
 class EdgePlan(msgspec.Struct, frozen=True, array_like=True):
@@ -40,6 +40,7 @@ class StagePlan(msgspec.Struct, frozen=True):
     when: str | None = None
     sample_fps: float | None = None
     max_items: int = 64  # fan-out cap per frame
+    placement: str = "thread"  # kind of worker that serves it: thread | process
 
 
 class SinkPlan(msgspec.Struct, frozen=True):
@@ -59,6 +60,38 @@ class StreamPlan(msgspec.Struct, frozen=True):
     stream: str
     drop_policy: str = "block"  # block | drop-oldest | drop-newest
     max_pending: int = 4  # frames that may wait for admission under a dropping policy
+    paced: bool = False  # its clock starts with its first credit: not before somebody can work on its frames
+
+
+class WorkerPlan(msgspec.Struct, frozen=True, array_like=True):
+    """One worker's place. ``cores`` are the processors that it is bound to; empty: any."""
+
+    name: str
+    kind: str = "thread"  # thread | process
+    cores: tuple[int, ...] = ()
+
+
+class FaultPlan(msgspec.Struct, frozen=True):
+    """When something counts as gone wrong, and how often it is tried again. Times in seconds.
+
+    An invocation that runs longer than ``straggler_factor`` times the stage's 95th percentile (``straggler_floor_s``
+    at least) is given to a second worker as well; one that exceeds ``hang_factor`` times (``hang_floor_s`` at least)
+    never returns, and its worker is replaced. Until a stage has answered once, ``first_hang_s`` is what it may take.
+    """
+
+    max_attempts: int = 3  # of an item, before it is put into quarantine
+    straggler_factor: float = 3.0
+    straggler_floor_s: float = 0.25
+    hang_factor: float = 20.0
+    hang_floor_s: float = 10.0
+    first_hang_s: float = 120.0
+    silent_after_s: float = 1.5  # without a heartbeat of a process
+    dead_after_s: float = 8.5  # of silence on top of that
+    backoff_s: float = 0.1  # before a lost worker's place is filled again; doubles with every loss in a row
+    max_backoff_s: float = 5.0
+    max_losses: int = 6  # of a worker in a row, without one answer between, before its place stays empty
+    snapshot_items: int = 32  # items between two snapshots of a stage that remembers
+    snapshot_frames: int = 8  # the same where its inputs are pictures, which are kept until then
 
 
 class RunPlan(msgspec.Struct, frozen=True):
@@ -68,9 +101,10 @@ class RunPlan(msgspec.Struct, frozen=True):
     stages: tuple[StagePlan, ...]  # in topological order
     sinks: tuple[SinkPlan, ...]
     streams: tuple[StreamPlan, ...]
-    workers: tuple[str, ...]
+    workers: tuple[WorkerPlan, ...]
     max_in_flight: int = 16  # frames between admission and commit, all streams together
     max_queued: int = 2  # invocations that a worker may hold, the running one included
     latency_slo_s: float | None = None
+    faults: FaultPlan = FaultPlan()
     seed: int = 0
-    version: int = 1
+    version: int = 2

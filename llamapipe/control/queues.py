@@ -88,6 +88,15 @@ class StageQueue:
         """Streams with waiting items (a stateful stage's only)."""
         return [stream for stream, queue in self._by_stream.items() if queue]
 
+    def has(self, stream: str) -> bool:
+        """Whether the stream has waiting items (a stateful stage's only)."""
+        return bool(self._by_stream.get(stream))
+
+    def first(self, stream: str | None = None) -> tuple[FrameRecord, int] | None:
+        """The oldest item, left where it is."""
+        queue = self._any if stream is None else self._by_stream.get(stream)
+        return queue[0] if queue else None
+
     def take(self, limit: int, stream: str | None = None) -> list[tuple[FrameRecord, int]]:
         """Up to ``limit`` items, oldest first."""
         queue = self._any if stream is None else self._by_stream[stream]

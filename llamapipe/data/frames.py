@@ -209,6 +209,18 @@ class Image:
             pts_s=self.pts_s,
         )
 
+    def kept(self) -> Image:
+        """The same picture with pixels of its own, to be kept after the call that it was given for."""
+        return Image(
+            width=self.width,
+            height=self.height,
+            bgr=self.bgr.copy(),
+            placement=self.placement,
+            stream=self.stream,
+            seq=self.seq,
+            pts_s=self.pts_s,
+        )
+
     def with_native(self, native: Native) -> Image:
         """The same place in the source with a new picture of the same size in the decoder's own format."""
         return Image(

@@ -4,7 +4,17 @@ from llamapipe.inference.assets import Asset, AssetStore, cache_root
 from llamapipe.inference.backends import BACKENDS, BackendStatus, backends
 from llamapipe.inference.choose import choose_variant, required_assets
 from llamapipe.inference.decoders import DECODERS
-from llamapipe.inference.models import MODELS, TASKS, find_models, label_table, local_file, model_named, task_labels
+from llamapipe.inference.models import (
+    MODELS,
+    TASKS,
+    find_models,
+    label_table,
+    local_file,
+    model_named,
+    register_file,
+    registered_files,
+    task_labels,
+)
 from llamapipe.inference.predictor import load_predictor
 
 __all__ = [
@@ -23,6 +33,8 @@ __all__ = [
     "load_predictor",
     "local_file",
     "model_named",
+    "register_file",
+    "registered_files",
     "required_assets",
     "task_labels",
 ]

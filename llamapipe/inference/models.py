@@ -23,6 +23,7 @@ __all__ = [
     "local_file",
     "model_named",
     "register_file",
+    "registered_files",
     "task_labels",
 ]
 
@@ -285,6 +286,14 @@ def register_file(
     model = Model(f"{path.stem}-{digest}", (), decoder, tuple(labels), format_, (), (input_size,))
     _LOCAL[model.name] = _Local(model, path)
     return model
+
+
+def registered_files() -> tuple[tuple[str, str, tuple[str, ...], tuple[int, int]], ...]:
+    """What `register_file` was told: (file, decoder, labels, input size), for another process to be told too."""
+    return tuple(
+        (str(local.path.resolve()), local.model.decoder, local.model.labels, local.model.input_sizes[0])
+        for local in _LOCAL.values()
+    )
 
 
 def label_table(labels: object) -> tuple[str, ...]:

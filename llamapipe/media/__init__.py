@@ -11,6 +11,7 @@ from llamapipe.media.contract import (
     VideoSource,
 )
 from llamapipe.media.expand import SourceSpec, expand_sources
+from llamapipe.media.packing import PictureLayout, layout_of, pack, unpack
 from llamapipe.media.pictures import AvPicture, BgrPicture
 from llamapipe.media.sinks import SINKS, SinkType, parse_sink
 from llamapipe.media.sources import open_source
@@ -21,6 +22,7 @@ __all__ = [
     "BgrPicture",
     "Decoded",
     "Outcome",
+    "PictureLayout",
     "Sink",
     "SinkContext",
     "SinkItem",
@@ -30,6 +32,9 @@ __all__ = [
     "Undecodable",
     "VideoSource",
     "expand_sources",
+    "layout_of",
     "open_source",
+    "pack",
     "parse_sink",
+    "unpack",
 ]

@@ -31,6 +31,16 @@ class AvPicture:
         self.height: int = frame.width if turned else frame.height
         self.format: str = frame.format.name
 
+    @property
+    def stored(self) -> av.VideoFrame:
+        """The decoder's frame as it is stored, not yet upright."""
+        return self._frame
+
+    @property
+    def rotation(self) -> int:
+        """Degrees clockwise that bring it upright."""
+        return self._rotation
+
     def bgr(self) -> NDArray[np.uint8]:
         """See `llamapipe.data.Native.bgr`. Two threads that ask at once share one conversion."""
         with self._lock:

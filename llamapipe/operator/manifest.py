@@ -62,6 +62,7 @@ class Knob(StrEnum):
     THREADS = "threads"
     SAMPLE_FPS = "sample_fps"
     MIN_SCORE = "min_score"
+    PLACEMENT = "placement"
 
 
 @dataclass(frozen=True, slots=True)

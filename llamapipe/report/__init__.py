@@ -10,7 +10,7 @@ from llamapipe.report.summary import (
     StreamSummary,
 )
 from llamapipe.report.trace import LatencyTrace, PictureStrip, Span, TraceRecorder
-from llamapipe.report.written import write_run_json
+from llamapipe.report.written import write_run_json, write_whole
 
 __all__ = [
     "FrameCounts",
@@ -25,4 +25,5 @@ __all__ = [
     "TraceRecorder",
     "write_report_html",
     "write_run_json",
+    "write_whole",
 ]

@@ -102,6 +102,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     streams: list[StreamSummary]
     outputs: list[str]
     versions: dict[str, str]
+    notes: list[str] = []  # what went wrong on the way and was mended, or not quite
     version: int = 1  # of this format
 
     def to_json(self) -> bytes:

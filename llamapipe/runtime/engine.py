@@ -6,7 +6,7 @@ Messages become events for `control`, its actions become messages. Decides nothi
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,9 +17,12 @@ from llamapipe.control import actions as act
 from llamapipe.control import events as ev
 from llamapipe.control.controller import Controller
 from llamapipe.errors import LlamapipeError
-from llamapipe.runtime.arena import LocalArena
+from llamapipe.runtime.arena import Arena
+from llamapipe.runtime.crew import Crew, WorkerPeer
+from llamapipe.runtime.journal import Journal, references
 from llamapipe.runtime.store import PayloadStore
 from llamapipe.wire import (
+    PROTOCOL,
     Close,
     Closed,
     Deliveries,
@@ -34,6 +37,9 @@ from llamapipe.wire import (
     LoadReplica,
     Message,
     NewFrames,
+    Pulse,
+    Restored,
+    RestoreState,
     Stop,
     Taken,
     Undecoded,
@@ -66,10 +72,16 @@ class Observer:
         """A replica is ready."""
 
     def invocation(self, dispatch: act.Dispatch, done: Done) -> None:
-        """An invocation came back."""
+        """An invocation came back, wanted or not."""
 
     def delivered(self, stream: str, sink: str, latencies: Sequence[tuple[float, float]]) -> None:
         """Frames left the pipeline: (when, latency), seconds."""
+
+    def quarantined(self, action: act.Quarantine, item: ItemInputs, arena: Arena) -> None:
+        """An item has failed for good. Its pictures can be looked at until this returns."""
+
+    def forgotten(self, stage: str, stream: str, reason: str) -> None:
+        """A stage that remembers has begun a stream anew in the middle."""
 
     def poll(self, now_s: float) -> None:
         """Called at least every 50 ms while the run goes on."""
@@ -87,21 +99,37 @@ class EngineResult:
     hint: str | None = None
 
 
+@dataclass(slots=True)
+class _Out:
+    """An invocation that a worker has."""
+
+    dispatch: act.Dispatch
+    identity: str
+    items: list[ItemInputs]
+    lent: list[tuple[int, int]]
+    wanted: bool = True
+
+
 class Engine:
-    """Drives one run. ``peers`` are sources and sinks by identity; workers are made when control asks for them."""
+    """Drives one run. ``peers`` are sources and sinks by identity; workers are made when control asks for them.
+
+    ``make_worker`` is given a worker's name and incarnation. ``address`` is that of threads, ``process_address`` that
+    of processes, where there are any.
+    """
 
     def __init__(
         self,
         controller: Controller,
         *,
-        arena: LocalArena,
+        arena: Arena,
         clock: Clock,
-        make_worker: Callable[[str], Peer],
+        make_worker: Callable[[str, int], WorkerPeer],
         peers: Mapping[str, Peer],
         close_source: Callable[[str], None],
         observer: Observer,
         interrupt: threading.Event,
         address: str,
+        process_address: str | None = None,
     ) -> None:
         self._controller = controller
         self._arena = arena
@@ -112,13 +140,15 @@ class Engine:
         self._observer = observer
         self._interrupt = interrupt
         self._address = address
+        self._process_address = process_address
         self._stages = {stage.name: stage for stage in controller.plan.stages}
         self._sinks = {sink.name: sink for sink in controller.plan.sinks}
         self._store = PayloadStore(controller.plan, arena)
-        self._dispatched: dict[int, act.Dispatch] = {}
+        self._journal = Journal(arena)
+        self._out: dict[int, _Out] = {}
         self._known: set[str] = set()  # peers that have said hello
         self._unsent: dict[str, list[bytes]] = {}  # for peers that have not yet
-        self._threads: dict[str, threading.Thread] = {}
+        self._threads: dict[str, threading.Thread] = {}  # of sources and sinks
         self._gone: set[str] = set()
         self._deliveries: dict[str, list[Delivery]] = {}
         self._result: EngineResult | None = None
@@ -133,14 +163,23 @@ class Engine:
         for option, value in ((zmq.SNDHWM, 0), (zmq.RCVHWM, 0), (zmq.LINGER, 1000), (zmq.ROUTER_MANDATORY, 1)):
             router.setsockopt(option, value)
         router.bind(self._address)
+        if self._process_address is not None:
+            router.bind(self._process_address)
         self._router = router
+        poller = zmq.Poller()
+        poller.register(router, zmq.POLLIN)
+        faults = self._controller.plan.faults
+        self._crew = Crew(
+            context, self._address, self._process_address, poller, self._clock, silent_after_s=faults.silent_after_s
+        )
         try:
             for name, peer in self._peers.items():
                 self._spawn(name, peer)
             self._tell(ev.Start())
             cancelled = False
             while self._result is None:
-                if router.poll(_POLL_MS):
+                ready = dict(poller.poll(self._wait_ms()))
+                if ready:
                     self._drain()
                 self._flush()
                 now_s = self._clock.now_s()
@@ -149,6 +188,7 @@ class Engine:
                     cancelled = True
                     self._tell(ev.Cancel("interrupted"))
                 self._notice_dead()
+                self._notice_workers(now_s, ready)
                 deadline_s = self._controller.next_deadline_s()
                 if deadline_s is not None and now_s >= deadline_s:
                     self._tell(ev.Tick())
@@ -156,6 +196,12 @@ class Engine:
             return self._result
         finally:
             self._shut_down()
+
+    def _wait_ms(self) -> int:
+        deadline_s = self._controller.next_deadline_s()
+        if deadline_s is None:
+            return _POLL_MS
+        return max(0, min(_POLL_MS, int((deadline_s - self._clock.now_s()) * 1000) + 1))
 
     # -- messages to events -------------------------------------------------------------------------------------
 
@@ -193,12 +239,15 @@ class Engine:
             if message.error is not None:
                 self._partial.errors.setdefault(message.stream, message.error)
                 self._tell(ev.SinkFailed(message.stream, message.sink, message.error))
+        elif isinstance(message, Pulse):
+            self._crew.heard(message.worker, self._clock.now_s())
         elif isinstance(message, Hello):
-            self._known.add(peer)
-            for unsent in self._unsent.pop(peer, ()):
-                self._router.send_multipart([peer.encode(), unsent])
+            self._hello(peer, message)
         elif isinstance(message, Loaded):
-            self._loaded(message)
+            if self._crew.current(peer) is not None:
+                self._loaded(message)
+        elif isinstance(message, Restored):
+            self._restored(peer, message)
         elif isinstance(message, Undecoded):
             self._store.add(message.stream, message.seq, None)
             self._tell(ev.FrameUndecodable(message.stream, message.seq, message.reason, message.pts_s))
@@ -217,6 +266,19 @@ class Engine:
         else:
             raise LlamapipeError(f"{peer} sent a {type(message).__name__}, which engines do not take")
 
+    def _hello(self, peer: str, message: Hello) -> None:
+        worker = self._crew.current(peer) if message.role == "worker" else None
+        if message.role == "worker":
+            if worker is None or not self._crew.proves(peer, message.token):
+                return
+            if message.protocol != PROTOCOL:
+                raise LlamapipeError(f"worker {worker} speaks protocol {message.protocol}, expected {PROTOCOL}")
+        self._known.add(peer)
+        for unsent in self._unsent.pop(peer, ()):
+            self._router.send_multipart([peer.encode(), unsent])
+        if worker is not None:
+            self._tell(ev.WorkerJoined(worker))
+
     def _loaded(self, message: Loaded) -> None:
         worker, stage = message.replica.rsplit("/", 1)
         if message.error is None:
@@ -226,9 +288,25 @@ class Engine:
             self._partial.hint = message.hint
             self._tell(ev.ReplicaFailed(message.replica, message.error))
 
+    def _restored(self, peer: str, message: Restored) -> None:
+        worker = self._crew.current(peer)
+        if worker is None:
+            return
+        if message.error:
+            self._journal.forget(message.stage, message.stream)
+            self._observer.forgotten(message.stage, message.stream, message.error)
+        self._tell(ev.StateRestored(message.stage, message.stream, worker, message.error))
+
     def _done(self, message: Done) -> None:
-        dispatch = self._dispatched.pop(message.invocation, None)
-        if dispatch is None:  # its worker had been given up
+        out = self._out.pop(message.invocation, None)
+        if out is None:  # its worker had been given up
+            return
+        dispatch = out.dispatch
+        self._observer.invocation(dispatch, message)
+        self._give_back(out, message if out.wanted else None)
+        if not out.wanted:
+            self._withdraw(out, message)
+            self._tell(ev.InvocationDone(message.invocation, [], busy_s=message.ended_s - message.started_s))
             return
         errors: dict[int, str] = {}
         for i, ((stream, seq, index), outputs) in enumerate(zip(dispatch.items, message.items, strict=True)):
@@ -236,7 +314,6 @@ class Engine:
                 self._store.put(dispatch.stage, stream, seq, index, outputs)
             elif outputs.error is not None:
                 errors[i] = outputs.error
-        self._observer.invocation(dispatch, message)
         measures = [outputs.measures for outputs in message.items]
         self._tell(
             ev.InvocationDone(
@@ -245,8 +322,44 @@ class Engine:
                 measures if any(measures) else [],
                 errors,
                 message.ended_s - message.started_s,
+                self._remember(out, message),
             )
         )
+
+    def _remember(self, out: _Out, message: Done) -> bool:
+        """Journal what a stage that remembers has seen. Items that it failed on are left out: they left no trace."""
+        dispatch = out.dispatch
+        if not self._stages[dispatch.stage].stateful:
+            return False
+        seen = [item for item, outputs in zip(out.items, message.items, strict=True) if outputs.count != ev.FAILED_ITEM]
+        return self._journal.done(dispatch.stage, dispatch.items[0][0], seen, dispatch.snapshot, message.state)
+
+    def _give_back(self, out: _Out, message: Done | None) -> None:
+        """End the invocation's leases; of the slots lent to it, keep those that hold outputs."""
+        used = set()
+        if out.lent and message is not None:
+            used = {
+                (payload.slot, payload.generation)
+                for outputs in message.items
+                for port in outputs.outputs
+                for payload in port
+                if not isinstance(payload, bytes)
+            }
+        self._arena.take_back(out.lent, used)
+        for slot, generation in references(out.items):
+            self._arena.release(slot, generation)
+
+    def _withdraw(self, out: _Out, message: Done) -> None:
+        """Pictures that a thread made for nobody."""
+        if out.lent:
+            return
+        given = references(out.items)
+        for outputs in message.items:
+            for port in outputs.outputs:
+                for payload in port:
+                    if not isinstance(payload, bytes) and (payload.slot, payload.generation) not in given:
+                        given.add((payload.slot, payload.generation))
+                        self._arena.release(payload.slot, payload.generation)
 
     def _tell(self, event: ev.Event) -> None:
         now_s = self._clock.now_s()
@@ -260,13 +373,7 @@ class Engine:
     def _carry_out(self, action: act.Action) -> None:
         match action:
             case act.Dispatch():
-                stage = self._stages[action.stage]
-                self._dispatched[action.invocation] = action
-                items = [
-                    ItemInputs(stream, seq, index, self._store.inputs(stage, stream, seq, index))
-                    for stream, seq, index in action.items
-                ]
-                self._send(action.worker, Invoke(action.invocation, action.replica, items))
+                self._dispatch(action)
             case act.Deliver():
                 self._deliver(action)
             case act.Release():
@@ -276,11 +383,22 @@ class Engine:
             case act.Hold():
                 self._store.hold(action.stage, action.stream, action.seq, action.from_seq)
             case act.Load():
-                self._send(action.worker, LoadReplica(action.replica, action.stage))
+                self._send(self._crew.identity(action.worker), LoadReplica(action.replica, action.stage))
             case act.StartWorker():
-                self._spawn(action.worker, self._make_worker(action.worker))
+                self._crew.start(action.worker, self._make_worker(action.worker, action.incarnation))
             case act.StopWorker():
-                self._send(action.worker, Stop())
+                self._send(self._crew.identity(action.worker), Stop())
+            case act.KillWorker():
+                self._crew.kill(action.worker, action.reason)
+            case act.Forget():
+                self._out[action.invocation].wanted = False
+            case act.Restore():
+                self._restore(action)
+            case act.Quarantine():
+                stage = self._stages[action.stage]
+                inputs = self._store.inputs(stage, action.stream, action.seq, action.index)
+                item = ItemInputs(action.stream, action.seq, action.index, inputs)
+                self._observer.quarantined(action, item, self._arena)
             case act.StopSource():
                 self._send(f"source:{action.stream}", Stop())
                 self._close_source(action.stream)
@@ -291,6 +409,29 @@ class Engine:
             case act.Finish():
                 self._partial.outcome, self._partial.reason = action.outcome, action.reason
                 self._result = self._partial
+
+    def _dispatch(self, action: act.Dispatch) -> None:
+        stage = self._stages[action.stage]
+        items = [
+            ItemInputs(stream, seq, index, self._store.inputs(stage, stream, seq, index))
+            for stream, seq, index in action.items
+        ]
+        identity = self._crew.identity(action.worker)
+        lent: list[tuple[int, int]] = []
+        if self._crew.is_process(action.worker):
+            pictures = sum(kind == "frames" for kind in stage.outputs.values())
+            lent = self._arena.lend(pictures * len(items) * (stage.max_items if stage.fan_out else 1))
+        for slot, generation in references(items):
+            self._arena.lease(slot, generation)
+        self._out[action.invocation] = _Out(action, identity, items, lent)
+        self._send(identity, Invoke(action.invocation, action.replica, items, action.snapshot, lent))
+
+    def _restore(self, action: act.Restore) -> None:
+        snapshot, items, whole = self._journal.recall(action.stage, action.stream)
+        if not whole:
+            self._observer.forgotten(action.stage, action.stream, "the operator gives no snapshot")
+        identity = self._crew.identity(action.worker)
+        self._send(identity, RestoreState(action.replica, action.stage, action.stream, snapshot, items))
 
     def _deliver(self, action: act.Deliver) -> None:
         delivered = action.outcome == "delivered"
@@ -330,7 +471,7 @@ class Engine:
         else:
             self._unsent.setdefault(peer, []).append(data)
 
-    # -- threads ------------------------------------------------------------------------------------------------
+    # -- threads and processes ----------------------------------------------------------------------------------
 
     def _spawn(self, name: str, peer: Peer) -> None:
         thread = threading.Thread(target=self._serve, args=(name, peer), name=f"llamapipe {name}", daemon=True)
@@ -344,27 +485,38 @@ class Engine:
             self._crashes[name] = f"{type(error).__name__}: {error}"
 
     def _notice_dead(self) -> None:
-        """A peer that crashed is reported as what control knows: a lost worker, an ended source, a failed sink."""
+        """A source or sink that crashed is reported as what control knows: an ended source, a failed sink."""
         for name in list(self._crashes):
             reason = self._crashes.pop(name)
             self._gone.add(name)
             role, _, stream = name.partition(":")
+            self._partial.errors.setdefault(stream, reason)
             if role == "source":
-                self._partial.errors.setdefault(stream, reason)
                 arrived = self._controller.ledger.decoded[stream]
                 self._tell(ev.StreamEnded(stream, arrived, reason))
-            elif role == "sink":
-                self._partial.errors.setdefault(stream, reason)
+            else:
                 for sink in self._sinks:
                     self._tell(ev.SinkFailed(stream, sink, reason))
                 self._tell(ev.StreamClosed(stream))
-            else:
-                for invocation in [i for i, d in self._dispatched.items() if d.worker == name]:
-                    del self._dispatched[invocation]
-                self._tell(ev.WorkerLost(name, reason))
+
+    def _notice_workers(self, now_s: float, readable: Container[object]) -> None:
+        """Workers that have ended, fallen silent or are heard again."""
+        for lost in self._crew.lost(readable):
+            self._drain()  # what it had sent before
+            self._gone.add(lost.identity)
+            self._known.discard(lost.identity)
+            self._unsent.pop(lost.identity, None)
+            for number in [n for n, out in self._out.items() if out.identity == lost.identity]:
+                out = self._out.pop(number)
+                if lost.reaped:  # else somebody may still write to what was lent, and read what it was given
+                    self._give_back(out, None)
+            if self._result is None:
+                self._tell(ev.WorkerLost(lost.worker, lost.reason))
+        for worker, silent in self._crew.silence(now_s):
+            self._tell(ev.WorkerSilent(worker) if silent else ev.WorkerBack(worker))
 
     def _shut_down(self) -> None:
-        """Every thread ends before the socket does: nothing is left to linger."""
+        """Every thread and process ends before the socket does: nothing is left to linger."""
         for name in self._threads:
             role, _, stream = name.partition(":")
             if role == "source":
@@ -372,12 +524,22 @@ class Engine:
             closing: Message = Close(abort=True) if role == "sink" else Stop()
             if self._result is None or role == "source":
                 self._send(name, closing)
-        for name, thread in self._threads.items():
+        if self._result is None:
+            for identity in self._crew.identities():
+                self._send(identity, Stop())
+        for thread in [*self._threads.values(), *self._crew.threads()]:
             while thread.is_alive():
                 thread.join(_POLL_MS / 1000)
-                if name not in self._known and self._router.poll(0):
-                    identity, _ = self._router.recv_multipart()
-                    self._known.add(identity.decode())
-                    for unsent in self._unsent.pop(identity.decode(), ()):
-                        self._router.send_multipart([identity, unsent])
+                self._introduce_late()
+        self._crew.end(self._introduce_late)
         self._router.close()
+
+    def _introduce_late(self) -> None:
+        """Tell those who come up only now that they may go."""
+        while self._router.poll(0):
+            identity, data = self._router.recv_multipart()
+            peer = identity.decode()
+            if peer not in self._known and isinstance(decode(data), Hello):
+                self._known.add(peer)
+                for unsent in self._unsent.pop(peer, ()):
+                    self._router.send_multipart([identity, unsent])

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from llamapipe.control.events import FAILED_ITEM, FILTERED_ITEM
@@ -18,7 +19,7 @@ from llamapipe.data import Boxes, Classes, Events, FrameRef, Image, Tracks
 from llamapipe.errors import OperatorError
 from llamapipe.media import BgrPicture
 from llamapipe.operator import Context, Filtered, Operator, PortKind, Predictor
-from llamapipe.runtime.arena import LocalArena
+from llamapipe.runtime.arena import PictureSpace, StaleFrame
 from llamapipe.spec.when import Atom
 from llamapipe.wire import ItemInputs, ItemOutputs, Payload, decode_value, encode_value
 
@@ -52,7 +53,7 @@ class StageSetup:
     load_predictor: Callable[[], Predictor] | None = None
 
 
-def merge_payloads(payloads: Sequence[Payload], kind: str, arena: LocalArena) -> Any:
+def merge_payloads(payloads: Sequence[Payload], kind: str, arena: PictureSpace) -> Any:
     """One Value of several payloads: boxes and events are joined, of pictures there is one."""
     if kind == PortKind.FRAMES:
         ref = payloads[0]
@@ -67,7 +68,7 @@ def merge_payloads(payloads: Sequence[Payload], kind: str, arena: LocalArena) ->
 class StageHost:
     """One replica: an operator (per stream, where it remembers) with its variant loaded."""
 
-    def __init__(self, setup: StageSetup, arena: LocalArena, streams: Mapping[str, StreamFacts]) -> None:
+    def __init__(self, setup: StageSetup, arena: PictureSpace, streams: Mapping[str, StreamFacts]) -> None:
         self._setup = setup
         self._plan = setup.plan
         self._arena = arena
@@ -130,13 +131,38 @@ class StageHost:
             results = self._operator(items[0].stream).process_batch(batch)
             if len(results) != len(items):
                 raise OperatorError(f"{self._manifest.type} gave {len(results)} results for {len(items)} items")
-            return [
-                self._outputs(item, inputs, result) for item, inputs, result in zip(items, batch, results, strict=True)
-            ]
         except Exception:
             if self._plan.stateful:  # a second try would see part of the stream twice
                 return [_failed(OperatorError("failed in a batch of a stage that remembers")) for _ in items]
             return [self._run_one(item, inputs) for item, inputs in zip(items, batch, strict=True)]
+        return [self._finish(*of_item) for of_item in zip(items, batch, results, strict=True)]
+
+    def snapshot(self, stream: str) -> bytes | None:
+        """What the operator remembers of a stream, as bytes; None where it cannot say.
+
+        Raises OperatorError where the snapshot is not plain data.
+        """
+        state = self._operator(stream).snapshot()
+        if state is None:
+            return None
+        try:
+            return msgspec.msgpack.encode(state)
+        except TypeError as error:
+            raise OperatorError(
+                f"{self._manifest.type}: its snapshot is not plain data: {error}",
+                hint="give dict, list, str, bytes, numbers",
+            ) from error
+
+    def restore(self, stream: str, state: bytes | None, journal: Sequence[ItemInputs]) -> None:
+        """Begin the stream anew from ``state`` and the items seen since. Raises what the operator raises."""
+        old = self._operators.pop(stream, None)
+        if old is not None:
+            old.close()
+        operator = self._operator(stream)
+        if state is not None:
+            operator.restore(msgspec.msgpack.decode(state, strict=False))
+        for item in journal:
+            operator.process_batch([self._inputs(item)])
 
     def close(self) -> None:
         """Let go of everything loaded."""
@@ -149,7 +175,15 @@ class StageHost:
     def _run_one(self, item: ItemInputs, inputs: Mapping[str, Any]) -> ItemOutputs:
         try:
             results = self._operator(item.stream).process_batch([inputs])
-            return self._outputs(item, inputs, results[0])
+            if len(results) != 1:
+                raise OperatorError(f"{self._manifest.type} gave {len(results)} results for 1 item")
+        except Exception as error:
+            return _failed(error)
+        return self._finish(item, inputs, results[0])
+
+    def _finish(self, item: ItemInputs, inputs: Mapping[str, Any], result: Any) -> ItemOutputs:
+        try:
+            return self._outputs(item, inputs, result)
         except Exception as error:
             return _failed(error)
 
@@ -172,6 +206,21 @@ class StageHost:
     def _outputs(self, item: ItemInputs, inputs: Mapping[str, Any], result: Any) -> ItemOutputs:
         if isinstance(result, Filtered):
             return ItemOutputs(FILTERED_ITEM, [], [])
+        published: list[FrameRef] = []
+        try:
+            outputs = self._placed_outputs(item, inputs, result, published)
+            for image in inputs.values():  # checked after use as well: the pixels were this frame's all the while
+                if isinstance(image, Image) and image.ref is not None and not self._arena.still_whole(image.ref):
+                    raise StaleFrame(f"frame {item.seq} of {item.stream} was written over while it was looked at")
+        except BaseException:
+            for ref in published:
+                self._arena.withdraw(ref)
+            raise
+        return outputs
+
+    def _placed_outputs(
+        self, item: ItemInputs, inputs: Mapping[str, Any], result: Any, published: list[FrameRef]
+    ) -> ItemOutputs:
         picture = self._picture(inputs)
         outputs: list[list[Payload]] = []
         count = 1
@@ -184,13 +233,13 @@ class StageHost:
             elif self._plan.fan_out:
                 pictures = list(value)[: self._plan.max_items]
                 count = len(pictures)
-                outputs.append([self._publish(crop, item, picture) for crop in pictures])
+                outputs.append([self._publish(crop, item, picture, published) for crop in pictures])
             else:
-                outputs.append([self._publish(value, item, picture)])
+                outputs.append([self._publish(value, item, picture, published)])
         measures = [atom.measure(result[atom.port]) for atom in self._setup.atoms]
         return ItemOutputs(count, outputs, measures)
 
-    def _publish(self, value: Any, item: ItemInputs, source: Image | None) -> FrameRef:
+    def _publish(self, value: Any, item: ItemInputs, source: Image | None, published: list[FrameRef]) -> FrameRef:
         if isinstance(value, np.ndarray):
             if source is None:
                 raise OperatorError(f"{self._manifest.type} gave an array but has no frames input to place it")
@@ -215,7 +264,7 @@ class StageHost:
                 value.placement,
             )
         origin = source.ref if source is not None else None
-        return self._arena.put(
+        ref = self._arena.put(
             value.native if value.native is not None and value.region is None else BgrPicture(value.bgr),
             stream=item.stream,
             seq=item.seq,
@@ -224,6 +273,8 @@ class StageHost:
             captured_at_s=origin.captured_at_s if origin is not None else 0.0,
             placement=value.placement,
         )
+        published.append(ref)
+        return ref
 
 
 def _placed(value: Any, kind: str, picture: Image | None) -> Boxes | Events:

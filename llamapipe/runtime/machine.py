@@ -19,12 +19,14 @@ class Machine:
     memory_bytes: int  # usable: the least of physical memory and control-group limit
     memory_available_bytes: int  # free now, without swapping
     cpu: str  # the processor's own name; empty unknown
+    core_numbers: tuple[int, ...] = ()  # that affinity allows
 
 
 def read_machine(root: Path = Path("/")) -> Machine:
     """Facts of this machine; ``root`` is where /proc and /sys lie."""
     total = os.cpu_count() or 1
-    cores = float(len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else float(total)
+    numbers = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else tuple(range(total))
+    cores = float(len(numbers))
     meminfo = _meminfo(root / "proc/meminfo")
     memory = meminfo.get("MemTotal", 0)
     available = meminfo.get("MemAvailable", 0)
@@ -40,7 +42,7 @@ def read_machine(root: Path = Path("/")) -> Machine:
             if limit is not None and limit < memory:
                 memory = limit
                 available = min(available, limit - (_number(folder / used_file) or 0))
-    return Machine(cores, total, memory, max(0, available), _cpu_name(root / "proc/cpuinfo"))
+    return Machine(cores, total, memory, max(0, available), _cpu_name(root / "proc/cpuinfo"), numbers)
 
 
 def _groups(root: Path) -> Iterator[Path]:

@@ -12,7 +12,8 @@ from llamapipe.clock import Clock
 from llamapipe.control.plan import SinkPlan
 from llamapipe.errors import LlamapipeError
 from llamapipe.media.contract import Outcome, Sink, SinkItem
-from llamapipe.runtime.arena import LocalArena
+from llamapipe.runtime.arena import Arena
+from llamapipe.runtime.dealing import dealer
 from llamapipe.runtime.host import merge_payloads
 from llamapipe.wire import Close, Closed, Deliveries, Delivery, Hello, Taken, decode, encode
 
@@ -23,7 +24,7 @@ class SinkWriter:
     """One thread's worth of writing. ``sinks`` are open and of one stream."""
 
     def __init__(
-        self, stream: str, plans: Sequence[SinkPlan], sinks: Mapping[str, Sink], *, arena: LocalArena, clock: Clock
+        self, stream: str, plans: Sequence[SinkPlan], sinks: Mapping[str, Sink], *, arena: Arena, clock: Clock
     ) -> None:
         self.name = f"sink:{stream}"
         self._stream = stream
@@ -35,12 +36,7 @@ class SinkWriter:
 
     def serve(self, context: zmq.Context[Any], address: str) -> None:
         """Write until Close, answer Closed. Blocks."""
-        socket = context.socket(zmq.DEALER)
-        socket.setsockopt(zmq.IDENTITY, self.name.encode())
-        socket.setsockopt(zmq.SNDHWM, 0)
-        socket.setsockopt(zmq.RCVHWM, 0)
-        socket.setsockopt(zmq.LINGER, 1000)
-        socket.connect(address)
+        socket = dealer(context, self.name, address)
         closed = False
         try:
             socket.send(encode(Hello(self.name, "sink")))

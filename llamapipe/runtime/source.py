@@ -9,33 +9,35 @@ import zmq
 from llamapipe.clock import Clock
 from llamapipe.errors import LlamapipeError, SourceLostError
 from llamapipe.media.contract import Decoded, VideoSource
-from llamapipe.runtime.arena import LocalArena
+from llamapipe.runtime.arena import Arena
+from llamapipe.runtime.dealing import dealer
 from llamapipe.wire import Ended, Granted, Hello, NewFrames, Stop, Undecoded, decode, encode
 
 __all__ = ["SourceReader"]
 
 
 class SourceReader:
-    """One thread's worth of reading. ``waits``: a frame waits for credit (files); else it is sent as it comes."""
+    """One thread's worth of reading. ``waits``: a frame waits for credit (files); else it is sent as it comes.
 
-    def __init__(self, stream: str, source: VideoSource, *, arena: LocalArena, clock: Clock, waits: bool) -> None:
+    ``paced``: not even the first frame is read before there is credit.
+    """
+
+    def __init__(
+        self, stream: str, source: VideoSource, *, arena: Arena, clock: Clock, waits: bool, paced: bool = False
+    ) -> None:
         self.name = f"source:{stream}"
         self._stream = stream
         self._source = source
         self._arena = arena
         self._clock = clock
         self._waits = waits
+        self._paced = paced
         self._credits = 0
         self._stopped = False
 
     def serve(self, context: zmq.Context[Any], address: str) -> None:
         """Read to the end, or until Stop. Blocks."""
-        socket = context.socket(zmq.DEALER)
-        socket.setsockopt(zmq.IDENTITY, self.name.encode())
-        socket.setsockopt(zmq.SNDHWM, 0)
-        socket.setsockopt(zmq.RCVHWM, 0)
-        socket.setsockopt(zmq.LINGER, 1000)
-        socket.connect(address)
+        socket = dealer(context, self.name, address)
         num_frames = 0
         error: LlamapipeError | None = None
         try:
@@ -60,6 +62,10 @@ class SourceReader:
     def _read(self, socket: zmq.Socket[Any]) -> int:
         info = self._source.info
         time_base = (info.time_base.numerator, info.time_base.denominator)
+        while self._paced and self._credits <= 0 and not self._stopped:
+            self._take(decode(socket.recv()))
+        if self._stopped:
+            return 0
         for decoded in self._source:
             if not self._credit(socket):
                 break

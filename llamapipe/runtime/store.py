@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from llamapipe.control.plan import EdgePlan, RunPlan, StagePlan
 from llamapipe.data import FrameRef
 from llamapipe.operator import PortKind
-from llamapipe.runtime.arena import LocalArena
+from llamapipe.runtime.arena import Arena
 from llamapipe.wire import ItemOutputs, Payload
 
 __all__ = ["FrameStore", "PayloadStore"]
@@ -31,7 +31,7 @@ class FrameStore:
 class PayloadStore:
     """All frames in flight."""
 
-    def __init__(self, plan: RunPlan, arena: LocalArena) -> None:
+    def __init__(self, plan: RunPlan, arena: Arena) -> None:
         self._stages = {stage.name: stage for stage in plan.stages}
         self._ports = {stage.name: {port: i for i, port in enumerate(stage.outputs)} for stage in plan.stages}
         self._arena = arena

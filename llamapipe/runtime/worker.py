@@ -5,49 +5,63 @@ The same loop serves threads (inproc://), processes (ipc://) and other hosts (tc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import zmq
 
 from llamapipe.clock import Clock
 from llamapipe.errors import LlamapipeError
-from llamapipe.runtime.arena import LocalArena
+from llamapipe.runtime.arena import PictureSpace
+from llamapipe.runtime.dealing import dealer
 from llamapipe.runtime.host import StageHost, StageSetup, StreamFacts
-from llamapipe.wire import Done, Hello, Invoke, Loaded, LoadReplica, Message, Stop, decode, encode
+from llamapipe.wire import (
+    Done,
+    Hello,
+    Invoke,
+    Loaded,
+    LoadReplica,
+    Message,
+    Restored,
+    RestoreState,
+    Stop,
+    decode,
+    encode,
+)
 
 __all__ = ["Worker"]
 
 
 class Worker:
-    """Hosts replicas of any stage."""
+    """Hosts replicas of any stage. ``identity`` is its name on the socket, one of its own for each incarnation."""
 
     def __init__(
         self,
         name: str,
         *,
+        identity: str | None = None,
         setups: Mapping[str, StageSetup],
         streams: Mapping[str, StreamFacts],
-        arena: LocalArena,
+        arena: PictureSpace,
         clock: Clock,
+        token: str = "",
+        lent: Callable[[Sequence[tuple[int, int]]], None] | None = None,
     ) -> None:
         self.name = name
+        self.identity = identity if identity is not None else name
         self._setups = setups
         self._streams = streams
         self._arena = arena
         self._clock = clock
+        self._token = token
+        self._lent = lent
         self._hosts: dict[str, StageHost] = {}
 
     def serve(self, context: zmq.Context[Any], address: str) -> None:
         """Connect and work until Stop. Blocks."""
-        socket = context.socket(zmq.DEALER)
-        socket.setsockopt(zmq.IDENTITY, self.name.encode())
-        socket.setsockopt(zmq.SNDHWM, 0)
-        socket.setsockopt(zmq.RCVHWM, 0)
-        socket.setsockopt(zmq.LINGER, 1000)
-        socket.connect(address)
+        socket = dealer(context, self.identity, address)
         try:
-            socket.send(encode(Hello(self.name, "worker")))
+            socket.send(encode(Hello(self.identity, "worker", token=self._token)))
             while not isinstance(message := decode(socket.recv()), Stop):
                 socket.send(encode(self._answer(message)))
         finally:
@@ -57,12 +71,36 @@ class Worker:
 
     def _answer(self, message: Message) -> Message:
         if isinstance(message, Invoke):
-            started_s = self._clock.now_s()
-            items = self._hosts[message.replica].run(message.items)
-            return Done(message.invocation, items, started_s, self._clock.now_s(), 0.0)
+            return self._invoke(message)
         if isinstance(message, LoadReplica):
             return self._load(message)
+        if isinstance(message, RestoreState):
+            return self._restore(message)
         raise LlamapipeError(f"worker {self.name} cannot answer a {type(message).__name__}")
+
+    def _invoke(self, message: Invoke) -> Done:
+        started_s = self._clock.now_s()
+        if self._lent is not None:
+            self._lent(message.reserved)
+        host = self._hosts[message.replica]
+        items = host.run(message.items)
+        ended_s = self._clock.now_s()
+        state = None
+        if message.snapshot:
+            try:
+                state = host.snapshot(message.items[0].stream)
+            except Exception:  # the stage goes on; it cannot be brought up elsewhere, as one without a snapshot
+                state = None
+        return Done(message.invocation, items, started_s, ended_s, state)
+
+    def _restore(self, message: RestoreState) -> Restored:
+        host = self._hosts[message.replica]
+        try:
+            host.restore(message.stream, message.state, message.journal)
+        except Exception as error:
+            host.restore(message.stream, None, ())
+            return Restored(message.stage, message.stream, f"{type(error).__name__}: {error}")
+        return Restored(message.stage, message.stream)
 
     def _load(self, message: LoadReplica) -> Loaded:
         started_s = self._clock.now_s()

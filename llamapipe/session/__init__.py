@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from llamapipe.session.execute import run, stream
     from llamapipe.session.pipeline import Pipeline, ReadyPipeline, load
     from llamapipe.session.preview import RunPreview, plan_run
+    from llamapipe.session.quarantine import reproduce
     from llamapipe.session.request import DropPolicy, Progress, RunRequest
     from llamapipe.session.resolve import LoadedPipeline, load_pipeline, pipeline_names, validate_pipeline
     from llamapipe.session.results import FrameResult, to_pandas
@@ -27,6 +28,7 @@ __all__ = [
     "load_pipeline",
     "pipeline_names",
     "plan_run",
+    "reproduce",
     "run",
     "stream",
     "to_pandas",
@@ -37,6 +39,7 @@ _HOMES = {
     "execute": ("run", "stream"),
     "pipeline": ("Pipeline", "ReadyPipeline", "load"),
     "preview": ("RunPreview", "plan_run"),
+    "quarantine": ("reproduce",),
     "request": ("DropPolicy", "Progress", "RunRequest"),
     "resolve": ("LoadedPipeline", "load_pipeline", "pipeline_names", "validate_pipeline"),
     "results": ("FrameResult", "to_pandas"),

@@ -59,6 +59,7 @@ def summarise(
         streams=streams,
         outputs=[file for stream in streams for file in stream.outputs],
         versions=_versions(),
+        notes=watcher.notes,
     )
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from llamapipe.catalog import Configuration, Variant
-from llamapipe.control.plan import EdgePlan, RunPlan, SinkPlan, StagePlan, StreamPlan
+from llamapipe.control.plan import EdgePlan, FaultPlan, RunPlan, SinkPlan, StagePlan, StreamPlan, WorkerPlan
 from llamapipe.errors import LlamapipeError, Problem, SpecError
 from llamapipe.inference import (
     AssetStore,
@@ -22,10 +22,19 @@ from llamapipe.inference import (
 )
 from llamapipe.operator import Manifest, PortKind, Predictor, Registry, State
 from llamapipe.runtime import StageSetup
-from llamapipe.spec import PipelineSpec, SloSpec, hides_upstream, levels, parse_when, split_knobs, topological
+from llamapipe.spec import (
+    PLACEMENTS,
+    PipelineSpec,
+    SloSpec,
+    hides_upstream,
+    levels,
+    parse_when,
+    split_knobs,
+    topological,
+)
 from llamapipe.spec.model import OpSpec
 
-__all__ = ["Compiled", "compile_pipeline", "run_plan"]
+__all__ = ["Compiled", "compile_pipeline", "predictor_loader", "run_plan", "when_atoms"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +54,11 @@ def compile_pipeline(
     *,
     on_asset: Callable[[str, int, int | None], None] | None = None,
     fetch: bool = True,
+    placement: str = "thread",
 ) -> Compiled:
     """Choose every stage's configuration and, unless told not to, fetch what it needs.
+
+    ``placement`` is where stages run that do not say: thread or process.
 
     Raises SpecError where no variant fits a stage, AssetError where a model cannot be had.
     """
@@ -59,7 +71,7 @@ def compile_pipeline(
     for name in topological(spec):
         op = next(op for op in spec.ops if op.name == name)
         try:
-            plan, params = _stage(op, manifests, stage_levels[name], depths)
+            plan, params = _stage(op, manifests, stage_levels[name], depths, placement)
         except LlamapipeError as error:
             problems.append(Problem(error.code, error.message, f"stage {name}", error.hint))
             continue
@@ -71,8 +83,8 @@ def compile_pipeline(
     for plan in stages:
         setups[plan.name] = replace(
             setups[plan.name],
-            atoms=_atoms(plan.name, stages),
-            load_predictor=_loader(plan.configuration, plan.configuration.variant, assets),
+            atoms=when_atoms(plan.name, stages),
+            load_predictor=predictor_loader(plan.configuration, plan.configuration.variant, assets),
         )
         if fetch and plan.configuration.variant is not None:
             for asset in required_assets(plan.configuration.variant):
@@ -92,9 +104,29 @@ def compile_pipeline(
 
 
 def run_plan(
-    compiled: Compiled, streams: Sequence[StreamPlan], *, workers: int, sinks: Sequence[SinkPlan], slo: SloSpec | None
+    compiled: Compiled,
+    streams: Sequence[StreamPlan],
+    *,
+    workers: int,
+    sinks: Sequence[SinkPlan],
+    slo: SloSpec | None,
+    faults: FaultPlan,
+    cores: Sequence[int] = (),
 ) -> RunPlan:
-    """The initial state of a run on these streams."""
+    """The initial state of a run on these streams: ``workers`` of each kind that a stage asks for.
+
+    Where there are no more processes than ``cores``, each is bound to one.
+    """
+    kinds = [kind for kind in PLACEMENTS if any(stage.placement == kind for stage in compiled.stages)]
+    seats = [
+        WorkerPlan(
+            f"worker-{i + workers * position}",
+            kind,
+            (cores[i],) if kind == "process" and workers <= len(cores) else (),
+        )
+        for position, kind in enumerate(kinds)
+        for i in range(workers)
+    ]
     largest_batch = max((stage.configuration.batch for stage in compiled.stages), default=1)
     max_queued = 2
     return RunPlan(
@@ -102,11 +134,12 @@ def run_plan(
         stages=compiled.stages,
         sinks=tuple(sinks),
         streams=tuple(streams),
-        workers=tuple(f"worker-{i}" for i in range(workers)),
+        workers=tuple(seats),
         # Enough to keep every worker's queue full while as much waits at the sinks.
-        max_in_flight=max(8, 2 * workers * max_queued * largest_batch),
+        max_in_flight=max(8, 2 * len(seats) * max_queued * largest_batch),
         max_queued=max_queued,
         latency_slo_s=_latency_s(slo),
+        faults=faults,
     )
 
 
@@ -126,7 +159,7 @@ def _edge(port: str, selector: str, manifests: Mapping[str, Manifest]) -> EdgePl
 
 
 def _stage(
-    op: OpSpec, manifests: Mapping[str, Manifest], level: str, depths: Mapping[str, int]
+    op: OpSpec, manifests: Mapping[str, Manifest], level: str, depths: Mapping[str, int], placement: str
 ) -> tuple[StagePlan, Mapping[str, Any]]:
     manifest = manifests[op.name]
     knobs, given = split_knobs(op.params, manifest)
@@ -149,6 +182,7 @@ def _stage(
             hides=manifest.hides,
             when=op.when,
             sample_fps=knobs.get("sample_fps"),
+            placement=knobs.get("placement") or placement,
         ),
         params,
     )
@@ -180,9 +214,10 @@ def _configuration(manifest: Manifest, knobs: Mapping[str, Any], params: Mapping
     return Configuration(variant, batch, params, wanted.get("min_score"), labels)
 
 
-def _loader(
+def predictor_loader(
     configuration: Configuration, variant: Variant | None, assets: AssetStore
 ) -> Callable[[], Predictor] | None:
+    """What loads a stage's variant; None for a stage without one."""
     if variant is None:
         return None
     return partial(
@@ -195,7 +230,7 @@ def _loader(
     )
 
 
-def _atoms(stage: str, stages: Sequence[StagePlan]) -> tuple[Any, ...]:
+def when_atoms(stage: str, stages: Sequence[StagePlan]) -> tuple[Any, ...]:
     """What `when` expressions further down ask about a stage, in the order that control expects."""
     atoms: dict[tuple[str, str], Any] = {}
     for other in stages:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -13,10 +14,13 @@ from pathlib import Path
 from queue import Full, Queue
 from typing import IO
 
+import msgspec
+
 from llamapipe.clock import Clock, Env, SystemClock, system_env
 from llamapipe.control import Controller
 from llamapipe.control.plan import SinkPlan
 from llamapipe.errors import InterruptedRun, LlamapipeError, OutputError
+from llamapipe.inference import registered_files
 from llamapipe.media import SINKS
 from llamapipe.media.contract import Sink, SinkItem
 from llamapipe.report import PictureStrip, RunSummary, write_report_html, write_run_json
@@ -24,14 +28,20 @@ from llamapipe.runtime import (
     Engine,
     EngineResult,
     LocalArena,
+    ProcessWorker,
+    SharedArena,
     SinkWriter,
     SourceReader,
     StreamFacts,
     Worker,
+    WorkerPeer,
+    boot_streams,
 )
 from llamapipe.session.account import summarise
 from llamapipe.session.outputs import EVENTS_FILE, REPORT_FILE, SUMMARY_FILE
 from llamapipe.session.prepare import Prepared, prepare
+from llamapipe.session.processes import operator_files, slot_bytes
+from llamapipe.session.quarantine import Quarantiner
 from llamapipe.session.request import Progress, RunRequest
 from llamapipe.session.results import FrameResult
 from llamapipe.session.sinks import FunctionSink, PictureTap
@@ -139,6 +149,7 @@ class _Job:
                 objective=prepared.objective,
                 on_progress=self.on_progress,
                 log=log,
+                quarantiner=self._quarantiner(prepared),
             )
             pictures = PictureStrip()
             result = self._drive(prepared, controller, watcher, pictures)
@@ -159,36 +170,84 @@ class _Job:
             self.on_progress(watcher.progress(ended_s, "done"))
         return summary
 
+    def _quarantiner(self, prepared: Prepared) -> Quarantiner | None:
+        # What a pipeline hides must not lie in a file beside its outputs.
+        if self.request.output is None or any(sink.hides for sink in prepared.plan.sinks):
+            return None
+        stages = {stage.name: stage for stage in prepared.plan.stages}
+        operators = operator_files(prepared.compiled, prepared.plan.stages, self.request.ops_files)
+        return Quarantiner(self.request.output, stages, boot_streams(prepared.facts), operators, registered_files())
+
     def _drive(
         self, prepared: Prepared, controller: Controller, watcher: Watcher, pictures: PictureStrip
     ) -> EngineResult:
-        arena = LocalArena()
-        facts: dict[str, StreamFacts] = {}
+        facts = prepared.facts
+        arena: LocalArena | SharedArena = LocalArena()
+        if prepared.boot is not None:
+            arena = SharedArena(slot_bytes(facts.values()))
         peers: dict[str, SourceReader | SinkWriter] = {}
         for name, source in prepared.sources.items():
-            info = source.info
-            facts[name] = StreamFacts(info.width, info.height, float(info.fps or 0))
-            waits = next(s for s in prepared.plan.streams if s.stream == name).drop_policy == "block"
-            reader = SourceReader(name, source, arena=arena, clock=self.clock, waits=waits)
+            plan = next(s for s in prepared.plan.streams if s.stream == name)
+            reader = SourceReader(
+                name, source, arena=arena, clock=self.clock, waits=plan.drop_policy == "block", paced=plan.paced
+            )
             peers[reader.name] = reader
         for name in prepared.sources:
             sinks = self._sinks(prepared, name, pictures)
             writer = SinkWriter(name, prepared.plan.sinks, sinks, arena=arena, clock=self.clock)
             peers[writer.name] = writer
+        address = f"llamapipe-{os.getpid()}-{id(controller):x}"
         engine = Engine(
             controller,
             arena=arena,
             clock=self.clock,
-            make_worker=lambda name: Worker(
-                name, setups=prepared.compiled.setups, streams=facts, arena=arena, clock=self.clock
-            ),
+            make_worker=self._maker(prepared, arena, facts),
             peers=peers,
             close_source=lambda name: prepared.sources[name].close(),
             observer=watcher,
             interrupt=self.interrupt,
-            address=f"inproc://llamapipe-{id(controller):x}",
+            address=f"inproc://{address}",
+            # An abstract address: no file is made, and none is left. Anybody on this machine may connect to it, so
+            # processes prove with a token that this engine started them.
+            process_address=None if prepared.boot is None else f"ipc://@{address}",
         )
-        return engine.run()
+        try:
+            return engine.run()
+        finally:
+            arena.close()
+
+    def _maker(
+        self, prepared: Prepared, arena: LocalArena | SharedArena, facts: Mapping[str, StreamFacts]
+    ) -> Callable[[str, int], WorkerPeer]:
+        plans = {worker.name: worker for worker in prepared.plan.workers}
+        token = secrets.token_hex(16)
+
+        def make(name: str, incarnation: int) -> WorkerPeer:
+            identity = f"{name}#{incarnation}"
+            if plans[name].kind == "thread":
+                return Worker(
+                    name,
+                    identity=identity,
+                    setups=prepared.compiled.setups,
+                    streams=facts,
+                    arena=arena,
+                    clock=self.clock,
+                )
+            assert prepared.boot is not None
+            assert isinstance(arena, SharedArena)
+            boot = msgspec.structs.replace(
+                prepared.boot,
+                name=name,
+                identity=identity,
+                token=token,
+                fd=arena.memory.fd,
+                slot_bytes=arena.memory.slot_bytes,
+                streams=boot_streams(facts),
+                cores=plans[name].cores,
+            )
+            return ProcessWorker(name, boot, self.env)
+
+        return make
 
     def _sinks(self, prepared: Prepared, stream_name: str, pictures: PictureStrip) -> Mapping[str, Sink]:
         made: dict[str, Sink] = {}
@@ -208,7 +267,7 @@ class _Job:
     def _sink(self, prepared: Prepared, stream_name: str, plan: SinkPlan) -> Sink:
         if plan.type == _RESULTS:
             assert self.take is not None
-            return FunctionSink(self.take)
+            return FunctionSink(self.take, keeps=prepared.boot is not None)
         return SINKS[plan.type].make(prepared.context(stream_name, plan))
 
 

@@ -36,7 +36,8 @@ class RunOptions(TypedDict, total=False):
     sinks: Sequence[str]
     ops_files: Sequence[Path]
     force: bool
-    workers: int | None
+    workers: int | str | None
+    invocation_timeout_s: float | None
     record_events: bool
 
 

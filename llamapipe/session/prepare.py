@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llamapipe.clock import Clock, Env
-from llamapipe.control.plan import RunPlan, SinkPlan, StreamPlan
+from llamapipe.control.plan import FaultPlan, RunPlan, SinkPlan, StreamPlan
 from llamapipe.errors import LlamapipeError, SourceError, UsageError
 from llamapipe.inference import AssetStore, cache_root
 from llamapipe.media import SINKS, SourceSpec, expand_sources, open_source
 from llamapipe.media.contract import SinkContext, VideoSource
-from llamapipe.runtime import read_machine
+from llamapipe.runtime import Boot, StreamFacts, read_machine
 from llamapipe.session.compile import Compiled, compile_pipeline, run_plan
 from llamapipe.session.objective import Objective, objective_of
 from llamapipe.session.outputs import prepare_folders
+from llamapipe.session.processes import boot_of, parse_workers
 from llamapipe.session.request import RunRequest
 from llamapipe.session.resolve import LoadedPipeline, load_pipeline
 from llamapipe.session.sinks import with_asked_sinks, with_jsonl, with_results
@@ -40,6 +41,15 @@ class Prepared:
     failures: Mapping[str, LlamapipeError]
     folders: Mapping[str, Path | None]
     cores: float
+    boot: Boot | None  # of worker processes, where a stage runs in one
+
+    @property
+    def facts(self) -> dict[str, StreamFacts]:
+        """What stages are told of each stream."""
+        return {
+            name: StreamFacts(source.info.width, source.info.height, float(source.info.fps or 0))
+            for name, source in self.sources.items()
+        }
 
     def close(self) -> None:
         """Let go of the sources of a run that does not begin after all."""
@@ -116,8 +126,12 @@ def prepare(
     unpaced = [spec.shown for spec in specs.values() if spec.kind == "file" and not request.realtime]
     objective = objective_of(request.slo, loaded.spec.slo, unpaced=unpaced, live=live)
     machine = read_machine()
-    workers = request.workers if request.workers is not None else max(1, int(machine.cores)) + 1
-    compiled = compile_pipeline(loaded.spec, loaded.registry, assets, on_asset=on_asset, fetch=not dry)
+    kind, count = parse_workers(request.workers)
+    workers = count if count is not None else max(1, int(machine.cores)) + 1
+    compiled = compile_pipeline(
+        loaded.spec, loaded.registry, assets, on_asset=on_asset, fetch=not dry, placement=kind or "thread"
+    )
+    boot = boot_of(compiled, request.ops_files, cache_root(env))
     sources: dict[str, VideoSource] = {}
     failures: dict[str, LlamapipeError] = {}
     try:
@@ -138,13 +152,33 @@ def prepare(
             raise next(iter(failures.values()))
         # Folders come last: a run that cannot begin leaves nothing behind.
         folders = prepare_folders(request.output, list(specs), compiled.sinks, force=request.force, dry=dry)
-        streams = [StreamPlan(name, _drop_policy(request, source)) for name, source in sources.items()]
-        plan = run_plan(compiled, streams, workers=workers, sinks=compiled.sinks, slo=_judged(objective))
-        return Prepared(request, compiled, plan, objective, specs, sources, failures, folders, machine.cores)
+        streams = [
+            StreamPlan(name, _drop_policy(request, source), paced=request.realtime or source.info.live)
+            for name, source in sources.items()
+        ]
+        plan = run_plan(
+            compiled,
+            streams,
+            workers=workers,
+            sinks=compiled.sinks,
+            slo=_judged(objective),
+            faults=_faults(request),
+            cores=machine.core_numbers,
+        )
+        return Prepared(request, compiled, plan, objective, specs, sources, failures, folders, machine.cores, boot)
     except BaseException:
         for source in sources.values():
             source.close()
         raise
+
+
+def _faults(request: RunRequest) -> FaultPlan:
+    timeout_s = request.invocation_timeout_s
+    if timeout_s is None:
+        return FaultPlan()
+    if timeout_s <= 0:
+        raise UsageError(f"invocation timeout of {timeout_s:g} s: expected more than 0")
+    return FaultPlan(hang_factor=0.0, hang_floor_s=timeout_s, first_hang_s=max(timeout_s, FaultPlan().first_hang_s))
 
 
 def _judged(objective: Objective) -> SloSpec | None:

@@ -33,7 +33,8 @@ class RunRequest:
     sinks: Sequence[str] = ()  # "KIND=PATH" or "KIND", beside the pipeline's own
     ops_files: Sequence[Path] = ()
     force: bool = False
-    workers: int | None = None  # None: one more than there are cores
+    workers: int | str | None = None  # how many, "thread", "process" or "process:3"; None: threads, one more than cores
+    invocation_timeout_s: float | None = None  # after which a worker that does not answer is replaced
     record_events: bool = False  # write events.jsonl
 
 

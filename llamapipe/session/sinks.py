@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +84,20 @@ def _pictures(spec: PipelineSpec, manifests: Mapping[str, Manifest], *, every: b
 
 
 class FunctionSink:
-    """Hands every frame to a function. Nothing is written."""
+    """Hands every frame to a function. Nothing is written.
 
-    def __init__(self, take: Callable[[SinkItem], None]) -> None:
+    ``keeps``: pictures lie in memory that other frames will be written to, and are copied for the function.
+    """
+
+    def __init__(self, take: Callable[[SinkItem], None], *, keeps: bool = False) -> None:
         self._take = take
+        self._keeps = keeps
 
     def write(self, item: SinkItem) -> None:
         """Hand it over."""
+        if self._keeps:
+            values = {k: v.kept() if isinstance(v, Image) else v for k, v in item.values.items()}
+            item = replace(item, values=values)
         self._take(item)
 
     def close(self) -> Sequence[Path]:

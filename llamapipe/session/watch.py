@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO
@@ -10,10 +11,11 @@ from llamapipe.control import Controller, encode_entry, encode_plan
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
 from llamapipe.report import LatencyTrace, Span, TraceRecorder
-from llamapipe.runtime import Observer
+from llamapipe.runtime import Arena, Observer
 from llamapipe.session.objective import Objective
+from llamapipe.session.quarantine import Quarantiner
 from llamapipe.session.request import Progress
-from llamapipe.wire import Done
+from llamapipe.wire import Done, ItemInputs
 
 __all__ = ["StageWatch", "Watcher"]
 
@@ -44,6 +46,7 @@ class Watcher(Observer):
         objective: Objective,
         on_progress: Callable[[Progress], None] | None,
         log: IO[bytes] | None,
+        quarantiner: Quarantiner | None = None,
     ) -> None:
         self._controller = controller
         self.started_s = started_s
@@ -51,6 +54,9 @@ class Watcher(Observer):
         self._objective = objective
         self._on_progress = on_progress
         self._log = log
+        self._quarantiner = quarantiner
+        self._lost: Counter[str] = Counter()
+        self._forgotten: list[str] = []
         self._sink = controller.plan.sinks[0].name if controller.plan.sinks else ""
         self._streams = [stream.stream for stream in controller.plan.streams]
         self._next_progress_s = 0.0
@@ -71,6 +77,27 @@ class Watcher(Observer):
             self._log.write(encode_entry(now_s, event, actions) + b"\n")
         if isinstance(event, ev.FramesArrived):
             self._last_pts_s[event.stream] = max(event.pts_s)
+        elif isinstance(event, ev.WorkerLost):
+            self._lost[event.reason] += 1
+
+    def quarantined(self, action: act.Quarantine, item: ItemInputs, arena: Arena) -> None:
+        """See `Observer`."""
+        if self._quarantiner is not None:
+            self._quarantiner.keep(action, item, arena)
+
+    def forgotten(self, stage: str, stream: str, reason: str) -> None:
+        """See `Observer`."""
+        self._forgotten.append(f"stage {stage} began stream {stream} anew in the middle: {reason}")
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of a run that went on all the same."""
+        lost = [f"{count} workers were lost and replaced: {reason}" for reason, count in self._lost.items()]
+        files = self._quarantiner.files if self._quarantiner is not None else []
+        kept = (
+            [f"{len(files)} items are kept in {files[0].parent}; see: llamapipe reproduce {files[0]}"] if files else []
+        )
+        return [*(note.replace("1 workers were", "1 worker was") for note in lost), *self._forgotten, *kept]
 
     def loaded(self, stage: str, worker: str, load_s: float, variant: str | None) -> None:
         """See `Observer`."""

@@ -91,6 +91,14 @@ class _Sim:
                         busy_s,
                     ),
                 )
+            case act.StartWorker():
+                self.worker_free_s[action.worker] = self.now_s + self.profile.start_s
+                self.later(self.now_s + self.profile.start_s, ev.WorkerJoined(action.worker))
+            case act.KillWorker():
+                self.later(self.now_s, ev.WorkerLost(action.worker, action.reason))
+            case act.Restore():
+                free_s = max(self.now_s, self.worker_free_s.get(action.worker, 0.0))
+                self.later(free_s, ev.StateRestored(action.stage, action.stream, action.worker))
             case act.Load():
                 start_s = max(self.now_s, self.worker_free_s.get(action.worker, 0.0))
                 load_s = self.profile.load_s.get(action.stage, 0.0)
@@ -156,8 +164,13 @@ def simulate(
                 sim.later(at_s, _frame(stream.stream, trace, seq, at_s))
             sim.later(trace.pts_s[-1] if trace.pts_s else 0.0, ev.StreamEnded(stream.stream, len(trace.pts_s)))
     sim.later(0.0, ev.Start())
+    event: ev.Event
     while sim.heap:
-        sim.now_s, _, event = heapq.heappop(sim.heap)
+        due_s = sim.controller.next_deadline_s()
+        if due_s is not None and due_s < sim.heap[0][0]:
+            sim.now_s, event = max(sim.now_s, due_s), ev.Tick()
+        else:
+            sim.now_s, _, event = heapq.heappop(sim.heap)
         if isinstance(event, ev.FramesArrived):
             sim.captured[event.stream, event.first_seq] = event.captured_at_s[0]
         elif isinstance(event, ev.FrameUndecodable):

@@ -40,6 +40,7 @@ class WorldProfile:
     sources: Mapping[str, SourceTrace]
     load_s: Mapping[str, float] = field(default_factory=dict)
     sink_s: float = 0.0  # to write one frame
+    start_s: float = 0.0  # to bring a worker up
     outcomes: Mapping[tuple[str, str, int, int], ItemOutcome] = field(default_factory=dict)
 
     def outcome(self, stage: str, stream: str, seq: int, index: int) -> ItemOutcome:

@@ -4,6 +4,7 @@ from llamapipe.spec.conditions import Condition, Measure
 from llamapipe.spec.dsl import PipelineBuilder, StageHandle
 from llamapipe.spec.dumper import dump_yaml
 from llamapipe.spec.graph import graph_of, hides_upstream, levels, split_selector, topological, upstream
+from llamapipe.spec.knob_values import PLACEMENTS
 from llamapipe.spec.knobs import knob_names, split_knobs
 from llamapipe.spec.loader import Loaded, Location, load_yaml, read_yaml
 from llamapipe.spec.model import (
@@ -27,6 +28,7 @@ from llamapipe.spec.views import dot, mermaid, tree
 from llamapipe.spec.when import Atom, When, parse_when
 
 __all__ = [
+    "PLACEMENTS",
     "FIRST_PORT",
     "SOURCE",
     "AccuracyFloor",

@@ -7,11 +7,14 @@ from typing import Any
 from llamapipe.catalog import Precision
 from llamapipe.spec.names import did_you_mean
 
-__all__ = ["PRECISIONS", "knob_problem"]
+__all__ = ["PLACEMENTS", "PRECISIONS", "knob_problem"]
 
 PRECISIONS = tuple(precision.value for precision in Precision)
 
-_TEXTS = ("model", "backend", "device", "precision", "task", "decoder")
+PLACEMENTS = ("thread", "process")
+
+_TEXTS = ("model", "backend", "device", "precision", "task", "decoder", "placement")
+_CHOICES = {"precision": PRECISIONS, "placement": PLACEMENTS}
 
 
 def knob_problem(key: str, value: Any) -> str | None:
@@ -21,9 +24,10 @@ def knob_problem(key: str, value: Any) -> str | None:
     if key in _TEXTS:
         if not isinstance(value, str) or not value:
             return f"expected a text, got {value!r}"
-        if key == "precision" and value not in PRECISIONS:
-            hint = did_you_mean(value, PRECISIONS)
-            return f"expected one of {', '.join(PRECISIONS)}, got {value!r}" + (f"; {hint}" if hint else "")
+        choices = _CHOICES.get(key, ())
+        if choices and value not in choices:
+            hint = did_you_mean(value, choices)
+            return f"expected one of {', '.join(choices)}, got {value!r}" + (f"; {hint}" if hint else "")
         return None
     if key in ("batch", "threads"):
         return None if _is_int(value) and value >= 1 else f"expected a whole number from 1 up, got {value!r}"

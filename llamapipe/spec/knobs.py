@@ -26,7 +26,7 @@ MODEL_KEYS = ("task", "labels", "decoder")
 
 def knob_names(manifest: Manifest) -> tuple[str, ...]:
     """Keys that a stage of this operator takes beside its parameters."""
-    common = (Knob.BATCH.value, Knob.SAMPLE_FPS.value)
+    common = (Knob.BATCH.value, Knob.SAMPLE_FPS.value, Knob.PLACEMENT.value)
     if not manifest.uses_model:
         return common
     return (*MODEL_KEYS, *(knob.value for knob in MODEL_KNOBS), *common)

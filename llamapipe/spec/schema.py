@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from llamapipe.operator import REQUIRED, Manifest, Param, Port, PortKind
-from llamapipe.spec.knob_values import PRECISIONS
+from llamapipe.spec.knob_values import PLACEMENTS, PRECISIONS
 from llamapipe.spec.knobs import knob_names
 from llamapipe.spec.model import AccuracyFloor, OverloadPolicy, SloSpec
 from llamapipe.spec.names import resolve_type, short_type
@@ -43,6 +43,10 @@ _KNOBS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "batch": ("Items in one call.", _SIZE),
     "threads": ("Threads of one call.", _SIZE),
     "sample_fps": ("Work on so many frames a second only.", {"type": "number", "exclusiveMinimum": 0}),
+    "placement": (
+        "Where it runs: in a thread of the engine's process, or in a process of its own.",
+        {"enum": list(PLACEMENTS)},
+    ),
     "min_score": ("Drop what the model is less sure of.", {"type": "number", "minimum": 0, "maximum": 1}),
 }
 

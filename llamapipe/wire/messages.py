@@ -1,7 +1,7 @@
 """What engine, workers, sources and sinks say to each other. The same for threads, processes and hosts.
 
 source  -> engine   NewFrames, Undecoded, Ended          engine -> source   Granted, Stop
-worker  -> engine   Hello, Loaded, Done                  engine -> worker   LoadReplica, Invoke, Stop
+worker  -> engine   Hello, Loaded, Done, Restored, Pulse engine -> worker   LoadReplica, Invoke, RestoreState, Stop
 sink    -> engine   Taken, Closed                        engine -> sink     Deliveries, Close
 """
 
@@ -31,12 +31,15 @@ __all__ = [
     "Loaded",
     "Message",
     "NewFrames",
+    "Pulse",
+    "RestoreState",
+    "Restored",
     "Stop",
     "Taken",
     "Undecoded",
 ]
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of the messages below; both ends must speak the same."""
 
 
@@ -50,6 +53,7 @@ class Hello(_Message, frozen=True):
     peer: str
     role: str  # worker | source | sink
     protocol: int = PROTOCOL
+    token: str = ""  # of a process: proves that this run's engine started it
 
 
 class LoadReplica(_Message, frozen=True):
@@ -84,6 +88,8 @@ class Invoke(_Message, frozen=True):
     invocation: int
     replica: str
     items: list[ItemInputs]
+    snapshot: bool = False  # send the stage's state after these items along
+    reserved: list[tuple[int, int]] = []  # arena slots (slot, generation) that new pictures may be written to
 
 
 class ItemOutputs(_Message, frozen=True):
@@ -105,7 +111,31 @@ class Done(_Message, frozen=True):
     items: list[ItemOutputs]
     started_s: float
     ended_s: float
-    cpu_s: float
+    state: bytes | None = None  # msgpack of what the operator's snapshot gave
+
+
+class RestoreState(_Message, frozen=True):
+    """Take up a stream's state: the snapshot (None: begin anew), then the items seen since, answering for none."""
+
+    replica: str
+    stage: str
+    stream: str
+    state: bytes | None
+    journal: list[ItemInputs]
+
+
+class Restored(_Message, frozen=True):
+    """The answer to RestoreState; with ``error`` the stream begins anew."""
+
+    stage: str
+    stream: str
+    error: str = ""
+
+
+class Pulse(_Message, frozen=True):
+    """A process is alive, whatever it is working on."""
+
+    worker: str
 
 
 class NewFrames(_Message, frozen=True):
@@ -193,6 +223,9 @@ Message: TypeAlias = (
     | Loaded
     | Invoke
     | Done
+    | RestoreState
+    | Restored
+    | Pulse
     | NewFrames
     | Undecoded
     | Ended

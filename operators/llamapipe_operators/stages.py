@@ -50,6 +50,7 @@ SeveralEvents = EventsPort | StageHandle | Sequence[EventsPort | StageHandle]
 When = str | Condition | None
 Shape = Literal["box", "ellipse"]
 Anchor = Literal["bottom", "center"]
+Placement = Literal["thread", "process"]
 Size = int | tuple[int, int] | None
 Selectable = PortRef | StageHandle | Sequence[PortRef | StageHandle] | None
 
@@ -101,6 +102,7 @@ def detect(
     decoder: str | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
+    placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
 ) -> StageHandle:
@@ -124,6 +126,7 @@ def classify(
     decoder: str | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
+    placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
 ) -> StageHandle:
@@ -143,6 +146,7 @@ def crop(
     labels: Sequence[str] | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
+    placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
 ) -> StageHandle:
@@ -159,6 +163,7 @@ def resize(
     max_side: int | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
+    placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
 ) -> StageHandle:
@@ -181,6 +186,7 @@ def track(
     keep_unconfirmed: bool | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
+    placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
 ) -> StageHandle:
@@ -197,6 +203,7 @@ def hold(
     min_iou: float | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
+    placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
 ) -> StageHandle:
@@ -214,6 +221,7 @@ def blur(
     shape: Shape | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
+    placement: Placement | None = None,
     name: str | None = None,
 ) -> StageHandle:
     """Blur what is inside boxes, beyond recognition; gives ``frames``. It takes no condition: hiding fails closed."""
@@ -230,6 +238,7 @@ def pixelate(
     shape: Shape | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
+    placement: Placement | None = None,
     name: str | None = None,
 ) -> StageHandle:
     """Turn what is inside boxes into large squares; gives ``frames``. It takes no condition: hiding fails closed."""
@@ -249,6 +258,7 @@ def annotate(
     thickness: int | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
+    placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
 ) -> StageHandle:
@@ -264,6 +274,7 @@ def sample(
     fps: float,
     batch: int | None = None,
     sample_fps: float | None = None,
+    placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
 ) -> StageHandle:
@@ -284,6 +295,7 @@ def select(
     max_items: int | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
+    placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
 ) -> StageHandle:
@@ -302,6 +314,7 @@ def motion_gate(
     max_side: int | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
+    placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
 ) -> StageHandle:
@@ -321,6 +334,7 @@ def zones(
     keep_s: float | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
+    placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
 ) -> StageHandle:
@@ -338,6 +352,7 @@ def line_crossing(
     counts: bool | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
+    placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
 ) -> StageHandle:
@@ -353,6 +368,7 @@ def denoise(
     strength: float | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
+    placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
 ) -> StageHandle:
@@ -370,6 +386,7 @@ def toonify(
     vivid: float | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
+    placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
 ) -> StageHandle:
@@ -388,6 +405,7 @@ def vintage(
     seed: int | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
+    placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
 ) -> StageHandle:

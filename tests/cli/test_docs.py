@@ -15,7 +15,7 @@ import yaml
 
 from llamapipe.cli.app import app
 from llamapipe.cli.starter import STARTER
-from llamapipe.control.lifecycle import ITEM, LINK, REPLICA, RUN
+from llamapipe.control.lifecycle import ITEM, LINK, REPLICA, RUN, SLOT
 from llamapipe.errors import AssetError, Problem
 from llamapipe.inference import MODELS
 from llamapipe.inference.decoders import DECODERS
@@ -140,6 +140,7 @@ def test_every_field_of_run_json_is_described(kind: type[msgspec.Struct]) -> Non
         ("Replica", REPLICA, "starting"),
         ("Worker link", LINK, "unknown"),
         ("Item", ITEM, "waiting"),
+        ("Arena slot", SLOT, "free"),
     ],
 )
 def test_the_drawn_lifecycles_are_the_tables(heading: str, table: Any, start: str) -> None:

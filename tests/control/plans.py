@@ -1,7 +1,7 @@
 """Plans for tests of control: small graphs, named like the real ones."""
 
 from llamapipe.catalog import Configuration
-from llamapipe.control import EdgePlan, RunPlan, SinkPlan, StagePlan, StreamPlan
+from llamapipe.control import EdgePlan, RunPlan, SinkPlan, StagePlan, StreamPlan, WorkerPlan
 
 
 def frames(port="frames", stage="", output="frames"):
@@ -31,7 +31,7 @@ def plan(*stages, sinks=None, streams=1, workers=2, drop_policy="block", **more)
         stages=stages,
         sinks=sinks or (SinkPlan("out", "test/out@v1", (EdgePlan("input", last.name, port, kind),)),),
         streams=tuple(StreamPlan(f"cam{i}", drop_policy) for i in range(streams)),
-        workers=tuple(f"w{i}" for i in range(workers)),
+        workers=tuple(WorkerPlan(f"w{i}") for i in range(workers)),
         **more,
     )
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llamapipe.control import Controller
+from llamapipe.control import Controller, FaultPlan
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
 from llamapipe.errors import InvalidTransition
@@ -113,7 +113,7 @@ def test_no_crops_means_done_with_nothing_and_nobody_waits():
 
 
 def test_a_failed_item_fails_its_frame_from_there_on_and_says_where():
-    control = started(faces_in_people(workers=1))
+    control = started(faces_in_people(workers=1, faults=FaultPlan(max_attempts=1)))
     arrive(control, 0)
     control.step(ev.InvocationDone(0, [1]), 0.0)
     control.step(ev.InvocationDone(1, [1]), 0.0)
@@ -148,7 +148,9 @@ def test_a_stage_that_remembers_sees_its_stream_in_order_on_one_worker():
 
 
 def test_a_frame_that_fails_upstream_keeps_no_later_one_waiting():
-    control = started(plan(stage("detect", frames()), stage("track", boxes("detect"), stateful=True, depth=2)))
+    once = FaultPlan(max_attempts=1)
+    track = stage("track", boxes("detect"), stateful=True, depth=2)
+    control = started(plan(stage("detect", frames()), track, faults=once))
     arrive(control, 0, 1)
     control.step(ev.InvocationDone(1, [1]), 0.0)
     done = control.step(ev.InvocationDone(0, [ev.FAILED_ITEM], errors={0: "x"}), 0.0)

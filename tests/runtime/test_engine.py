@@ -63,23 +63,41 @@ def test_a_sink_that_fails_midway_stops_the_run_and_leaves_no_half_file(
     assert not (tmp_path / "detections.jsonl").exists()
 
 
-def test_a_worker_that_dies_leaves_every_frame_accounted_for(
-    clip: Path, operators: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _deadly(monkeypatch: pytest.MonkeyPatch, seq: int, times: int) -> list[int]:
+    """Make worker threads die of one frame, so many times."""
     from llamapipe.runtime.host import StageHost
 
-    run = StageHost.run
+    run, deaths = StageHost.run, []
 
     def dies(host: StageHost, items: Sequence) -> list[ItemOutputs]:
-        if items[0].seq == 5 and threading.current_thread().name.endswith("worker-0"):
+        if any(item.seq == seq for item in items) and len(deaths) < times:
+            deaths.append(seq)
             raise MemoryError
         return run(host, items)
 
     monkeypatch.setattr(StageHost, "run", dies)
+    return deaths
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_dies_loses_no_frame(
+    workers: int, clip: Path, operators: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaths = _deadly(monkeypatch, 5, 2)
     summary = llamapipe.run(
-        pipeline_of("test/level@v1"), clip, output=tmp_path, ops_files=[operators], force=True, workers=1
+        pipeline_of("test/level@v1"), clip, output=tmp_path, ops_files=[operators], force=True, workers=workers
     )
-    frames = summary.frames
-    assert summary.outcome == "failed"
-    assert frames.decoded == frames.delivered + sum(frames.failed.values()) + frames.cancelled
-    assert frames.delivered < frames.decoded
+    assert deaths == [5, 5]
+    assert (summary.outcome, summary.frames.delivered) == ("done", summary.frames.decoded)
+
+
+def test_a_frame_that_no_worker_survives_fails_alone(
+    clip: Path, operators: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _deadly(monkeypatch, 5, 100)
+    summary = llamapipe.run(
+        pipeline_of("test/level@v1"), clip, output=tmp_path, ops_files=[operators], force=True, workers=2
+    )
+    [(reason, count)] = summary.frames.failed.items()
+    assert (count, "worker lost: MemoryError" in reason) == (1, True)
+    assert summary.frames.delivered == summary.frames.decoded - 1

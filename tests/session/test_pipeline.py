@@ -128,4 +128,9 @@ def test_with_a_folder_files_are_written_and_the_summary_accounts_for_all(
     frames = summary.frames
     assert (frames.decoded, frames.delivered) == (12, 11)
     assert frames.failed == {"stage: ValueError: cannot stand this one": 1}
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["detections.jsonl", "report.html", "run.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "detections.jsonl",
+        "quarantine",
+        "report.html",
+        "run.json",
+    ]

@@ -11,7 +11,7 @@ from llamapipe.wire import PROTOCOL, Done, Hello, ItemOutputs, decode, decode_va
 
 
 def test_a_message_comes_back_as_it_went() -> None:
-    done = Done(7, [ItemOutputs(1, [[b"\x00payload"]], [0.5]), ItemOutputs(-1, [], [], "why")], 1.0, 2.0, 0.25)
+    done = Done(7, [ItemOutputs(1, [[b"\x00payload"]], [0.5]), ItemOutputs(-1, [], [], "why")], 1.0, 2.0, b"state")
     assert decode(encode(done)) == done
 
 

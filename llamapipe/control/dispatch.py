@@ -1,0 +1,371 @@
+"""What a worker works on next, and what becomes of work whose worker is slow, silent or gone.
+
+First in first out, deeper stages first. An item that fails is tried again on another replica, up to
+``FaultPlan.max_attempts``, by itself, so that a batch does not suffer for one of its items; then it is put into
+quarantine. A stateless invocation that takes too long is given to a second worker too, and the first answer counts.
+Stages that remember have a home for each stream; when it is lost, their memory is restored in another.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from llamapipe.control import actions as act
+from llamapipe.control import events as ev
+from llamapipe.control.dataflow import Dataflow, FrameRecord, Topology
+from llamapipe.control.lifecycle import ItemState, LinkState
+from llamapipe.control.plan import RunPlan
+from llamapipe.control.queues import StageQueue
+from llamapipe.control.timers import Timers
+from llamapipe.control.workforce import Seat, Workforce
+
+__all__ = ["Dispatcher", "Invocation"]
+
+Item: TypeAlias = tuple[FrameRecord, int]
+
+_REMEMBERED = 64  # durations that a stage's percentile is taken of
+_REFRESH = 8  # durations between two looks at it
+
+
+@dataclass(slots=True)
+class Invocation:
+    """One batch of one stage, out to one seat."""
+
+    number: int
+    stage: int
+    seat: Seat
+    items: list[Item]
+    twin: Invocation | None = None  # the same items at another worker
+    void: bool = False  # the twin has answered: this one only keeps its worker busy
+
+
+@dataclass(slots=True)
+class _Home:
+    """Where a stage's memory of a stream is."""
+
+    seat: Seat | None
+    has_state: bool = False  # it has seen something
+    since_snapshot: int = 0  # items
+    restoring: bool = False
+
+
+class _Durations:
+    """95th percentile of a stage's latest invocations, seconds."""
+
+    __slots__ = ("_last", "_unseen", "_value")
+
+    def __init__(self) -> None:
+        self._last: deque[float] = deque(maxlen=_REMEMBERED)
+        self._unseen = 0
+        self._value: float | None = None
+
+    def add(self, busy_s: float) -> None:
+        self._last.append(busy_s)
+        self._unseen += 1
+        if self._unseen >= _REFRESH or self._value is None:
+            self._unseen = 0
+            self._value = sorted(self._last)[min(len(self._last) - 1, int(0.95 * len(self._last)))]
+
+    @property
+    def p95_s(self) -> float | None:
+        return self._value
+
+    @property
+    def settled(self) -> bool:
+        return len(self._last) >= _REFRESH
+
+
+class Dispatcher:
+    """Queues, invocations and homes. Actions go to ``out``; `schedule` is called after every event."""
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        topology: Topology,
+        flow: Dataflow,
+        workforce: Workforce,
+        timers: Timers,
+        out: list[act.Action],
+    ) -> None:
+        self._plan = plan
+        self._faults = plan.faults
+        self._topology = topology
+        self._flow = flow
+        self._workforce = workforce
+        self._timers = timers
+        self.out = out
+        self.queues = [StageQueue(stage.stateful) for stage in plan.stages]
+        self._deep_first = sorted(range(len(plan.stages)), key=lambda i: (-plan.stages[i].depth, i))
+        self._stream_index = {stream.stream: i for i, stream in enumerate(plan.streams)}
+        takes_pictures = [any(edge.kind == "frames" for edge in stage.inputs) for stage in plan.stages]
+        faults = plan.faults
+        self._snapshot_every = [faults.snapshot_frames if p else faults.snapshot_items for p in takes_pictures]
+        self.invocations: dict[int, Invocation] = {}
+        self._next = 0
+        self._durations = [_Durations() for _ in plan.stages]
+        self._blames: dict[tuple[int, str, int, int], tuple[int, str]] = {}  # item -> failures so far, the last seat
+        self._late: list[Invocation] = []  # that want a second worker
+        self._homes: dict[tuple[int, str], _Home] = {}
+        self._hopeless: str | None = None  # why nothing is tried again any more
+
+    # -- giving out ---------------------------------------------------------------------------------------------
+
+    def schedule(self, now_s: float) -> None:
+        """Give ready work to free workers: what is nearly done frees what it holds."""
+        if self._late:
+            self._duplicate(now_s)
+        for stage in self._deep_first:
+            queue = self.queues[stage]
+            if not len(queue):
+                continue
+            batch = max(1, self._plan.stages[stage].configuration.batch)
+            if queue.stateful:
+                for stream in queue.streams():
+                    self._serve_stream(stage, stream, batch, now_s)
+            else:
+                while len(queue):
+                    seat = self._freest(stage, self._avoided(stage, queue.first()))
+                    if seat is None:
+                        break
+                    self._dispatch(seat, stage, self._take(stage, batch), now_s)
+
+    def _serve_stream(self, stage: int, stream: str, batch: int, now_s: float) -> None:
+        queue = self.queues[stage]
+        home = self._homes.setdefault((stage, stream), _Home(None))
+        if home.seat is None and not self._settle_in(home, stage, stream):
+            return
+        seat = home.seat
+        assert seat is not None
+        while not home.restoring and self._free(seat, stage) and queue.has(stream):
+            self._dispatch(seat, stage, self._take(stage, batch, stream), now_s, home)
+
+    def _settle_in(self, home: _Home, stage: int, stream: str) -> bool:
+        """Find the stream a home; with a memory to bring along, only where that can be done at once."""
+        seats = [seat for seat in self._workforce if seat.may_yet_serve(stage)]
+        if not home.has_state:
+            seats = [seat for seat in seats if seat.link.state is not LinkState.DEAD] or seats
+            home.seat = seats[self._stream_index[stream] % len(seats)] if seats else None
+            return home.seat is not None
+        ready = [seat for seat in seats if seat.usable and seat.serves(stage)]
+        if not ready:
+            return False
+        counts = [sum(other.seat is seat for other in self._homes.values()) for seat in ready]
+        home.seat = ready[counts.index(min(counts))]
+        home.restoring = True
+        name = self._plan.stages[stage].name
+        self.out.append(act.Restore(f"{home.seat.name}/{name}", home.seat.name, name, stream))
+        return False
+
+    def _take(self, stage: int, batch: int, stream: str | None = None) -> list[Item]:
+        """The next batch; an item that failed before goes alone."""
+        queue = self.queues[stage]
+        if not self._blames:
+            return queue.take(batch, stream)
+        items: list[Item] = []
+        while len(items) < batch and (first := queue.first(stream)) is not None:
+            alone = self._key(stage, first) in self._blames
+            if alone and items:
+                break
+            items += queue.take(1, stream)
+            if alone:
+                break
+        return items
+
+    def _avoided(self, stage: int, item: Item | None) -> str:
+        """The seat where the item last failed."""
+        if not self._blames or item is None:
+            return ""
+        return self._blames.get(self._key(stage, item), (0, ""))[1]
+
+    def _free(self, seat: Seat, stage: int) -> bool:
+        return len(seat.held) < self._plan.max_queued and seat.usable and seat.serves(stage)
+
+    def _freest(self, stage: int, avoid: str = "") -> Seat | None:
+        free = [seat for seat in self._workforce if self._free(seat, stage)]
+        return min(free, key=lambda seat: (seat.name == avoid, len(seat.held)), default=None)
+
+    def _dispatch(self, seat: Seat, stage: int, items: list[Item], now_s: float, home: _Home | None = None) -> None:
+        for frame, _ in items:
+            frame.state[stage] = ItemState.DISPATCHED
+        snapshot = False
+        if home is not None:
+            home.since_snapshot += len(items)
+            if home.since_snapshot >= self._snapshot_every[stage]:
+                snapshot, home.since_snapshot = True, 0
+        self._send(Invocation(self._next, stage, seat, items), now_s, snapshot)
+
+    def _send(self, invocation: Invocation, now_s: float, snapshot: bool = False) -> None:
+        self._next += 1
+        seat, plan = invocation.seat, self._plan.stages[invocation.stage]
+        self.invocations[invocation.number] = invocation
+        seat.held.append(invocation.number)
+        if len(seat.held) == 1:
+            self._watch(invocation, now_s)
+        slo = self._plan.latency_slo_s
+        self.out.append(
+            act.Dispatch(
+                invocation.number,
+                f"{seat.name}/{plan.name}",
+                seat.name,
+                plan.name,
+                [(frame.stream, frame.seq, index) for frame, index in invocation.items],
+                None if slo is None else min(frame.captured_at_s for frame, _ in invocation.items) + slo,
+                snapshot,
+            )
+        )
+
+    # -- taking back --------------------------------------------------------------------------------------------
+
+    def done(self, event: ev.InvocationDone, now_s: float) -> None:
+        """An answer. One that is not wanted any more only frees its worker."""
+        invocation = self.invocations.pop(event.invocation, None)
+        if invocation is None:  # its worker was given up and the items went elsewhere
+            return
+        stage, seat = invocation.stage, invocation.seat
+        seat.losses = 0
+        self._leave(seat, invocation.number, now_s)
+        self._durations[stage].add(event.busy_s)
+        if invocation.void:
+            return
+        if invocation.twin is not None:
+            self._void(invocation.twin)
+        stateful = self._plan.stages[stage].stateful
+        if stateful:
+            home = self._homes[stage, invocation.items[0][0].stream]
+            home.has_state = True
+        again: list[Item] = []
+        for i, item in enumerate(invocation.items):
+            measures = event.measures[i] if event.measures else ()
+            if event.counts[i] == ev.FAILED_ITEM:
+                reason = event.errors.get(i, "failed")
+                if not self._blame(stage, item, seat, reason, final=stateful):
+                    again.append(item)
+                continue
+            if self._blames:
+                self._blames.pop(self._key(stage, item), None)
+            self._flow.item_done(item[0], stage, event.counts[i], measures, "")
+        self._requeue(stage, again)
+
+    def restored(self, event: ev.StateRestored) -> None:
+        """A stream's memory is where its home is."""
+        home = self._homes[self._topology.index[event.stage], event.stream]
+        if home.seat is not None and home.seat.name == event.worker:
+            home.restoring = False
+
+    def lost(self, seat: Seat, reason: str, now_s: float) -> None:
+        """A worker is gone: what it had goes to others. Only the invocation that it was running is to blame."""
+        for home in self._homes.values():
+            if home.seat is seat:
+                home.seat, home.restoring = None, False
+        held = list(seat.held)
+        seat.held.clear()
+        for number in reversed(held):
+            invocation = self.invocations.pop(number)
+            if invocation.void:
+                continue
+            if invocation.twin is not None:
+                invocation.twin.twin = None
+                continue
+            stage = invocation.stage
+            if number == held[0]:
+                blamed = [item for item in invocation.items if not self._blame(stage, item, seat, reason)]
+                self._requeue(stage, blamed)
+            else:
+                self._requeue(stage, invocation.items)
+
+    def give_up(self, reason: str) -> None:
+        """Nothing is tried again: what is queued fails now, what is out when it comes back."""
+        self._hopeless = reason
+        for stage, queue in enumerate(self.queues):
+            for frame, _ in queue.clear():
+                self._flow.item_done(frame, stage, ev.FAILED_ITEM, (), reason)
+
+    def _requeue(self, stage: int, items: list[Item]) -> None:
+        if self._hopeless is not None:
+            for frame, _ in items:
+                self._flow.item_done(frame, stage, ev.FAILED_ITEM, (), self._hopeless)
+            return
+        for frame, _ in items:
+            frame.state[stage] = ItemState.QUEUED
+        self.queues[stage].put_back(items)
+
+    def _blame(self, stage: int, item: Item, seat: Seat, reason: str, *, final: bool = False) -> bool:
+        """Count a failure of the item; True where it was the last one and the item has failed for good.
+
+        ``final``: an operator that remembers and raised has seen the item; once more would be twice.
+        """
+        key = self._key(stage, item)
+        attempts = self._blames.get(key, (0, ""))[0] + 1
+        if attempts < self._faults.max_attempts and not final and self._hopeless is None:
+            self._blames[key] = (attempts, seat.name)
+            return False
+        self._blames.pop(key, None)
+        frame, index = item
+        self._flow.item_done(frame, stage, ev.FAILED_ITEM, (), reason)
+        name = self._plan.stages[stage].name
+        self.out.append(act.Quarantine(name, frame.stream, frame.seq, index, reason))
+        return True
+
+    @staticmethod
+    def _key(stage: int, item: Item) -> tuple[int, str, int, int]:
+        frame, index = item
+        return stage, frame.stream, frame.seq, index
+
+    # -- watching -----------------------------------------------------------------------------------------------
+
+    def _leave(self, seat: Seat, number: int, now_s: float) -> None:
+        """Take an invocation off its seat; the next one in line is being run from now on."""
+        first = seat.held[0] == number
+        seat.held.remove(number)
+        if first and seat.held:
+            self._watch(self.invocations[seat.held[0]], now_s)
+
+    def _watch(self, invocation: Invocation, now_s: float) -> None:
+        durations, faults = self._durations[invocation.stage], self._faults
+        p95_s = durations.p95_s
+        hang_s = faults.first_hang_s if p95_s is None else max(faults.hang_factor * p95_s, faults.hang_floor_s)
+        self._timers.add(now_s + hang_s, "hang", "", invocation.number)
+        if p95_s is not None and durations.settled and not self._plan.stages[invocation.stage].stateful:
+            slow_s = max(faults.straggler_factor * p95_s, faults.straggler_floor_s)
+            self._timers.add(now_s + slow_s, "straggle", "", invocation.number)
+
+    def straggles(self, number: int) -> None:
+        """The invocation takes longer than it should."""
+        invocation = self.invocations.get(number)
+        if invocation is not None and not invocation.void and invocation.twin is None and self._may_twin(invocation):
+            self._late.append(invocation)
+
+    def hangs(self, number: int) -> None:
+        """The invocation will never return."""
+        invocation = self.invocations.get(number)
+        if invocation is not None:
+            name = self._plan.stages[invocation.stage].name
+            self._workforce.condemn(invocation.seat, f"stage {name} did not return")
+
+    def silent(self, seat: Seat) -> None:
+        """What a silent worker holds is worth a second one."""
+        for number in seat.held:
+            self.straggles(number)
+
+    def _may_twin(self, invocation: Invocation) -> bool:
+        return not self._plan.stages[invocation.stage].stateful
+
+    def _duplicate(self, now_s: float) -> None:
+        waiting: list[Invocation] = []
+        for late in self._late:
+            if late.void or late.twin is not None or self.invocations.get(late.number) is not late:
+                continue
+            free = [s for s in self._workforce if s is not late.seat and self._free(s, late.stage)]
+            if not free:
+                waiting.append(late)
+                continue
+            twin = Invocation(self._next, late.stage, min(free, key=lambda s: len(s.held)), late.items, late)
+            late.twin = twin
+            self._send(twin, now_s)
+        self._late = waiting
+
+    def _void(self, invocation: Invocation) -> None:
+        invocation.void, invocation.twin = True, None
+        self.out.append(act.Forget(invocation.number))

@@ -1,0 +1,169 @@
+"""The workers of a run: who is there, who serves what, who comes back after a crash and when.
+
+A *seat* is a worker's place in the plan; whoever fills it may die and be replaced. Deciding what a seat works on is
+`llamapipe.control.dispatch`'s.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from llamapipe.control import actions as act
+from llamapipe.control.lifecycle import LINK, REPLICA, LinkState, Machine, ReplicaState
+from llamapipe.control.plan import FaultPlan, RunPlan, WorkerPlan
+from llamapipe.control.timers import Timers
+
+__all__ = ["Seat", "Workforce"]
+
+
+@dataclass(slots=True)
+class Seat:
+    """One worker's place."""
+
+    plan: WorkerPlan
+    index: int
+    stages: tuple[int, ...]  # that it is to serve
+    link: Machine[LinkState]
+    replicas: dict[int, Machine[ReplicaState]] = field(default_factory=dict)  # by stage index
+    held: deque[int] = field(default_factory=deque)  # invocations out to it, oldest first: that one is being run
+    incarnation: int = 0
+    losses: int = 0  # since it last answered an invocation
+    given_up: bool = False  # it will not come back
+    condemned: bool = False  # it is being killed
+
+    @property
+    def name(self) -> str:
+        """The worker's name, the same for all who fill the seat."""
+        return self.plan.name
+
+    @property
+    def usable(self) -> bool:
+        """Whether new work may go to it."""
+        return self.link.state is LinkState.ALIVE and not self.condemned
+
+    def serves(self, stage: int) -> bool:
+        """Whether the stage is loaded there."""
+        replica = self.replicas.get(stage)
+        return replica is not None and replica.state is ReplicaState.READY
+
+    def may_yet_serve(self, stage: int) -> bool:
+        """Whether it serves the stage, or can be waited for."""
+        if self.given_up or stage not in self.stages:
+            return False
+        replica = self.replicas.get(stage)
+        return replica is None or replica.state is not ReplicaState.FAILED
+
+
+class Workforce:
+    """All seats. Actions go to ``out``, times into ``timers`` under the kinds ``respawn`` and ``dead``."""
+
+    def __init__(self, plan: RunPlan, timers: Timers, out: list[act.Action]) -> None:
+        self._plan = plan
+        self._faults: FaultPlan = plan.faults
+        self._timers = timers
+        self.out = out
+        self.seats: dict[str, Seat] = {}
+        for index, worker in enumerate(plan.workers):
+            stages = tuple(i for i, stage in enumerate(plan.stages) if stage.placement == worker.kind)
+            self.seats[worker.name] = Seat(worker, index, stages, Machine(worker.name, LINK, LinkState.UNKNOWN))
+
+    def __iter__(self) -> Iterator[Seat]:
+        return iter(self.seats.values())
+
+    def start(self) -> None:
+        """Fill every seat."""
+        for seat in self:
+            self._fill(seat)
+
+    def _fill(self, seat: Seat) -> None:
+        self.out.append(act.StartWorker(seat.name, seat.incarnation))
+        for stage in seat.stages:
+            name = f"{seat.name}/{self._plan.stages[stage].name}"
+            replica = seat.replicas.get(stage)
+            if replica is None:
+                replica = seat.replicas[stage] = Machine(name, REPLICA, ReplicaState.STARTING)
+            elif replica.state is ReplicaState.BACKOFF:
+                replica.to(ReplicaState.STARTING)
+            else:  # it failed to load before, for good
+                continue
+            replica.to(ReplicaState.LOADING)
+            self.out.append(act.Load(name, seat.name, self._plan.stages[stage].name))
+
+    # -- what is heard of them ----------------------------------------------------------------------------------
+
+    def joined(self, seat: Seat) -> None:
+        """It has said hello."""
+        if seat.link.state is LinkState.UNKNOWN:
+            seat.link.to(LinkState.ALIVE)
+
+    def loaded(self, seat: Seat, stage: int) -> None:
+        """A stage is ready there."""
+        self.joined(seat)
+        seat.replicas[stage].to(ReplicaState.READY)
+
+    def silent(self, seat: Seat, now_s: float) -> None:
+        """It has not been heard of for a while: no new work, and its end if that lasts."""
+        if seat.link.state is not LinkState.ALIVE:
+            return
+        seat.link.to(LinkState.SUSPECT)
+        self._timers.add(now_s + self._faults.dead_after_s, "dead", seat.name, seat.incarnation)
+
+    def back(self, seat: Seat) -> None:
+        """A silent one is heard again."""
+        if seat.link.state is LinkState.SUSPECT and not seat.condemned:
+            seat.link.to(LinkState.ALIVE)
+
+    def condemn(self, seat: Seat, reason: str) -> None:
+        """End it by force. What follows is decided when the driver says that it is gone."""
+        if not seat.condemned and seat.link.state is not LinkState.DEAD:
+            seat.condemned = True
+            self.out.append(act.KillWorker(seat.name, reason))
+
+    def lost(self, seat: Seat, now_s: float) -> None:
+        """It is gone, and will be replaced after a while, unless it has died too often without doing anything."""
+        if seat.link.state is not LinkState.DEAD:
+            seat.link.to(LinkState.DEAD)
+        for replica in seat.replicas.values():
+            if replica.state is not ReplicaState.FAILED:
+                replica.to(ReplicaState.FAILED)
+                replica.to(ReplicaState.BACKOFF)
+        seat.losses += 1
+        if seat.losses > self._faults.max_losses:
+            seat.given_up = True
+            for replica in seat.replicas.values():
+                if replica.state is ReplicaState.BACKOFF:
+                    replica.to(ReplicaState.STOPPED)
+            return
+        wait_s = min(self._faults.max_backoff_s, self._faults.backoff_s * 2.0 ** (seat.losses - 1))
+        self._timers.add(now_s + wait_s, "respawn", seat.name, seat.incarnation)
+
+    # -- what time brings ---------------------------------------------------------------------------------------
+
+    def respawn(self, seat: Seat, incarnation: int) -> None:
+        """The wait is over: fill the seat again."""
+        if seat.incarnation != incarnation or seat.link.state is not LinkState.DEAD or seat.given_up:
+            return
+        seat.incarnation += 1
+        seat.condemned = False
+        seat.link = Machine(seat.name, LINK, LinkState.UNKNOWN)
+        self._fill(seat)
+
+    def still_silent(self, seat: Seat, incarnation: int) -> None:
+        """Silent for too long."""
+        if seat.incarnation == incarnation and seat.link.state is LinkState.SUSPECT:
+            self.condemn(seat, f"not heard of for {self._faults.dead_after_s:g} s")
+
+    def hopeless(self, stage: int) -> bool:
+        """Whether nobody serves the stage and nobody will."""
+        return not any(seat.may_yet_serve(stage) for seat in self)
+
+    def whole(self) -> bool:
+        """Whether everybody who can still be expected is there and ready."""
+        return all(
+            seat.link.state is LinkState.ALIVE
+            and all(r.state in (ReplicaState.READY, ReplicaState.FAILED) for r in seat.replicas.values())
+            for seat in self
+            if not seat.given_up
+        )

@@ -1,0 +1,95 @@
+"""Pictures as plain bytes, for memory that several processes share.
+
+A picture is stored as the decoder gave it, plane after plane, each row as long as FFmpeg wants it, with its colours
+and its rotation beside it, so that the other side converts it to the very same pixels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from llamapipe.data import Native
+from llamapipe.media.pictures import AvPicture, BgrPicture
+
+if TYPE_CHECKING:
+    import av
+
+__all__ = ["PictureLayout", "layout_of", "pack", "unpack"]
+
+_PLANAR = ("yuv420p", "yuvj420p")  # that FFmpeg can be shown where they lie, without a copy
+
+
+class PictureLayout(msgspec.Struct, frozen=True, array_like=True):
+    """How a picture lies in its bytes."""
+
+    format: str  # as FFmpeg names it
+    width: int  # pixels, as stored
+    height: int
+    planes: tuple[tuple[int, int], ...]  # (bytes a row, rows)
+    rotation: int = 0  # degrees clockwise that bring it upright
+    colours: tuple[int, int, int, int] = (2, 0, 2, 2)  # matrix, range, primaries, transfer as FFmpeg numbers them
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all planes."""
+        return sum(row * rows for row, rows in self.planes)
+
+
+def layout_of(picture: Native) -> PictureLayout:
+    """How `pack` would store the picture."""
+    if not isinstance(picture, AvPicture):
+        return PictureLayout("bgr24", picture.width, picture.height, ((picture.width * 3, picture.height),))
+    frame = picture.stored
+    width, height, name = frame.width, frame.height, frame.format.name
+    if name in _PLANAR and width % 2 == 0 and height % 2 == 0:
+        planes: tuple[tuple[int, int], ...] = ((width, height), (width // 2, height // 2), (width // 2, height // 2))
+    else:
+        planes = tuple((plane.line_size, plane.buffer_size // plane.line_size) for plane in frame.planes)
+    colours = (int(frame.colorspace), int(frame.color_range), int(frame.color_primaries), int(frame.color_trc))
+    return PictureLayout(name, width, height, planes, picture.rotation, colours)
+
+
+def pack(picture: Native, layout: PictureLayout, buffer: memoryview) -> None:
+    """Copy the picture's planes into ``buffer``, which holds ``layout.num_bytes`` at least."""
+    if not isinstance(picture, AvPicture):
+        target = np.frombuffer(buffer, np.uint8, layout.num_bytes).reshape(picture.height, picture.width, 3)
+        np.copyto(target, picture.bgr())
+        return
+    offset = 0
+    for plane, (row, rows) in zip(picture.stored.planes, layout.planes, strict=True):
+        source = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:rows, :row]
+        np.copyto(np.frombuffer(buffer, np.uint8, row * rows, offset).reshape(rows, row), source)
+        offset += row * rows
+
+
+def unpack(layout: PictureLayout, buffer: memoryview) -> Native:
+    """The picture in ``buffer``, in place where FFmpeg can be shown it; it must stay as it is while in use."""
+    stored = np.frombuffer(buffer, np.uint8, layout.num_bytes)
+    if layout.format == "bgr24" and not layout.rotation:
+        pixels = stored.reshape(layout.height, layout.width, 3)
+        pixels.flags.writeable = False
+        return BgrPicture(pixels)
+    return AvPicture(_frame(layout, stored), layout.rotation)
+
+
+def _frame(layout: PictureLayout, stored: NDArray[np.uint8]) -> av.VideoFrame:
+    import av
+
+    tight = layout.planes[0][0] == layout.width and layout.height % 2 == 0
+    if layout.format in _PLANAR and tight:
+        frame = av.VideoFrame.from_numpy_buffer(stored.reshape(-1, layout.width), format=layout.format)
+    else:
+        frame = av.VideoFrame(layout.width, layout.height, layout.format)
+        offset = 0
+        for plane, (row, rows) in zip(frame.planes, layout.planes, strict=True):
+            target = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+            shared_rows, shared_row = min(rows, target.shape[0]), min(row, plane.line_size)
+            source = stored[offset : offset + row * rows].reshape(rows, row)
+            np.copyto(target[:shared_rows, :shared_row], source[:shared_rows, :shared_row])
+            offset += row * rows
+    frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc = layout.colours
+    return frame

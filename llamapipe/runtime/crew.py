@@ -1,0 +1,167 @@
+"""The engine's workers, threads and processes alike: starting them, noticing that they end, ending them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import zmq
+
+from llamapipe.clock import Clock
+from llamapipe.runtime.process import ProcessWorker
+from llamapipe.runtime.worker import Worker
+
+__all__ = ["Crew", "Lost", "WorkerPeer"]
+
+WorkerPeer: TypeAlias = Worker | ProcessWorker
+
+_END_S = 5.0  # that workers may take to end once they were told to stop
+_NAP_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A worker that has ended without being told to."""
+
+    worker: str
+    identity: str
+    reason: str
+    reaped: bool  # nothing of it is left; a thread that was given up may still be running
+
+
+@dataclass(slots=True)
+class _Member:
+    peer: WorkerPeer
+    thread: threading.Thread | None = None
+    pidfd: int = -1
+    heard_s: float = -1.0  # when its heart was heard last; below 0 not yet
+    silent: bool = False
+    killed: str = ""  # why
+    crash: str = ""  # of a thread
+
+
+class Crew:
+    """All workers by name; of each, the one who fills its place now."""
+
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        address: str,
+        process_address: str | None,
+        poller: zmq.Poller,
+        clock: Clock,
+        *,
+        silent_after_s: float,
+    ) -> None:
+        self._context = context
+        self._address = address
+        self._process_address = process_address
+        self._poller = poller
+        self._clock = clock
+        self._silent_after_s = silent_after_s
+        self._members: dict[str, _Member] = {}
+        self._workers: dict[str, str] = {}  # identity -> worker, of those who are here
+
+    def start(self, worker: str, peer: WorkerPeer) -> None:
+        """Bring one up."""
+        member = self._members[worker] = _Member(peer)
+        self._workers[peer.identity] = worker
+        if isinstance(peer, ProcessWorker):
+            assert self._process_address is not None
+            member.pidfd = peer.start(self._process_address)
+            self._poller.register(member.pidfd, zmq.POLLIN)
+        else:
+            name = f"llamapipe {peer.identity}"
+            member.thread = threading.Thread(target=self._serve, args=(member, peer), name=name, daemon=True)
+            member.thread.start()
+
+    def _serve(self, member: _Member, peer: Worker) -> None:
+        try:
+            peer.serve(self._context, self._address)
+        except Exception as error:
+            member.crash = f"{type(error).__name__}: {error}"
+
+    def identity(self, worker: str) -> str:
+        """Name on the socket of whoever fills the place."""
+        return self._members[worker].peer.identity
+
+    def identities(self) -> list[str]:
+        """Names on the socket of all who are here."""
+        return list(self._workers)
+
+    def current(self, identity: str) -> str | None:
+        """The worker of that name on the socket; None for one that is gone."""
+        return self._workers.get(identity)
+
+    def is_process(self, worker: str) -> bool:
+        """Whether it is a process."""
+        return isinstance(self._members[worker].peer, ProcessWorker)
+
+    def proves(self, identity: str, token: str) -> bool:
+        """Whether it is who it says it is."""
+        peer = self._members[self._workers[identity]].peer
+        return not isinstance(peer, ProcessWorker) or token == peer.token
+
+    def heard(self, identity: str, now_s: float) -> None:
+        """A heartbeat."""
+        worker = self._workers.get(identity)
+        if worker is not None:
+            self._members[worker].heard_s = now_s
+
+    def silence(self, now_s: float) -> list[tuple[str, bool]]:
+        """Processes that have just fallen silent (True) or are heard again (False)."""
+        changed: list[tuple[str, bool]] = []
+        for worker in self._workers.values():
+            member = self._members[worker]
+            if member.heard_s < 0:
+                continue
+            silent = now_s - member.heard_s > self._silent_after_s
+            if silent != member.silent:
+                member.silent = silent
+                changed.append((worker, silent))
+        return changed
+
+    def kill(self, worker: str, reason: str) -> None:
+        """End one by force. A thread cannot be ended: it is left to itself."""
+        member = self._members[worker]
+        member.killed = reason
+        if isinstance(member.peer, ProcessWorker):
+            member.peer.kill()
+
+    def lost(self, readable: Container[object]) -> list[Lost]:
+        """Those that have ended since the last look; ``readable`` are the descriptors that the poller found so."""
+        found: list[Lost] = []
+        for identity, worker in list(self._workers.items()):
+            member = self._members[worker]
+            if isinstance(member.peer, ProcessWorker):
+                if member.pidfd not in readable:
+                    continue
+                self._poller.unregister(member.pidfd)
+                reason = member.peer.reap()
+                reaped = True
+            elif member.killed or member.crash:
+                reason, reaped = member.crash, bool(member.crash)
+            else:
+                continue
+            del self._workers[identity]
+            found.append(Lost(worker, identity, member.killed or reason, reaped))
+        return found
+
+    def threads(self) -> list[threading.Thread]:
+        """Threads of those who are here."""
+        return [t for worker in self._workers.values() if (t := self._members[worker].thread) is not None]
+
+    def end(self, meanwhile: Callable[[], None]) -> None:
+        """Wait for processes that were told to stop; force those that do not."""
+        until_s = self._clock.now_s() + _END_S
+        processes = [
+            peer for worker in self._workers.values() if isinstance(peer := self._members[worker].peer, ProcessWorker)
+        ]
+        for peer in processes:
+            while not peer.ended and self._clock.now_s() < until_s:
+                meanwhile()
+                self._clock.sleep(_NAP_S)
+            peer.kill()
+            peer.reap()

@@ -1,0 +1,205 @@
+"""Workers in processes of their own: started clean, watched, ended.
+
+A process is told who it is by one message on its standard input, which then stays open: when the engine ends, however
+it ends, the input ends with it, and so does the process. It is given the descriptor of the shared picture memory. Its
+heartbeat comes from a thread of its own, so that a long invocation is not mistaken for a dead worker.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import zmq
+
+from llamapipe.clock import Clock, Env
+from llamapipe.control.plan import StagePlan
+from llamapipe.errors import LlamapipeError
+from llamapipe.runtime.dealing import dealer
+from llamapipe.runtime.host import StageSetup, StreamFacts
+from llamapipe.runtime.shared import LentArena
+from llamapipe.runtime.worker import Worker
+from llamapipe.wire import PROTOCOL, Pulse, encode
+
+__all__ = ["PULSE_S", "Boot", "ProcessWorker", "read_boot", "serve_process"]
+
+PULSE_S = 0.25
+"""Seconds between two heartbeats of a process."""
+
+_TAIL_BYTES = 4000
+_END_S = 5.0  # that a process may take to end once it was told to stop
+_SIZE_BYTES = 8
+_MODULE = "llamapipe.session.worker_process"
+
+
+class Boot(msgspec.Struct, frozen=True):
+    """All that a new process is told. Plain data: it finds operators and models by name, as the engine did."""
+
+    name: str
+    identity: str
+    address: str
+    token: str
+    fd: int
+    slot_bytes: int
+    stages: tuple[StagePlan, ...]  # that it may be asked to load
+    all_stages: tuple[StagePlan, ...]  # of the pipeline: what their conditions ask of these
+    streams: dict[str, tuple[int, int, float]]  # width, height, fps
+    operators: tuple[str, ...] = ()  # files that define some
+    models: tuple[tuple[str, str, tuple[str, ...], tuple[int, int]], ...] = ()  # file, decoder, labels, input size
+    cache_root: str = ""
+    cores: tuple[int, ...] = ()
+    protocol: int = PROTOCOL
+
+
+@dataclass(slots=True)
+class ProcessWorker:
+    """One process, from the engine's side. ``boot`` lacks only the address, which `start` is given."""
+
+    name: str
+    boot: Boot
+    env: Env
+    _process: subprocess.Popen[bytes] | None = None
+    _errors: Any = None
+    _pidfd: int = -1
+
+    @property
+    def identity(self) -> str:
+        """Its name on the socket."""
+        return self.boot.identity
+
+    @property
+    def token(self) -> str:
+        """What it proves itself with."""
+        return self.boot.token
+
+    def start(self, address: str) -> int:
+        """Start it; gives a descriptor that becomes readable when it has ended. Raises LlamapipeError."""
+        boot = msgspec.structs.replace(self.boot, address=address)
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `reap`; a pipe could fill up and block it
+        env = {**self.env, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", _MODULE],
+                stdin=subprocess.PIPE,
+                stdout=self._errors,
+                stderr=self._errors,
+                pass_fds=[boot.fd],
+                env=env,
+                process_group=0,  # Ctrl-C is for the engine, which tells its workers
+            )
+            self._pidfd = os.pidfd_open(self._process.pid)
+            data = msgspec.msgpack.encode(boot)
+            assert self._process.stdin is not None
+            self._process.stdin.write(len(data).to_bytes(_SIZE_BYTES, "little") + data)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has ended already: the descriptor says so
+        except OSError as error:
+            raise LlamapipeError(f"worker {self.name} cannot be started: {error.strerror or error}") from error
+        return self._pidfd
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of it runs any more."""
+        return self._process is None or self._process.poll() is not None
+
+    def kill(self) -> None:
+        """End it now, whatever it is doing."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+
+    def reap(self, *, wait_s: float = _END_S) -> str:
+        """Wait for its end, force it after ``wait_s``, and say what it was."""
+        process = self._process
+        if process is None:
+            return "never started"
+        try:
+            code = process.wait(wait_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+        tail = self._tail()
+        self._process = None
+        if code < 0:
+            return f"process was killed by {signal.Signals(-code).name}"
+        return f"process ended with exit code {code}" + (f": {tail}" if tail else "")
+
+    def _tail(self) -> str:
+        """Last line that it wrote."""
+        if self._errors is None:
+            return ""
+        size = self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, size - _TAIL_BYTES))
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        self._errors.close()
+        self._errors = None
+        return lines[-1].strip() if lines else ""
+
+
+def read_boot() -> Boot:
+    """The message on standard input. Raises LlamapipeError where it is none of this version."""
+    stream = sys.stdin.buffer
+    size = int.from_bytes(stream.read(_SIZE_BYTES), "little")
+    boot = msgspec.msgpack.decode(stream.read(size), type=Boot)
+    if boot.protocol != PROTOCOL:
+        raise LlamapipeError(f"worker speaks protocol {PROTOCOL}, its engine {boot.protocol}")
+    return boot
+
+
+def serve_process(boot: Boot, make_setups: Callable[[], Mapping[str, StageSetup]], clock: Clock) -> None:
+    """Be a worker until told to stop, or until the engine is gone."""
+    faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if boot.cores:
+        os.sched_setaffinity(0, boot.cores)
+    context: zmq.Context[Any] = zmq.Context()
+    threading.Thread(target=_pulse, args=(context, boot), name="llamapipe pulse", daemon=True).start()
+    import cv2
+
+    cv2.setNumThreads(1)
+    arena = LentArena(boot.fd, boot.slot_bytes)
+    Worker(
+        boot.name,
+        identity=boot.identity,
+        setups=make_setups(),
+        streams={name: StreamFacts(*facts) for name, facts in boot.streams.items()},
+        arena=arena,
+        clock=clock,
+        token=boot.token,
+        lent=arena.lent,
+    ).serve(context, boot.address)
+
+
+def _pulse(context: zmq.Context[Any], boot: Boot) -> None:
+    socket = dealer(context, f"{boot.identity}/pulse", boot.address)
+    message = encode(Pulse(boot.identity))
+    stdin = sys.stdin.fileno()
+    while True:
+        socket.send(message)
+        if select.select([stdin], [], [], PULSE_S)[0] and not os.read(stdin, 1):
+            os._exit(1)  # the engine is gone, and with it everybody who could take an answer
+
+
+def boot_streams(streams: Mapping[str, StreamFacts]) -> dict[str, tuple[int, int, float]]:
+    """Facts of streams as plain data."""
+    return {name: (facts.width, facts.height, facts.fps) for name, facts in streams.items()}
+
+
+def stages_of(stages: Sequence[StagePlan], kind: str) -> tuple[StagePlan, ...]:
+    """Stages that workers of a kind serve."""
+    return tuple(stage for stage in stages if stage.placement == kind)

@@ -1,0 +1,103 @@
+"""What worker processes are told, so that they find the same operators and models as the session did."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from llamapipe.control.plan import StagePlan
+from llamapipe.errors import UsageError
+from llamapipe.inference import registered_files
+from llamapipe.operator import Operator
+from llamapipe.operator.registry import ENTRY_POINT_GROUP
+from llamapipe.runtime import Boot, StreamFacts, stages_of
+from llamapipe.session.compile import Compiled
+from llamapipe.spec import PLACEMENTS
+
+__all__ = ["boot_of", "operator_files", "parse_workers", "slot_bytes"]
+
+_MIN_SLOT_BYTES = 1 << 22
+_BYTES_PER_PIXEL = 12  # four times what BGR takes: room for stages that enlarge; untouched memory costs nothing
+
+
+def parse_workers(text: int | str | None) -> tuple[str | None, int | None]:
+    """(kind, how many) of ``--workers``: a number, ``thread``, ``process``, or ``process:3``. Raises UsageError."""
+    if text is None:
+        return None, None
+    kind, _, number = str(text).partition(":")
+    if kind.isdigit() and not number:
+        kind, number = "", kind
+    if (kind and kind not in PLACEMENTS) or (number and not number.isdigit()) or number == "0":
+        raise UsageError(
+            f"workers {text!r}: expected {', '.join(PLACEMENTS)}, a number from 1 up, or both as in process:3"
+        )
+    return kind or None, int(number) if number else None
+
+
+def slot_bytes(streams: Iterable[StreamFacts]) -> int:
+    """Bytes that the largest picture of these streams may take."""
+    return max([_MIN_SLOT_BYTES, *(_BYTES_PER_PIXEL * facts.width * facts.height for facts in streams)])
+
+
+def boot_of(compiled: Compiled, ops_files: Sequence[Path], cache_root: Path) -> Boot | None:
+    """What every process of a run is told; None where no stage runs in one.
+
+    Raises UsageError for an operator that a process could not import.
+    """
+    stages = stages_of(compiled.stages, "process")
+    if not stages:
+        return None
+    return Boot(
+        name="",
+        identity="",
+        address="",
+        token="",
+        fd=-1,
+        slot_bytes=0,
+        stages=stages,
+        all_stages=compiled.stages,
+        streams={},
+        operators=operator_files(compiled, stages, ops_files, strict=True),
+        models=registered_files(),
+        cache_root=str(cache_root),
+    )
+
+
+def operator_files(
+    compiled: Compiled, stages: Sequence[StagePlan], ops_files: Sequence[Path], *, strict: bool = False
+) -> tuple[str, ...]:
+    """Files that define the operators which no installed package registers.
+
+    ``strict``: raises UsageError for an operator that lies in none.
+    """
+    installed = {operator for entry in entry_points(group=ENTRY_POINT_GROUP) for operator in entry.load()}
+    files = [str(Path(file).resolve()) for file in ops_files]
+    for stage in stages:
+        operator = compiled.setups[stage.name].operator
+        if operator in installed:
+            continue
+        file = _file_of(operator)
+        if file is None and not strict:
+            continue
+        if file is None:
+            raise UsageError(
+                f"stage {stage.name}: operator {stage.type} is defined where a process cannot import it "
+                f"({operator.__module__})",
+                hint="put it into a file of its own and name that with --ops, or let the stage run in threads",
+            )
+        if file not in files:
+            files.append(file)
+    return tuple(files)
+
+
+def _file_of(operator: type[Operator]) -> str | None:
+    if "<locals>" in operator.__qualname__:
+        return None
+    module = sys.modules.get(operator.__module__)
+    file = getattr(module, "__file__", None)
+    if file is None or importlib.util.spec_from_file_location("probe", file) is None or not Path(file).is_file():
+        return None
+    return str(Path(file).resolve())

@@ -1,0 +1,169 @@
+"""Worker processes: real ones, that die, stop, hang and are too slow. Nothing is lost, and nothing comes twice."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import llamapipe
+from llamapipe.report import RunSummary
+from llamapipe.session.quarantine import reproduce
+from llamapipe.spec import OpSpec, PipelineSpec, SinkSpec
+
+OPERATORS = '''
+import os, signal, time
+from pathlib import Path
+from typing import Any, ClassVar
+
+from llamapipe.data import Event, Events, Image
+from llamapipe.operator import Inputs, Manifest, Operator, Outputs, Param, Port, PortKind, State, operator
+
+
+def misbehave(how: str, times: int, marks: str) -> None:
+    """Do it, so often; a file each remembers, since a process that dies cannot."""
+    mark = Path(marks) / f"{how}-{len(list(Path(marks).iterdir()))}"
+    if len(list(Path(marks).iterdir())) >= times:
+        return
+    mark.touch()
+    if how == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if how == "hang":
+        while True:
+            time.sleep(1)
+    if how == "raise":
+        raise ValueError("cannot stand this one")
+
+
+@operator("test/level@v1", inputs={"frames": "frames"}, outputs={"events": "events"})
+def level(frames: Image, *, at: int = -1, how: str = "", times: int = 1, marks: str = "") -> Events:
+    """How bright the picture is."""
+    if frames.seq == at:
+        misbehave(how, times, marks)
+    return Events([Event("level", value=float(frames.bgr.mean()))])
+
+
+@operator("test/negative@v1", inputs={"frames": "frames"}, outputs={"frames": "frames"})
+def negative(frames: Image, *, at: int = -1, how: str = "", times: int = 1, marks: str = "") -> Image:
+    """The picture's negative."""
+    if frames.seq == at:
+        misbehave(how, times, marks)
+    return frames.replaced(255 - frames.bgr)
+
+
+class Sum(Operator):
+    """Adds up how bright the pictures were so far."""
+
+    manifest: ClassVar[Manifest] = Manifest(
+        type="test/sum@v1",
+        doc="Adds up.",
+        inputs={"frames": Port(PortKind.FRAMES)},
+        outputs={"events": Port(PortKind.EVENTS)},
+        params={
+            "at": Param(int, -1), "how": Param(str, ""), "times": Param(int, 1), "marks": Param(str, ""),
+            "forgetful": Param(bool, False),
+        },
+        state=State.PER_STREAM,
+    )
+    total = 0.0
+
+    def process(self, inputs: Inputs) -> Outputs:
+        image = inputs["frames"]
+        if image.seq == self.params["at"]:
+            misbehave(self.params["how"], self.params["times"], self.params["marks"])
+        self.total += float(image.bgr.mean())
+        return {"events": Events([Event("total", value=self.total)])}
+
+    def snapshot(self) -> Any:
+        return None if self.params["forgetful"] else {"total": self.total}
+
+    def restore(self, state: Any) -> None:
+        self.total = state["total"]
+'''
+
+
+@pytest.fixture
+def operators(tmp_path: Path) -> Path:
+    path = tmp_path / "operators.py"
+    path.write_text(OPERATORS)
+    return path
+
+
+def run(
+    clip: Path, operators: Path, folder: Path, stage: str, workers: str = "process:2", **params: Any
+) -> tuple[RunSummary, list[Any]]:
+    """Run one stage over the clip; its summary, and the events of every frame."""
+    marks = folder / "marks"
+    marks.mkdir(parents=True, exist_ok=True)
+    ports = {"frames": ("$source.frames",)}
+    op = OpSpec(name="stage", type=f"test/{stage}@v1", inputs=ports, params=params | {"marks": str(marks)})
+    sink = SinkSpec(name="lines", type="llamapipe/jsonl@v1", inputs=("$ops.stage.events",))
+    if stage == "negative":
+        sink = SinkSpec(name="video", type="llamapipe/video@v1", inputs=("$ops.stage.frames",), path="out.mp4")
+    spec = PipelineSpec(name="one", ops=(op,), sinks=(sink,))
+    summary = llamapipe.run(
+        spec, clip, output=folder / "out", ops_files=[operators], workers=workers, invocation_timeout_s=2.0
+    )
+    lines = folder / "out" / "detections.jsonl"
+    found = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
+    return summary, [(line["frame"], line.get("events")) for line in found]
+
+
+@pytest.mark.parametrize("stage", ["level", "sum"])
+@pytest.mark.parametrize("how", ["die", "stop", "hang"])
+def test_a_process_that_dies_stops_or_hangs_changes_nothing(
+    stage: str, how: str, clip: Path, operators: Path, tmp_path: Path
+) -> None:
+    _, expected = run(clip, operators, tmp_path / "a", stage, workers="thread")
+    summary, found = run(clip, operators, tmp_path / "b", stage, at=7, how=how)
+    assert list((tmp_path / "b" / "marks").iterdir())
+    assert summary.frames.delivered == summary.frames.decoded == len(expected)
+    assert found == expected
+
+
+def test_pictures_that_a_dying_process_was_making_come_from_another(
+    clip: Path, operators: Path, tmp_path: Path
+) -> None:
+    summary, _ = run(clip, operators, tmp_path, "negative", at=3, how="die")
+    assert summary.frames.delivered == summary.frames.decoded
+    assert (tmp_path / "out" / "out.mp4").exists()
+
+
+def test_an_item_that_raises_once_comes_out_right(clip: Path, operators: Path, tmp_path: Path) -> None:
+    summary, _ = run(clip, operators, tmp_path, "level", at=4, how="raise", times=2)
+    assert summary.frames.delivered == summary.frames.decoded
+
+
+def test_an_item_that_kills_every_process_fails_alone_and_is_kept_for_a_look(
+    clip: Path, operators: Path, tmp_path: Path
+) -> None:
+    summary, found = run(clip, operators, tmp_path, "level", at=4, how="die", times=3)
+    [(reason, count)] = summary.frames.failed.items()
+    assert (count, "SIGKILL" in reason) == (1, True)
+    assert summary.frames.delivered == summary.frames.decoded - 1
+    assert 4 not in [frame for frame, events in found if events]
+    [kept] = (tmp_path / "out" / "quarantine").iterdir()
+    assert kept.name == "uneven-4-stage-0.zip"
+    item, outputs = reproduce(kept, env={})
+    assert "SIGKILL" in item.reason
+    assert outputs.count == 1  # the operator has killed often enough
+
+
+def test_a_stage_without_snapshots_goes_on_anew_and_the_run_says_so(
+    clip: Path, operators: Path, tmp_path: Path
+) -> None:
+    summary, _ = run(clip, operators, tmp_path, "sum", at=9, how="die", forgetful=True)
+    assert summary.frames.delivered == summary.frames.decoded
+    assert any("stage" in note and "anew" in note for note in summary.notes)
+
+
+def test_nothing_is_left_behind(clip: Path, operators: Path, tmp_path: Path) -> None:
+    before = set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+    run(clip, operators, tmp_path, "negative", at=3, how="die")
+    assert not [p for p in (tmp_path / "out").rglob("*") if "partial" in p.name or "lock" in p.name]
+    assert (set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()) == before
