@@ -1,6 +1,6 @@
 """Drives control in virtual time."""
 
 from llamapipe.sim.driver import SimResult, simulate
-from llamapipe.sim.profile import ItemOutcome, SourceTrace, WorldProfile, profile_of_log
+from llamapipe.sim.profile import ItemOutcome, Moments, SourceTrace, WorldProfile, profile_of_log
 
-__all__ = ["ItemOutcome", "SimResult", "SourceTrace", "WorldProfile", "profile_of_log", "simulate"]
+__all__ = ["ItemOutcome", "Moments", "SimResult", "SourceTrace", "WorldProfile", "profile_of_log", "simulate"]

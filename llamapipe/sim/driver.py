@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
@@ -11,7 +12,7 @@ from llamapipe.control import Controller, Ledger, RunPlan
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
 from llamapipe.errors import LlamapipeError
-from llamapipe.sim.profile import SourceTrace, WorldProfile
+from llamapipe.sim.profile import Moment, Moments, SourceTrace, WorldProfile
 
 __all__ = ["SimResult", "simulate"]
 
@@ -44,7 +45,7 @@ class _Sim:
     controller: Controller
     profile: WorldProfile
     now_s: float = 0.0
-    heap: list[tuple[float, int, ev.Event]] = field(default_factory=list)
+    heap: list[tuple[float, float, int, ev.Event]] = field(default_factory=list)
     order: count[int] = field(default_factory=count)
     worker_free_s: dict[str, float] = field(default_factory=dict)
     sink_free_s: dict[str, float] = field(default_factory=dict)
@@ -53,13 +54,18 @@ class _Sim:
     result: SimResult | None = None
 
     def later(self, at_s: float, event: ev.Event) -> None:
-        heapq.heappush(self.heap, (at_s, next(self.order), event))
+        heapq.heappush(self.heap, (at_s, math.inf, next(self.order), event))
+
+    def as_recorded(self, moment: Moment | None, event: ev.Event) -> None:
+        """Let an event happen when it did; None: it never did."""
+        if moment is not None:
+            heapq.heappush(self.heap, (max(self.now_s, moment[0]), moment[1], next(self.order), event))
 
     def pump(self, stream: str) -> None:
         """Let a source that waits for credit read on."""
         source = self.sources[stream]
         trace = source.trace
-        if trace.paced:
+        if trace.paced or self.profile.moments is not None:
             return
         while source.credits > 0 and source.next < len(trace.pts_s) and not source.stopped:
             source.credits -= 1
@@ -71,6 +77,7 @@ class _Sim:
             self.later(max(source.free_at_s, self.now_s), ev.StreamEnded(stream, source.next))
 
     def carry_out(self, action: act.Action) -> None:
+        moments = self.profile.moments
         match action:
             case act.Dispatch():
                 fixed_s, item_s = self.profile.service_s.get(action.stage, (0.0, 0.0))
@@ -81,16 +88,19 @@ class _Sim:
                 self.result.num_invocations += 1
                 self.result.busy_s[action.worker] = self.result.busy_s.get(action.worker, 0.0) + busy_s
                 outcomes = [self.profile.outcome(action.stage, *item) for item in action.items]
-                self.later(
-                    start_s + busy_s,
-                    ev.InvocationDone(
-                        action.invocation,
-                        [outcome.count for outcome in outcomes],
-                        [list(o.measures) for o in outcomes] if any(o.measures for o in outcomes) else [],
-                        {i: o.error for i, o in enumerate(outcomes) if o.error},
-                        busy_s,
-                    ),
+                done = ev.InvocationDone(
+                    action.invocation,
+                    [outcome.count for outcome in outcomes],
+                    [list(o.measures) for o in outcomes] if any(o.measures for o in outcomes) else [],
+                    {i: o.error for i, o in enumerate(outcomes) if o.error},
+                    busy_s,
                 )
+                if moments is not None:
+                    self.as_recorded(*moments.done.get(action.invocation, (None, done)))
+                else:
+                    self.later(start_s + busy_s, done)
+            case act.StartWorker() | act.KillWorker() | act.Restore() if moments is not None:
+                pass  # what came of it is among the events from outside
             case act.StartWorker():
                 self.worker_free_s[action.worker] = self.now_s + self.profile.start_s
                 self.later(self.now_s + self.profile.start_s, ev.WorkerJoined(action.worker))
@@ -103,28 +113,39 @@ class _Sim:
                 start_s = max(self.now_s, self.worker_free_s.get(action.worker, 0.0))
                 load_s = self.profile.load_s.get(action.stage, 0.0)
                 self.worker_free_s[action.worker] = start_s + load_s
-                self.later(start_s + load_s, ev.ReplicaLoaded(action.replica, load_s))
+                loaded = ev.ReplicaLoaded(action.replica, load_s)
+                if moments is not None:
+                    self.as_recorded(moments.loaded.get(action.replica), loaded)
+                else:
+                    self.later(start_s + load_s, loaded)
             case act.Deliver():
                 free_s = max(self.now_s, self.sink_free_s.get(action.stream, 0.0)) + self.profile.sink_s
                 self.sink_free_s[action.stream] = free_s
                 if action.outcome == "delivered" and self.result is not None:
                     self.result.latencies_s.append(free_s - self.captured[action.stream, action.seq])
-                self.later(free_s, ev.Committed(action.stream, action.sink, action.seq))
+                committed = ev.Committed(action.stream, action.sink, action.seq)
+                if moments is not None:  # one commit may have stood for several frames
+                    self.as_recorded(moments.committed.get((action.stream, action.sink, action.seq)), committed)
+                else:
+                    self.later(free_s, committed)
             case act.Grant():
                 self.sources[action.stream].credits += action.credits
                 self.pump(action.stream)
             case act.StopSource():
                 source = self.sources[action.stream]
                 source.stopped = True
-                if source.trace.paced and not source.ended:
+                if source.trace.paced and not source.ended and moments is None:
                     source.ended = True
-                    self.heap = [e for e in self.heap if not _of_source(e[2], action.stream)]
+                    self.heap = [e for e in self.heap if not _of_source(e[3], action.stream)]
                     heapq.heapify(self.heap)
                     self.later(self.now_s, ev.StreamEnded(action.stream, source.next))
                 self.pump(action.stream)
             case act.CloseStream():
                 at_s = max(self.now_s, self.sink_free_s.get(action.stream, 0.0))
-                self.later(at_s, ev.StreamClosed(action.stream))
+                if moments is not None:
+                    self.as_recorded(moments.closed.get(action.stream), ev.StreamClosed(action.stream))
+                else:
+                    self.later(at_s, ev.StreamClosed(action.stream))
             case act.Finish():
                 assert self.result is not None
                 self.result.outcome, self.result.reason = action.outcome, action.reason
@@ -139,6 +160,11 @@ def _frame(stream: str, trace: SourceTrace, seq: int, at_s: float) -> ev.Event:
     if reason is not None:
         return ev.FrameUndecodable(stream, seq, reason, trace.pts_s[seq])
     return ev.FramesArrived(stream, seq, [at_s], [trace.pts_s[seq]])
+
+
+def _from_outside(sim: _Sim, moments: Moments) -> None:
+    for moment, event in moments.outside:
+        sim.as_recorded(moment, event)
 
 
 def _of_source(event: ev.Event, stream: str) -> bool:
@@ -158,21 +184,25 @@ def simulate(
     for stream in plan.streams:
         trace = profile.sources[stream.stream]
         sim.sources[stream.stream] = source = _Source(trace)
-        if trace.paced:
+        if trace.paced and profile.moments is None:
             source.next = len(trace.pts_s)
             for seq, at_s in enumerate(trace.pts_s):
                 sim.later(at_s, _frame(stream.stream, trace, seq, at_s))
             sim.later(trace.pts_s[-1] if trace.pts_s else 0.0, ev.StreamEnded(stream.stream, len(trace.pts_s)))
-    sim.later(0.0, ev.Start())
+    if profile.moments is not None:
+        _from_outside(sim, profile.moments)
+    else:
+        sim.later(0.0, ev.Start())
     event: ev.Event
     while sim.heap:
-        due_s = sim.controller.next_deadline_s()
+        due_s = sim.controller.next_deadline_s() if profile.moments is None else None
         if due_s is not None and due_s < sim.heap[0][0]:
             sim.now_s, event = max(sim.now_s, due_s), ev.Tick()
         else:
-            sim.now_s, _, event = heapq.heappop(sim.heap)
+            sim.now_s, _, _, event = heapq.heappop(sim.heap)
         if isinstance(event, ev.FramesArrived):
-            sim.captured[event.stream, event.first_seq] = event.captured_at_s[0]
+            for i, at_s in enumerate(event.captured_at_s):
+                sim.captured[event.stream, event.first_seq + i] = at_s
         elif isinstance(event, ev.FrameUndecodable):
             sim.captured[event.stream, event.seq] = sim.now_s
         actions = sim.controller.step(event, sim.now_s)

@@ -10,7 +10,7 @@ from llamapipe.control import LogEntry, RunPlan
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
 
-__all__ = ["ItemOutcome", "SourceTrace", "WorldProfile", "profile_of_log"]
+__all__ = ["ItemOutcome", "Moments", "SourceTrace", "WorldProfile", "profile_of_log"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,37 @@ class SourceTrace:
     undecodable: Mapping[int, str] = field(default_factory=dict)  # seq -> reason
 
 
+Moment = tuple[float, int]  # seconds on the run's clock, and the place in the log, which orders equal times
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """When things happened in a recorded run. What is not here never happened, so they fit the plan of that run alone.
+
+    Which frames a live stream drops hangs on single moments, where means of durations say only how many.
+    """
+
+    outside: list[tuple[Moment, ev.Event]] = field(default_factory=list)  # start, sources, workers, ticks, the user
+    done: dict[int, tuple[Moment, ev.InvocationDone]] = field(default_factory=dict)  # by invocation
+    loaded: dict[str, Moment] = field(default_factory=dict)  # by replica
+    committed: dict[tuple[str, str, int], Moment] = field(default_factory=dict)  # by stream, sink, seq
+    closed: dict[str, Moment] = field(default_factory=dict)  # by stream
+
+    def note(self, moment: Moment, event: ev.Event) -> None:
+        """Take down one event of the log."""
+        match event:
+            case ev.InvocationDone():
+                self.done[event.invocation] = moment, event
+            case ev.ReplicaLoaded():
+                self.loaded[event.replica] = moment
+            case ev.Committed():
+                self.committed[event.stream, event.sink, event.seq] = moment
+            case ev.StreamClosed():
+                self.closed[event.stream] = moment
+            case _:
+                self.outside.append((moment, event))
+
+
 @dataclass(frozen=True, slots=True)
 class WorldProfile:
     """Durations in seconds. ``service_s`` by stage is (per invocation, per item)."""
@@ -42,22 +73,30 @@ class WorldProfile:
     sink_s: float = 0.0  # to write one frame
     start_s: float = 0.0  # to bring a worker up
     outcomes: Mapping[tuple[str, str, int, int], ItemOutcome] = field(default_factory=dict)
+    moments: Moments | None = None  # overrule the durations
 
     def outcome(self, stage: str, stream: str, seq: int, index: int) -> ItemOutcome:
         """What comes of an item; one item out where nothing was recorded."""
         return self.outcomes.get((stage, stream, seq, index), ItemOutcome())
 
 
-def profile_of_log(plan: RunPlan, entries: Iterable[LogEntry]) -> WorldProfile:
-    """The profile that a run's own event log shows: its content, its mean service times."""
+def profile_of_log(plan: RunPlan, entries: Iterable[LogEntry], *, moments: bool = False) -> WorldProfile:
+    """The profile that a run's own event log shows: its content, its mean service times.
+
+    ``moments`` keeps also when each thing happened. Then the same plan drops the same frames; leave it out to ask what
+    another plan would have done.
+    """
+    kept = Moments() if moments else None
     dispatched: dict[int, act.Dispatch] = {}
     outcomes: dict[tuple[str, str, int, int], ItemOutcome] = {}
     busy: dict[str, list[tuple[float, int]]] = {stage.name: [] for stage in plan.stages}
     load: dict[str, float] = {}
     pts: dict[str, list[float]] = {stream.stream: [] for stream in plan.streams}
     undecodable: dict[str, dict[int, str]] = {stream.stream: {} for stream in plan.streams}
-    for entry in entries:
+    for place, entry in enumerate(entries):
         event = entry.event
+        if kept is not None:
+            kept.note((entry.t, place), event)
         if isinstance(event, ev.InvocationDone) and event.invocation in dispatched:
             dispatch = dispatched.pop(event.invocation)
             busy[dispatch.stage].append((event.busy_s, len(dispatch.items)))
@@ -88,4 +127,5 @@ def profile_of_log(plan: RunPlan, entries: Iterable[LogEntry]) -> WorldProfile:
         },
         load_s=load,
         outcomes=outcomes,
+        moments=kept,
     )
