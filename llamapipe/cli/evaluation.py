@@ -52,6 +52,9 @@ def evaluate(
     rows = [(f"AP@{threshold}", f"{value:.4f}") for threshold, value in result.ap.items()]
     if len(result.ap) > 1:
         rows.append(("AP, mean", f"{sum(result.ap.values()) / len(result.ap):.4f}"))
+    if len(result.ap_by_label) > 1:
+        first = next(iter(result.ap))
+        rows += [(f"AP@{first} {name}", f"{value:.4f}") for name, value in result.ap_by_label.items()]
     rows.append(("F1", f"{result.f1:.4f} at score {result.best_score:.3f}"))
     rows.append(("precision, recall", f"{result.precision:.4f}, {result.recall:.4f}"))
     names = {"mota": "MOTA", "idf1": "IDF1", "switches": "id switches"}

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from llamapipe.errors import UsageError
 
-__all__ = ["Row", "read_detections", "read_truths"]
+__all__ = ["Images", "Row", "read_detections", "read_truths"]
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """What a COCO file says of its ids; empty for other files."""
+
+    frames: Mapping[int, int] = field(default_factory=dict)  # image id -> frame
+    labels: Mapping[int, str] = field(default_factory=dict)  # category id -> label
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,24 +33,29 @@ class Row:
     track_id: int  # -1: none
 
 
-def read_detections(path: Path, stage: str | None) -> tuple[list[Row], set[int]]:
-    """Rows of a stage, and the frames that were looked at. Raises UsageError."""
+def read_detections(path: Path, stage: str | None, images: Images) -> tuple[list[Row], set[int]]:
+    """Rows of a stage, and the frames that were looked at. Raises UsageError.
+
+    ``images`` are the truth's: COCO results alone say neither which frame an image is nor what a category means.
+    """
     text = _text(path)
     first = text.lstrip()[:1]
     if first == "{" and path.suffix != ".json":
         return _json_lines(path, text, stage)
-    rows = list(_coco_results(path, text) if first in "[{" and first else _mot(path, text))
+    if first and first in "[{":
+        return _coco_results(path, text, stage, images)
+    rows = list(_mot(path, text))
     return rows, {row.frame for row in rows}
 
 
-def read_truths(path: Path) -> tuple[list[Row], set[int]]:
-    """Rows of ground truth, and the frames that are labelled. Raises UsageError."""
+def read_truths(path: Path) -> tuple[list[Row], set[int], Images]:
+    """Rows of ground truth, the frames that are labelled, and what a COCO file says of its ids. Raises UsageError."""
     text = _text(path)
     if text.lstrip()[:1] == "{":
         return _coco_truths(path, text)
     # In MOTChallenge ground truth, rows of confidence 0 are there to be ignored.
     rows = [row for row in _mot(path, text) if row.score != 0]
-    return rows, {row.frame for row in rows}
+    return rows, {row.frame for row in rows}, Images()
 
 
 def _text(path: Path) -> str:
@@ -98,39 +111,49 @@ def _mot(path: Path, text: str) -> Iterator[Row]:
         yield Row(int(frame) - 1, (left, top, left + width, top + height), score, "", int(track))
 
 
-def _coco_results(path: Path, text: str) -> Iterator[Row]:
-    data = _json(path, text)
-    categories: dict[int, str] = {}
-    if isinstance(data, dict):
-        categories = {entry["id"]: entry["name"] for entry in data.get("categories", [])}
-        data = data.get("annotations", [])
-    try:
-        for entry in data:
-            label = categories.get(entry["category_id"], "")
-            yield Row(int(entry["image_id"]), _corners(entry["bbox"]), float(entry.get("score", 1)), label, -1)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path}: expected COCO results (image_id, category_id, bbox, score): {error}") from error
-
-
-def _coco_truths(path: Path, text: str) -> tuple[list[Row], set[int]]:
+def _coco_results(path: Path, text: str, stage: str | None, images: Images) -> tuple[list[Row], set[int]]:
     data = _json(path, text)
     try:
-        names = {entry["id"]: entry["name"] for entry in data["categories"]}
-        frames = {entry["id"]: int(entry.get("frame", i)) for i, entry in enumerate(data["images"])}
+        if isinstance(data, dict):
+            images, data = _images(data), data["annotations"]
+        stages = sorted({entry["stage"] for entry in data if "stage" in entry})
+        wanted = stage or ("detect" if "detect" in stages else None)
+        if stages and wanted not in stages and (stage is not None or len(stages) > 1):
+            asked = f"no stage {stage!r}" if stage is not None else "several stages"
+            raise UsageError(f"{path} has {asked}", hint=f"say --stage, one of {', '.join(stages)}")
         rows = [
-            Row(
-                frames[entry["image_id"]],
-                _corners(entry["bbox"]),
-                1.0,
-                names[entry["category_id"]],
-                int(entry.get("track_id", -1)),
-            )
-            for entry in data["annotations"]
-            if not entry.get("iscrowd")
+            _coco_row(entry, images, float(entry.get("score", 1)))
+            for entry in data
+            if wanted is None or entry.get("stage", wanted) == wanted
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"{path}: expected COCO results (image_id, category_id, bbox, score): {error}") from error
+    return rows, set(images.frames.values()) or {row.frame for row in rows}
+
+
+def _coco_truths(path: Path, text: str) -> tuple[list[Row], set[int], Images]:
+    data = _json(path, text)
+    try:
+        images = _images(data)
+        rows = [_coco_row(entry, images, 1.0) for entry in data["annotations"] if not entry.get("iscrowd")]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"{path}: expected COCO ground truth (images, annotations, categories): {error}") from error
-    return rows, set(frames.values())
+    return rows, set(images.frames.values()), images
+
+
+def _images(data: dict[str, Any]) -> Images:
+    """An image is the frame that it names, else its place in the list."""
+    frames = {entry["id"]: int(entry.get("frame", i)) for i, entry in enumerate(data["images"])}
+    return Images(frames, {entry["id"]: entry["name"] for entry in data["categories"]})
+
+
+def _coco_row(entry: dict[str, Any], images: Images, score: float) -> Row:
+    image = entry["image_id"]
+    if images.frames and image not in images.frames:
+        raise ValueError(f"there is no image {image}")
+    label = images.labels.get(entry["category_id"], "")
+    frame = images.frames.get(image, image)
+    return Row(int(frame), _corners(entry["bbox"]), score, label, int(entry.get("track_id", -1)))
 
 
 def _json(path: Path, text: str) -> Any:

@@ -18,12 +18,17 @@ __all__ = ["Evaluation", "evaluate"]
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Figures in 0..1. ``ap`` is by IoU threshold; precision, recall and F1 are at IoU 0.5 and the best score."""
+    """Figures in 0..1. ``ap`` is by IoU threshold; precision, recall and F1 are at IoU 0.5 and the best score.
+
+    Where both files have labels, a box only counts for a truth of its label, and ``ap`` is the mean over the labels
+    that the truth has.
+    """
 
     frames: int
     truths: int
     detections: int
     ap: dict[str, float]
+    ap_by_label: dict[str, float]  # at the first threshold; empty where labels do not count
     f1: float
     precision: float
     recall: float
@@ -47,8 +52,8 @@ def evaluate(
     ``label`` takes only boxes of that label where a file has labels. Raises UsageError for files that are neither
     detections.jsonl, MOTChallenge text nor COCO JSON.
     """
-    found, looked_at = read_detections(detections, stage)
-    truths, labelled = read_truths(ground_truth)
+    truths, labelled, images = read_truths(ground_truth)
+    found, looked_at = read_detections(detections, stage, images)
     frames = sorted(frame for frame in labelled if frame % every == 0)
     if not frames:
         raise UsageError(f"{ground_truth} labels none of the frames asked for", hint="try --every 1")
@@ -59,15 +64,22 @@ def evaluate(
         frames = [frame for frame in frames if frame in looked_at]
     found = [row for row in found if row.score >= min_score and (label is None or row.label in (label, ""))]
     truths = [row for row in truths if label is None or row.label in (label, "")]
-    by_frame = [(_of(found, frame), _of(truths, frame)) for frame in frames]
-    arrays = [(_boxes(mine), np.array([row.score for row in mine]), _boxes(true)) for mine, true in by_frame]
-    f1, precision, recall, score = best_f1(precision_recall(arrays, 0.5))
+    found_in, truths_in = _by_frame(found), _by_frame(truths)
+    by_frame = [(found_in.get(frame, []), truths_in.get(frame, [])) for frame in frames]
+    labels = _labels([row for mine, _ in by_frame for row in mine], [row for _, true in by_frame for row in true])
+    parts = {name: _arrays(by_frame, name) for name in labels}
+    aps = {
+        f"{iou:g}": {name: average_precision(precision_recall(part, iou)) for name, part in parts.items()}
+        for iou in ious
+    }
+    f1, precision, recall, score = best_f1(precision_recall([one for part in parts.values() for one in part], 0.5))
     tracking, note = _tracking(by_frame, every)
     return Evaluation(
         frames=len(frames),
         truths=sum(len(true) for _, true in by_frame),
         detections=sum(len(mine) for mine, _ in by_frame),
-        ap={f"{iou:g}": average_precision(precision_recall(arrays, iou)) for iou in ious},
+        ap={iou: float(np.mean(list(by_label.values()))) for iou, by_label in aps.items()},
+        ap_by_label=next(iter(aps.values())) if labels != [""] else {},
         f1=f1,
         precision=precision,
         recall=recall,
@@ -77,8 +89,26 @@ def evaluate(
     )
 
 
-def _of(rows: Sequence[Row], frame: int) -> list[Row]:
-    return [row for row in rows if row.frame == frame]
+def _by_frame(rows: Sequence[Row]) -> dict[int, list[Row]]:
+    found: dict[int, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.frame, []).append(row)
+    return found
+
+
+def _labels(found: Sequence[Row], truths: Sequence[Row]) -> list[str]:
+    """Labels to be judged each for itself; one empty one where a file has none."""
+    if not truths or not all(row.label for row in (*found, *truths)):
+        return [""]
+    return sorted({row.label for row in truths})
+
+
+def _arrays(frames: Sequence[tuple[list[Row], list[Row]]], label: str) -> list[tuple[Any, Any, Any]]:
+    """Per frame boxes, scores and true boxes of a label; empty: of all."""
+    return [
+        (_boxes(mine), np.array([row.score for row in mine]), _boxes(true))
+        for mine, true in (([row for row in side if label in ("", row.label)] for side in frame) for frame in frames)
+    ]
 
 
 def _boxes(rows: Sequence[Row]) -> Any:
