@@ -68,12 +68,14 @@ def compile_pipeline(
     stages: list[StagePlan] = []
     setups: dict[str, StageSetup] = {}
     problems: list[Problem] = []
+    # A stage that cannot be configured has a depth like any other, so that the stages below it are looked at too.
     for name in topological(spec):
         op = next(op for op in spec.ops if op.name == name)
         try:
             plan, params = _stage(op, manifests, stage_levels[name], depths, placement)
         except LlamapipeError as error:
             problems.append(Problem(error.code, error.message, f"stage {name}", error.hint))
+            depths[name] = 1
             continue
         depths[name] = plan.depth
         stages.append(plan)

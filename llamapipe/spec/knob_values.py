@@ -7,7 +7,7 @@ from typing import Any
 from llamapipe.catalog import Precision
 from llamapipe.spec.names import did_you_mean
 
-__all__ = ["PLACEMENTS", "PRECISIONS", "knob_problem"]
+__all__ = ["PLACEMENTS", "PRECISIONS", "knob_problem", "names_labels"]
 
 PRECISIONS = tuple(precision.value for precision in Precision)
 
@@ -41,8 +41,13 @@ def knob_problem(key: str, value: Any) -> str | None:
         return None if fits else f"expected pixels (320) or [height, width], got {value!r}"
     if key == "labels":
         fits = isinstance(value, list) and all(isinstance(label, str) for label in value) and bool(value)
-        return None if fits else f"expected a list of texts, got {value!r}"
+        return None if fits or names_labels(value) else f"expected a list of texts, got {value!r}"
     return None
+
+
+def names_labels(value: Any) -> bool:
+    """Whether a text names a table of labels, a file or COCO's, rather than being a label itself."""
+    return isinstance(value, str) and (value == "coco" or value.lower().endswith(".txt"))
 
 
 def _is_int(value: Any) -> bool:

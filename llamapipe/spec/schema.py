@@ -28,8 +28,13 @@ _SIZE = {"type": "integer", "minimum": 1}
 _KNOBS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "task": ("What to find, such as person-detection; llamapipe picks a model that does it.", {"type": "string"}),
     "labels": (
-        "Labels to keep; all where left out.",
-        {"type": "array", "items": {"type": "string"}, "minItems": 1},
+        "Labels to keep, all where left out; of your own model all it knows: a list, coco, or a text file.",
+        {
+            "oneOf": [
+                {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                {"type": "string", "pattern": r"^coco$|\.[tT][xX][tT]$"},
+            ]
+        },
     ),
     "decoder": ("How to read the outputs of your own model.", {"type": "string"}),
     "model": ("A model by name, or the path of your own ONNX file.", {"type": "string"}),

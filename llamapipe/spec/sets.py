@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from llamapipe.errors import UsageError
 from llamapipe.operator import Manifest
-from llamapipe.spec.knob_values import knob_problem
+from llamapipe.spec.knob_values import knob_problem, names_labels
 from llamapipe.spec.knobs import knob_names
 from llamapipe.spec.model import AccuracyFloor, OpSpec, PipelineSpec, SloSpec
 from llamapipe.spec.names import did_you_mean, resolve_type
@@ -67,6 +67,7 @@ def _with(op: OpSpec, name: str, value: Any, text: str, manifests: Mapping[str, 
         if param is not None and param.type is str and not isinstance(value, str) and value is not None:
             value = text  # a text that looks like a number is still a text
         takes_list = param.type is list if param is not None else name == "labels"
+        takes_list = takes_list and (param is not None or not names_labels(value))
         if takes_list and value is not None and not isinstance(value, list):
             value = [part.strip() for part in text.split(",")] if isinstance(value, str) else [value]
         if value is not None:

@@ -82,7 +82,17 @@ def test_knob_values_are_checked(keys, words):
     assert words in problem.message
 
 
-@pytest.mark.parametrize("keys", ["input_size: 320", "input_size: [320, 640]", "precision: int8", "sample_fps: 2.5"])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "input_size: 320",
+        "input_size: [320, 640]",
+        "precision: int8",
+        "sample_fps: 2.5",
+        "labels: coco",
+        "labels: mine.txt",
+    ],
+)
 def test_good_knob_values_pass(keys):
     assert stage(keys) == []
 
