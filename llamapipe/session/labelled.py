@@ -33,8 +33,8 @@ class Row:
     track_id: int  # -1: none
 
 
-def read_detections(path: Path, stage: str | None, images: Images) -> tuple[list[Row], set[int]]:
-    """Rows of a stage, and the frames that were looked at. Raises UsageError.
+def read_detections(path: Path, stage: str | None, images: Images) -> tuple[list[Row], set[int] | None]:
+    """Rows of a stage, and the frames that were looked at, None where the file does not say. Raises UsageError.
 
     ``images`` are the truth's: COCO results alone say neither which frame an image is nor what a category means.
     """
@@ -44,8 +44,7 @@ def read_detections(path: Path, stage: str | None, images: Images) -> tuple[list
         return _json_lines(path, text, stage)
     if first and first in "[{":
         return _coco_results(path, text, stage, images)
-    rows = list(_mot(path, text))
-    return rows, {row.frame for row in rows}
+    return list(_mot(path, text)), None
 
 
 def read_truths(path: Path) -> tuple[list[Row], set[int], Images]:
@@ -111,11 +110,13 @@ def _mot(path: Path, text: str) -> Iterator[Row]:
         yield Row(int(frame) - 1, (left, top, left + width, top + height), score, "", int(track))
 
 
-def _coco_results(path: Path, text: str, stage: str | None, images: Images) -> tuple[list[Row], set[int]]:
+def _coco_results(path: Path, text: str, stage: str | None, images: Images) -> tuple[list[Row], set[int] | None]:
     data = _json(path, text)
     try:
+        looked_at = None
         if isinstance(data, dict):
             images, data = _images(data), data["annotations"]
+            looked_at = set(images.frames.values())
         stages = sorted({entry["stage"] for entry in data if "stage" in entry})
         wanted = stage or ("detect" if "detect" in stages else None)
         if stages and wanted not in stages and (stage is not None or len(stages) > 1):
@@ -128,7 +129,7 @@ def _coco_results(path: Path, text: str, stage: str | None, images: Images) -> t
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"{path}: expected COCO results (image_id, category_id, bbox, score): {error}") from error
-    return rows, set(images.frames.values()) or {row.frame for row in rows}
+    return rows, looked_at
 
 
 def _coco_truths(path: Path, text: str) -> tuple[list[Row], set[int], Images]:

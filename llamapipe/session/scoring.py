@@ -57,7 +57,7 @@ def evaluate(
     frames = sorted(frame for frame in labelled if frame % every == 0)
     if not frames:
         raise UsageError(f"{ground_truth} labels none of the frames asked for", hint="try --every 1")
-    if detections.suffix == ".jsonl":
+    if looked_at is not None:
         missing = [frame for frame in frames if frame not in looked_at]
         if len(missing) == len(frames):
             raise UsageError(f"{detections} has none of the frames that {ground_truth} labels")

@@ -73,6 +73,13 @@ def test_a_coco_file_with_images_is_read_with_its_own_ids(tmp_path: Path) -> Non
         assert evaluate(write(tmp_path / "mine.json", mine), truth).ap == {"0.5": 1}
 
 
+def test_frames_that_a_run_did_not_get_to_are_not_held_against_it(tmp_path: Path) -> None:
+    short = coco(images=[{"id": 1, "frame": 0}], annotations=[{**coco()["annotations"][0], "image_id": 1}])
+    truth = write(tmp_path / "gt.txt", MOT)
+    assert evaluate(write(tmp_path / "short.json", short), truth).frames == 1
+    assert evaluate(write(tmp_path / "short.jsonl", lines().splitlines()[0]), truth).frames == 1
+
+
 def test_an_image_that_the_truth_does_not_have_is_an_error(tmp_path: Path) -> None:
     results = [{"image_id": 99, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}]
     with pytest.raises(UsageError, match="no image 99"):
