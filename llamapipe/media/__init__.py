@@ -1,5 +1,7 @@
 """Sources and sinks."""
 
+from llamapipe.media.access import open_source, open_sources
+from llamapipe.media.connecting import ReconnectPolicy
 from llamapipe.media.contract import (
     Decoded,
     Outcome,
@@ -7,6 +9,7 @@ from llamapipe.media.contract import (
     SinkContext,
     SinkItem,
     SourceInfo,
+    SourceStats,
     Undecodable,
     VideoSource,
 )
@@ -14,7 +17,6 @@ from llamapipe.media.expand import SourceSpec, expand_sources
 from llamapipe.media.packing import PictureLayout, layout_of, pack, unpack
 from llamapipe.media.pictures import AvPicture, BgrPicture
 from llamapipe.media.sinks import SINKS, SinkType, parse_sink
-from llamapipe.media.sources import open_source
 
 __all__ = [
     "SINKS",
@@ -23,17 +25,20 @@ __all__ = [
     "Decoded",
     "Outcome",
     "PictureLayout",
+    "ReconnectPolicy",
     "Sink",
     "SinkContext",
     "SinkItem",
     "SinkType",
     "SourceInfo",
     "SourceSpec",
+    "SourceStats",
     "Undecodable",
     "VideoSource",
     "expand_sources",
     "layout_of",
     "open_source",
+    "open_sources",
     "pack",
     "parse_sink",
     "unpack",

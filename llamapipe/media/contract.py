@@ -18,6 +18,7 @@ __all__ = [
     "SinkContext",
     "SinkItem",
     "SourceInfo",
+    "SourceStats",
     "Undecodable",
     "VideoSource",
 ]
@@ -40,6 +41,14 @@ class SourceInfo:
     codec: str = ""
     rotation: int = 0  # degrees that the source applies itself, so that pictures come upright
     start_s: float = 0.0  # media time at which reading begins (--start)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStats:
+    """What happened to a source while it was read."""
+
+    reconnects: int = 0  # times that it came back
+    offline_s: float = 0.0  # without pictures, from the last before a loss to the first after it
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,11 @@ class VideoSource(Protocol):
     @property
     def info(self) -> SourceInfo:
         """Facts of the source."""
+        ...
+
+    @property
+    def stats(self) -> SourceStats:
+        """What happened so far; may be asked from any thread."""
         ...
 
     def __iter__(self) -> Iterator[Decoded | Undecodable]:

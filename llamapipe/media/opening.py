@@ -47,8 +47,13 @@ def check_file(path: Path) -> None:
         raise SourceError(f"source {path} cannot be read: permission denied", hint="chmod u+r lets its owner read it")
 
 
-def open_video(spec: SourceSpec, threads: int) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
-    """The container and its first video stream that is no cover picture. Raises SourceError."""
+def open_video(
+    spec: SourceSpec, threads: int, *, read_timeout_s: float | None = None, known: bool = False
+) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
+    """The container and its first video stream that is no cover picture. Raises SourceError.
+
+    ``known``: its frame rate has been learnt before; waiting to learn it takes a second of stream.
+    """
     import av
 
     live = is_live_address(spec)
@@ -56,12 +61,14 @@ def open_video(spec: SourceSpec, threads: int) -> tuple[av.container.InputContai
     if live and spec.kind == "url":
         # Not "nobuffer": it throws away what was read to learn the format, the first keyframe with it.
         options = {"rtsp_transport": "tcp"}
+    if known:
+        options["fpsprobesize"] = "0"
     try:
         container = av.open(
             spec.uri,
             format="v4l2" if spec.kind == "camera" else None,
             options=options,
-            timeout=(_OPEN_TIMEOUT_S, _READ_TIMEOUT_S) if may_block(spec) else None,
+            timeout=(_OPEN_TIMEOUT_S, read_timeout_s or _READ_TIMEOUT_S) if may_block(spec) else None,
             metadata_errors="replace",
         )
     except (av.FFmpegError, OSError, ValueError) as error:

@@ -56,20 +56,27 @@ class AvPicture:
         """The decoder's frame, or None where it would have to be turned first."""
         return None if self._rotation else self._frame
 
+    def scaled(self, width: int, height: int) -> AvPicture:
+        """The same, upright in this size."""
+        turned = self._rotation in (90, 270)
+        stored = (height, width) if turned else (width, height)
+        return AvPicture(_converter().reformat(self._frame, *stored), self._rotation)
+
 
 def _to_bgr(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """Convert with the frame's own matrix and range.
+    """Convert with the frame's own matrix and range. The interpreter lock is free meanwhile."""
+    pixels: Any = _converter().reformat(frame, format="bgr24").to_ndarray()
+    return np.asarray(pixels, np.uint8)
 
-    Each thread keeps its converter, which saves setting one up for each picture; two threads cannot share one.
-    The interpreter lock is free meanwhile.
-    """
+
+def _converter() -> Any:
+    """Each thread keeps its own, which saves setting one up for each picture; two threads cannot share one."""
     from av.video.reformatter import VideoReformatter
 
     converter = getattr(_OF_THREAD, "converter", None)
     if converter is None:
         converter = _OF_THREAD.converter = VideoReformatter()
-    pixels: Any = converter.reformat(frame, format="bgr24").to_ndarray()
-    return np.asarray(pixels, np.uint8)
+    return converter
 
 
 class BgrPicture:

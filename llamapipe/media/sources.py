@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamapipe.clock import Clock
-from llamapipe.errors import SourceError, SourceLostError, UsageError
-from llamapipe.media.contract import Decoded, SourceInfo, Undecodable, VideoSource
+from llamapipe.errors import SourceError, SourceLostError
+from llamapipe.media.contract import Decoded, SourceInfo, SourceStats, Undecodable
 from llamapipe.media.expand import SourceSpec
 from llamapipe.media.losses import Losses
-from llamapipe.media.opening import check_file, is_live_address, may_block, open_video, reason_of
-from llamapipe.media.packets import PacketPump
+from llamapipe.media.opening import is_live_address, may_block, open_video, reason_of
+from llamapipe.media.packets import PacketPump, Stalled
 from llamapipe.media.pictures import AvPicture
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import av.container
     import av.video.stream
 
-__all__ = ["AvSource", "open_source"]
+__all__ = ["AvSource"]
 
 _MICROSECONDS = 1_000_000
 _MAX_UNDECODABLE_RUN = 10_000  # pictures that a container may promise beyond the last one that came
@@ -31,43 +31,11 @@ _NAP_S = 0.05  # how soon a paced source notices that it was closed
 _PEEK_PACKETS = 300
 
 
-def open_source(
-    spec: SourceSpec,
-    *,
-    clock: Clock,
-    start_s: float | None = None,
-    end_s: float | None = None,
-    max_frames: int | None = None,
-    loop: int = 1,
-    realtime: bool = False,
-    threads: int = 2,
-) -> VideoSource:
-    """Open a source and learn its facts.
-
-    ``start_s`` and ``end_s`` are media times from the first frame, the end exclusive. ``loop`` plays a file so many
-    times, with times that go on. ``realtime`` hands a file's frames out at their own rate. Raises SourceError.
-    """
-    if spec.kind == "file":
-        check_file(Path(spec.uri))
-    for name, value in (("--start", start_s), ("--end", end_s)):
-        if value is not None and value < 0:
-            raise UsageError(f"{name} {value:g}: expected a time of 0 or more")
-    if start_s is not None and end_s is not None and end_s <= start_s:
-        raise UsageError(f"--end {end_s:g} is not after --start {start_s:g}")
-    return AvSource(
-        spec,
-        clock=clock,
-        start_s=start_s or 0.0,
-        end_s=end_s,
-        max_frames=max_frames,
-        loop=loop,
-        realtime=realtime,
-        threads=threads,
-    )
-
-
 class AvSource:
     """One open source. See `VideoSource`.
+
+    ``stall_timeout_s``: so long without a packet, and a live source is lost. With it, a live source is one connection
+    of several: what begins, ends and counts the whole is left to `LiveSource`. ``known``: it was open before.
 
     Every picture that the file holds is accounted for: damaged ones that the decoder could mend are delivered, ones
     that it gave up are `Undecodable` in their place, and so are those that a file cut short no longer holds.
@@ -84,6 +52,8 @@ class AvSource:
         loop: int,
         realtime: bool,
         threads: int,
+        stall_timeout_s: float | None = None,
+        known: bool = False,
     ) -> None:
         self._spec = spec
         self._clock = clock
@@ -97,17 +67,38 @@ class AvSource:
         self._reading = False
         self._lock = threading.Lock()
         self._pump: PacketPump | None = None
-        self._container, self._stream = open_video(spec, threads)
+        self._stall_timeout_s = stall_timeout_s
+        read_timeout_s: float | None = None
+        if stall_timeout_s is not None and is_live_address(spec):
+            read_timeout_s = stall_timeout_s + 1.0  # the stall is noticed first, and says better what happened
+        self._container, self._stream = open_video(spec, threads, read_timeout_s=read_timeout_s, known=known)
         try:
             self._info = self._facts()
         except BaseException:
             self._container.close()
             raise
+        if self._info.live and stall_timeout_s is not None:
+            self._start_s, self._end_s, self._max_frames = 0.0, None, None
 
     @property
     def info(self) -> SourceInfo:
         """See `VideoSource.info`."""
         return self._info
+
+    @property
+    def stats(self) -> SourceStats:
+        """See `VideoSource.stats`."""
+        return SourceStats()
+
+    @property
+    def lead_s(self) -> float | None:
+        """See `PacketPump.lead_s`."""
+        return self._pump.lead_s if self._pump is not None else None
+
+    def settle(self) -> None:
+        """Read what has piled up, so that `lead_s` is right from the first picture on. Before the first read."""
+        self._pump = self._make_pump()
+        self._pump.settle()
 
     def close(self) -> None:
         """See `VideoSource.close`. A thread that is reading frees the decoder itself, right after."""
@@ -313,9 +304,14 @@ class AvSource:
             with self._lock:
                 if self._closed:
                     return iter(())
-                self._pump = PacketPump(self._container, self._stream)
+                if self._pump is None:
+                    self._pump = self._make_pump()
             return iter(self._pump)
         return iter(self._container.demux(self._stream))
+
+    def _make_pump(self) -> PacketPump:
+        stall_timeout_s = self._stall_timeout_s if self._info.live else None
+        return PacketPump(self._container, self._stream, clock=self._clock, stall_timeout_s=stall_timeout_s)
 
     def _pass(self) -> Iterator[Undecodable | tuple[int, av.VideoFrame]]:
         """One pass over the file, from ``start_s`` to ``end_s``. Pictures lost to bad data keep their place."""
@@ -327,6 +323,7 @@ class AvSource:
         end = None if self._end_s is None else origin + round(self._end_s / time_base)
         losses = Losses()
         read = 0
+        joined = not self._info.live  # a live stream is met amid its pictures: what needs earlier ones is not lost
         broken = self._promised is not None  # a container that counts its pictures hides none among its packets
         detail = ""
         last: int | None = None
@@ -336,6 +333,9 @@ class AvSource:
                 packet = next(packets)
             except StopIteration:
                 break
+            except Stalled as error:
+                reason = f"nothing came for {self._stall_timeout_s:g} s"
+                raise SourceLostError(f"source {self._spec.shown} was lost: {reason}") from error
             except (av.FFmpegError, OSError) as error:
                 detail = reason_of(error)
                 if self._spec.kind != "file":
@@ -348,14 +348,18 @@ class AvSource:
             try:
                 frames = packet.decode()
             except (av.FFmpegError, OSError) as error:
-                detail, broken, frames = reason_of(error), True, []
+                frames = []
+                if not joined:
+                    continue
+                detail, broken = reason_of(error), True
                 if packet.size and not placed and begin is None:
                     yield Undecodable(0, "corrupt-packet", detail)
             for frame in frames:
                 pts = frame.pts if frame.pts is not None else (origin if last is None else last + self._frame_ticks())
                 lost = losses.came(pts)
-                if broken:
+                if broken and joined:
                     yield from _undecodable(lost, begin, end, detail)
+                joined = True
                 last = pts if last is None else max(pts, last + 1)
                 if begin is not None and last < begin:
                     continue

@@ -55,6 +55,7 @@ def make_clip(
     codec: str = "libx264",
     rate: int = 20,
     lossless: bool = False,
+    keyframe_each: int | None = None,
 ) -> Path:
     """A clip with pictures at ``times`` (in ``time_base``) and, with ``audio``, a tone that ticks each 0.25 s."""
     with av.open(str(path), "w") as out:
@@ -65,6 +66,8 @@ def make_clip(
         context.colorspace, context.color_range = colours
         if codec == "libx264":
             video.options = {"qp": "0"} if lossless else {"crf": "12", "preset": "ultrafast", "bf": "2"}
+            if keyframe_each is not None:
+                video.options = {**video.options, "g": str(keyframe_each)}
         sound = out.add_stream(audio, rate=RATE) if audio else None
         if sound is not None:
             length_s = audio_s if audio_s is not None else float((times[-1] - times[0] + 1) * time_base)

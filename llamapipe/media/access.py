@@ -1,0 +1,139 @@
+"""Opening what a run reads: one source, or all of them side by side."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from llamapipe.clock import Clock
+from llamapipe.errors import InterruptedRun, SourceError, UsageError
+from llamapipe.media.connecting import Attempt, Backoff, ReconnectPolicy, connect_until
+from llamapipe.media.contract import VideoSource
+from llamapipe.media.expand import SourceSpec
+from llamapipe.media.live import LiveSource
+from llamapipe.media.opening import check_file, may_block
+from llamapipe.media.sources import AvSource
+
+__all__ = ["open_source", "open_sources"]
+
+
+def open_source(
+    spec: SourceSpec,
+    *,
+    clock: Clock,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    max_frames: int | None = None,
+    loop: int = 1,
+    realtime: bool = False,
+    threads: int = 2,
+    reconnect: ReconnectPolicy | None = None,
+    rng: np.random.Generator | None = None,
+    unwanted: Callable[[], bool] = lambda: False,
+) -> VideoSource:
+    """Open a source and learn its facts.
+
+    ``start_s`` and ``end_s`` are media times from the first frame, the end exclusive. ``loop`` plays a file so many
+    times, with times that go on. ``realtime`` hands a file's frames out at their own rate. A live source at an address
+    is called back as ``reconnect`` says, at times that ``rng`` spreads; None: it is lost when its connection is.
+    Connecting ends soon after ``unwanted`` turns true.
+
+    Raises SourceError, UsageError, and InterruptedRun where it was not wanted any more.
+    """
+    if spec.kind == "file":
+        check_file(Path(spec.uri))
+    for name, value in (("--start", start_s), ("--end", end_s)):
+        if value is not None and value < 0:
+            raise UsageError(f"{name} {value:g}: expected a time of 0 or more")
+    if start_s is not None and end_s is not None and end_s <= start_s:
+        raise UsageError(f"--end {end_s:g} is not after --start {start_s:g}")
+    policy = None if spec.kind == "file" else reconnect
+
+    def connect(known: bool = False) -> AvSource:
+        return AvSource(
+            spec,
+            clock=clock,
+            start_s=start_s or 0.0,
+            end_s=end_s,
+            max_frames=max_frames,
+            loop=loop,
+            realtime=realtime,
+            threads=threads,
+            stall_timeout_s=None if policy is None else policy.stall_timeout_s,
+            known=known,
+        )
+
+    def connect_again() -> AvSource:
+        source = connect(known=True)
+        source.settle()
+        return source
+
+    if not may_block(spec):
+        return connect()
+    retries = policy if policy is not None else ReconnectPolicy()
+    backoff = Backoff(retries, rng if rng is not None else np.random.default_rng(0))
+    until_s = clock.now_s() + retries.give_up_s if retries.waits_for_first else None
+    first = connect_until(connect, until_s, backoff=backoff, clock=clock, unwanted=unwanted, shown=spec.shown)
+    if first is None:
+        raise InterruptedRun(f"interrupted while connecting to {spec.shown}")
+    if policy is None or not first.info.live:
+        return first
+    backoff.reset()
+    return LiveSource(
+        first,
+        connect_again,
+        shown=spec.shown,
+        policy=policy,
+        backoff=backoff,
+        clock=clock,
+        start_s=start_s or 0.0,
+        end_s=end_s,
+        max_frames=max_frames,
+    )
+
+
+def open_sources(
+    specs: Mapping[str, SourceSpec],
+    open_one: Callable[[SourceSpec, Callable[[], bool]], VideoSource],
+    *,
+    unwanted: Callable[[], bool] = lambda: False,
+) -> tuple[dict[str, VideoSource], dict[str, SourceError]]:
+    """Every source that can be opened, and why the others cannot. Those that may keep one waiting go side by side.
+
+    ``open_one`` is given a source and what tells it to stop. Raises what it raises besides SourceError; nothing stays
+    open then, and nothing is waited for.
+    """
+    over = threading.Event()
+    attempts: dict[str, Attempt[VideoSource]] = {}
+    sources: dict[str, VideoSource] = {}
+    failures: dict[str, SourceError] = {}
+
+    def stopped() -> bool:
+        return over.is_set() or unwanted()
+
+    def begin(spec: SourceSpec) -> Attempt[VideoSource]:
+        return Attempt(lambda: open_one(spec, stopped))
+
+    try:
+        for name, spec in specs.items():
+            if may_block(spec) and spec.kind != "file":
+                attempts[name] = begin(spec)
+        for name, spec in specs.items():
+            try:
+                source = attempts[name].wait(unwanted) if name in attempts else open_one(spec, stopped)
+                if source is None:
+                    raise InterruptedRun(f"interrupted while connecting to {spec.shown}")
+                sources[name] = source
+            except SourceError as error:
+                failures[name] = error
+    except BaseException:
+        over.set()
+        for attempt in attempts.values():
+            attempt.abandon()
+        for source in sources.values():
+            source.close()
+        raise
+    return sources, failures

@@ -1,0 +1,242 @@
+"""A camera that goes away and comes back, over a real network connection."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llamapipe.clock import SystemClock
+from llamapipe.errors import InterruptedRun, SourceError, SourceLostError
+from llamapipe.media import Decoded, ReconnectPolicy, SourceSpec, VideoSource, open_source, open_sources
+from tests.media.sinks.clips import make_clip
+from tests.media.sources.servers import Silent, TsServer
+
+QUICK = ReconnectPolicy(give_up_s=10, stall_timeout_s=0.6, first_delay_s=0.05, max_delay_s=0.2)
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 s at 20 pictures a second, a keyframe each 10."""
+    return make_clip(tmp_path_factory.mktemp("filmed") / "cam.ts", times=range(1200), size=(64, 48), keyframe_each=10)
+
+
+@pytest.fixture
+def served(filmed: Path) -> Iterator[Callable[..., TsServer]]:
+    with contextlib.ExitStack() as stack:
+
+        def serve(**options: Any) -> TsServer:
+            server = TsServer(filmed, **options)
+            stack.callback(server.stop)
+            return server
+
+        yield serve
+
+
+@pytest.fixture
+def silent() -> Iterator[Silent]:
+    server = Silent()
+    yield server
+    server.stop()
+
+
+def live(address: str, policy: ReconnectPolicy = QUICK, **options: Any) -> VideoSource:
+    spec = SourceSpec("cam", address, "url")
+    return open_source(spec, clock=SystemClock(), reconnect=policy, rng=np.random.default_rng(1), **options)
+
+
+class Reader:
+    """Reads a source in a thread, like a run does."""
+
+    def __init__(self, source: VideoSource) -> None:
+        self.source = source
+        self.items: list[Decoded] = []
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        try:
+            for item in self.source:
+                assert isinstance(item, Decoded)
+                self.items.append(item)
+        except SourceError as error:
+            self.error = error
+
+    def wait_for(self, count: int, timeout_s: float = 15) -> None:
+        until_s = time.monotonic() + timeout_s
+        while len(self.items) < count:
+            assert time.monotonic() < until_s, f"{len(self.items)} of {count} pictures, {self.error}"
+            time.sleep(0.01)
+
+    def join(self, timeout_s: float = 15) -> float:
+        """Seconds until the reader was done."""
+        began_s = time.monotonic()
+        self._thread.join(timeout_s)
+        assert not self._thread.is_alive()
+        return time.monotonic() - began_s
+
+    def leads_s(self, begin: int, end: int | None = None) -> float:
+        """Median of time of capture minus presentation time."""
+        time_base = self.source.info.time_base
+        part = self.items[begin:end]
+        return float(np.median([(item.captured_at_s or 0) - float(item.pts * time_base) for item in part]))
+
+    def check_order(self) -> None:
+        assert [item.seq for item in self.items] == list(range(len(self.items)))
+        times = [item.pts for item in self.items]
+        assert all(a < b for a, b in itertools.pairwise(times))
+
+
+@pytest.mark.parametrize("keeps_clock", [False, True])
+def test_after_a_gap_times_go_on_as_the_clock_did(served: Callable[..., TsServer], keeps_clock: bool) -> None:
+    """What is seen t seconds later says so, whether the sender counts from zero again or not."""
+    server = served(keeps_clock=keeps_clock)
+    reader = Reader(live(server.address))
+    reader.wait_for(30)
+    server.stop()
+    time.sleep(1.0)
+    before = len(reader.items)
+    server.start()
+    reader.wait_for(before + 25)
+    reader.source.close()
+    reader.join()
+    reader.check_order()
+    time_base = reader.source.info.time_base
+    gap_s = float((reader.items[before].pts - reader.items[before - 1].pts) * time_base)
+    assert 0.9 < gap_s < 4
+    assert abs(reader.leads_s(-15) - reader.leads_s(before - 15, before)) < 0.15
+    assert reader.source.stats.reconnects == 1
+    assert 1 <= reader.source.stats.offline_s < 4
+
+
+def test_a_stall_ends_the_connection(served: Callable[..., TsServer]) -> None:
+    """A server that stays connected and sends nothing more is called back."""
+    server = served()
+    reader = Reader(live(server.address))
+    reader.wait_for(30)
+    server.sends.clear()
+    while server.num_connections < 2:
+        time.sleep(0.01)
+    before = len(reader.items)
+    server.sends.set()
+    reader.wait_for(before + 20)
+    reader.source.close()
+    reader.join()
+    reader.check_order()
+    assert reader.source.stats.reconnects == 1
+    assert reader.source.stats.offline_s >= QUICK.stall_timeout_s
+
+
+def test_a_source_that_never_comes_back_is_lost(served: Callable[..., TsServer]) -> None:
+    server = served()
+    reader = Reader(live(server.address, ReconnectPolicy(give_up_s=0.6, first_delay_s=0.05)))
+    reader.wait_for(30)
+    server.stop()
+    assert 0.5 < reader.join() < 3
+    assert isinstance(reader.error, SourceLostError)
+    assert reader.error.exit_code == 4
+    assert "did not come back within 0.6 s" in str(reader.error)
+    assert reader.source.stats.reconnects == 0
+    assert reader.source.stats.offline_s >= 0.6
+
+
+def test_zero_seconds_is_never_calling_back(served: Callable[..., TsServer]) -> None:
+    server = served()
+    reader = Reader(live(server.address, ReconnectPolicy(give_up_s=0)))
+    reader.wait_for(30)
+    server.stop()
+    reader.join()
+    assert isinstance(reader.error, SourceLostError)
+    assert server.num_connections == 1
+
+
+def test_closing_ends_the_wait_for_a_source_that_is_away(served: Callable[..., TsServer], silent: Silent) -> None:
+    """Between two attempts, and in the middle of one."""
+    server = served()
+    reader = Reader(live(server.address, ReconnectPolicy(give_up_s=60, first_delay_s=30, max_delay_s=30)))
+    reader.wait_for(30)
+    server.stop()
+    time.sleep(0.3)
+    reader.source.close()
+    assert reader.join() < 0.5
+    assert reader.error is None
+
+    server.start()
+    other = live(server.address)
+    reader = Reader(other)
+    reader.wait_for(30)
+    server.sends.clear()  # from now on, attempts connect and hear nothing
+    while server.num_connections < 3:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    other.close()
+    assert reader.join() < 0.5
+    assert reader.error is None
+
+
+def test_connecting_stops_when_it_is_not_wanted(silent: Silent) -> None:
+    stop = threading.Event()
+    threading.Timer(0.2, stop.set).start()
+    began_s = time.monotonic()
+    with pytest.raises(InterruptedRun, match="while connecting"):
+        live(silent.address, unwanted=stop.is_set)
+    assert time.monotonic() - began_s < 1
+
+
+def test_the_first_connection_fails_fast_unless_it_is_to_be_waited_for(served: Callable[..., TsServer]) -> None:
+    server = served()
+    server.stop()
+    with pytest.raises(SourceError, match="refused"):
+        live(server.address)
+    threading.Timer(0.4, server.start).start()
+    source = live(server.address, ReconnectPolicy(give_up_s=10, waits_for_first=True, first_delay_s=0.1))
+    source.close()
+    assert source.info.width == 64
+
+
+def test_waiting_for_the_first_connection_has_an_end(served: Callable[..., TsServer]) -> None:
+    server = served()
+    server.stop()
+    began_s = time.monotonic()
+    with pytest.raises(SourceError, match="refused"):
+        live(server.address, ReconnectPolicy(give_up_s=0.5, waits_for_first=True, first_delay_s=0.1))
+    assert 0.4 < time.monotonic() - began_s < 2
+
+
+def test_sources_connect_side_by_side(served: Callable[..., TsServer], silent: Silent, clip: Path) -> None:
+    """One that keeps all waiting costs its own time only, and stops none of the others."""
+    stop = threading.Event()
+    specs = {
+        "silent": SourceSpec("silent", silent.address, "url"),
+        "cam": SourceSpec("cam", served().address, "url"),
+        "clip": SourceSpec("clip", str(clip), "file"),
+        "gone": SourceSpec("gone", "http://127.0.0.1:9/cam.ts", "url"),
+    }
+
+    def open_one(spec: SourceSpec, unwanted: Callable[[], bool]) -> VideoSource:
+        policy = ReconnectPolicy(give_up_s=3, waits_for_first=True)
+        return open_source(spec, clock=SystemClock(), reconnect=policy, unwanted=unwanted)
+
+    sources, failures = open_sources(specs, open_one, unwanted=stop.is_set)
+    for source in sources.values():
+        source.close()
+    assert (sorted(sources), sorted(failures)) == (["cam", "clip"], ["gone", "silent"])
+    assert "did not answer in time" in str(failures["silent"])
+
+
+def test_connecting_to_several_stops_at_once(silent: Silent) -> None:
+    stop = threading.Event()
+    threading.Timer(0.2, stop.set).start()
+    specs = {"a": SourceSpec("a", silent.address, "url"), "b": SourceSpec("b", silent.address, "url")}
+    began_s = time.monotonic()
+    with pytest.raises(InterruptedRun):
+        open_sources(specs, lambda spec, unwanted: live(spec.uri, unwanted=unwanted), unwanted=stop.is_set)
+    assert time.monotonic() - began_s < 1
