@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -82,6 +82,7 @@ def _checked(
 ) -> tuple[LoadedPipeline, list[Problem]]:
     registry = load_registry(ops_files)
     locations: Mapping[Any, str] = {}
+    unread: Collection[Any] = ()
     problems: list[Problem] = []
     if isinstance(reference, PipelineSpec):
         spec = reference
@@ -91,7 +92,7 @@ def _checked(
         loaded, problems = read_yaml(_yaml_path(reference), params=params, env=env)
         if loaded is None:
             raise SpecError(problems)
-        spec, locations = loaded.spec, loaded.locations
+        spec, locations, unread = loaded.spec, loaded.locations, loaded.unread
         params = {}
     if params:
         raise UsageError(
@@ -101,8 +102,13 @@ def _checked(
     manifests: dict[str, Manifest] = {type: registry.manifest(type) for type in registry.types()}
     spec = resolve_types(spec, manifests, list(SINKS))
     if sets:
-        spec = apply_sets(spec, sets, manifests)
-    problems += validate(spec, manifests, SINKS, locations=locations)
+        try:
+            spec = apply_sets(spec, sets, manifests)
+        except UsageError as error:
+            if not problems and not validate(spec, manifests, SINKS, locations=locations):
+                raise
+            problems.append(Problem(error.code, error.message, hint=error.hint))
+    problems += validate(spec, manifests, SINKS, locations=locations, unread=unread)
     return LoadedPipeline(spec, registry, locations), problems
 
 

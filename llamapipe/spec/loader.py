@@ -29,15 +29,13 @@ from llamapipe.clock import Env
 from llamapipe.errors import Problem, SpecError, UsageError
 from llamapipe.spec.model import PipelineSpec
 from llamapipe.spec.names import did_you_mean
-from llamapipe.spec.reader import Location, Reader
+from llamapipe.spec.reader import TOP_KEYS, Location, Reader
 from llamapipe.spec.substitution import Substitution
-from llamapipe.spec.yaml_tree import Node, in_file_order, parse_scalar, parse_yaml, plain_value
+from llamapipe.spec.yaml_tree import Node, in_file_order, is_unread, parse_scalar, parse_yaml, plain_value
 
 __all__ = ["Loaded", "Location", "load_yaml", "read_yaml"]
 
 _FRAGMENT_KEYS = ("version", "params", "include", "ops")
-_KEYS = ("version", "name", "description", "params", "include", "slo", "accuracy", "on_overload", "ops", "sinks")
-_HARMLESS = ("unknown-key", "duplicate-key", "unknown-param", "version")  # problems that hide no stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +45,9 @@ class Loaded:
     spec: PipelineSpec
     locations: Mapping[Location, str] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)  # as used, overrides applied
+    # What could not be read, and holds a stand-in: ("ops", 2, "min_score"). ("ops",) means that stages may be missing.
+    # Empty unless there are problems.
+    unread: frozenset[Location] = frozenset()
 
 
 def load_yaml(
@@ -75,8 +76,9 @@ def read_yaml(
 ) -> tuple[Loaded | None, list[Problem]]:
     """As `load_yaml`, with the problems beside what could be read in spite of them.
 
-    Where they leave the stages and sinks alone (a misspelt key at the top, an objective that cannot be), the rest is
-    there, so that `validate` can add what else is wrong. Raises SpecError only for text that is no YAML at all.
+    What is concerned holds a stand-in and is named in `Loaded.unread`, so that `validate` can add what else is wrong
+    without repeating what is reported already. None where there is no mapping to read. Raises SpecError only for text
+    that is no YAML at all.
     """
     text, file, folder = _open(source)
     files = _Files(env or {})
@@ -84,18 +86,16 @@ def read_yaml(
     if root is None:
         return None, files.problems or [Problem("empty", "expected a pipeline, got nothing", file)]
     given = _given(files, params or {})
-    resolve = Substitution(given, env or {})
-    whole = all(problem.code in _HARMLESS for problem in files.problems)
+    resolve = Substitution(given, env or {}, unread=files.unread_params, complete=files.has_all_params)
     reader = Reader(files.problems)
     spec = reader.pipeline(
         {key: resolve.apply(node) for key, node in root.value.items() if key not in ("params", "include", "ops")},
         [resolve.apply(op) for op in files.ops] if files.has_ops else None,
         root,
+        all_ops=files.has_all_ops,
     )
     problems = in_file_order([*files.problems, *resolve.problems], files.order)
-    if spec is None or resolve.problems or not whole:
-        return None, problems
-    return Loaded(spec, reader.locations, given), problems
+    return Loaded(spec, reader.locations, given, frozenset(reader.unread)), problems
 
 
 def _open(source: str | Path) -> tuple[str, str, Path]:
@@ -130,7 +130,10 @@ class _Files:
         self.problems: list[Problem] = []
         self.ops: list[Node] = []
         self.has_ops = False
+        self.has_all_ops = True  # false where a file or a list could not be read
         self.params: dict[str, Node] = {}
+        self.has_all_params = True
+        self.unread_params: set[str] = set()
         self.order: list[str] = []  # files as they were met
         self._env = env
         self._done: set[Path] = set()
@@ -143,8 +146,9 @@ class _Files:
             return None
         if not isinstance(root.value, dict):
             self.problems.append(Problem("type", f"expected a mapping with name and ops, got {_kind(root)}", file))
+            self._lose_file()
             return None
-        self._check_keys(root, _FRAGMENT_KEYS if len(chain) > 1 else _KEYS, included=len(chain) > 1)
+        self._check_keys(root, _FRAGMENT_KEYS if len(chain) > 1 else TOP_KEYS, included=len(chain) > 1)
         if not chain:
             chain = ((Path(file).resolve() if file != "<text>" else Path("<text>"), file),)
         version = root.value.get("version")
@@ -164,14 +168,19 @@ class _Files:
             if isinstance(ops.value, list):
                 self.ops += ops.value
             elif ops.value is not None:
-                self.problems.append(Problem("type", f"ops: expected a list, got {_kind(ops)}", root.at("ops")))
+                self.has_all_ops = False
+                if not ops.unread:
+                    self.problems.append(Problem("type", f"ops: expected a list, got {_kind(ops)}", root.at("ops")))
         return root
+
+    def _lose_file(self) -> None:
+        self.has_all_ops = self.has_all_params = False
 
     def _check_keys(self, root: Node, known: tuple[str, ...], *, included: bool) -> None:
         for key in root.value:
             if key in known:
                 continue
-            if included and key in _KEYS:
+            if included and key in TOP_KEYS:
                 message = f"an included file cannot have {key!r}; expected {', '.join(known)}"
                 self.problems.append(Problem("unknown-key", message, root.at(key), "put it into the pipeline itself"))
                 continue
@@ -190,7 +199,11 @@ class _Files:
         self.problems += resolve.problems
         entries = node.value if isinstance(node.value, list) else [node]
         for entry in entries:
+            if entry.unread:
+                self._lose_file()
+                continue
             if not isinstance(entry.value, str) or not entry.value:
+                self._lose_file()
                 self.problems.append(Problem("type", f"include: expected a file name, got {_kind(entry)}", entry.where))
                 continue
             path = folder / entry.value
@@ -206,14 +219,20 @@ class _Files:
                 text = _text_of(path, f"included file {path}")
                 self.read(text, str(path), path.parent, (*chain, (real, str(path))))
             except SpecError as error:
+                self._lose_file()
                 self.problems += error.problems
             except UsageError as error:
+                self._lose_file()
                 self.problems.append(Problem("include", error.message, entry.where))
 
     def _take_params(self, node: Node, where: str) -> None:
+        if node.unread:
+            self.has_all_params = False
+            return
         if node.value is None:
             return
         if not isinstance(node.value, dict):
+            self.has_all_params = False
             self.problems.append(
                 Problem("type", f"params: expected a mapping from names to defaults, got {_kind(node)}", where)
             )
@@ -228,9 +247,13 @@ class _Files:
 def _given(files: _Files, overrides: Mapping[str, str]) -> dict[str, Any]:
     """Parameters with their values: defaults, then what the caller gives."""
     resolve = Substitution(None, files._env)
-    values = {name: plain_value(resolve.apply(node)) for name, node in files.params.items()}
+    nodes = {name: resolve.apply(node) for name, node in files.params.items()}
     files.problems += resolve.problems
+    values = {name: plain_value(node) for name, node in nodes.items()}
+    files.unread_params = {name for name, node in nodes.items() if is_unread(node)}
     for name, text in overrides.items():
+        if name not in values and not files.has_all_params:
+            continue  # it may stand in what could not be read
         if name not in values:
             hint = did_you_mean(name, values, "this pipeline has no parameters" if not values else None)
             files.problems.append(Problem("unknown-param", f"unknown parameter {name!r}", f"params.{name}", hint))
@@ -244,6 +267,7 @@ def _given(files: _Files, overrides: Mapping[str, str]) -> dict[str, Any]:
             files.problems.append(Problem("type", message, f"params.{name}"))
             continue
         values[name] = value
+        files.unread_params.discard(name)
     return values
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from llamapipe.clock import Env
@@ -31,10 +31,17 @@ class Substitution:
     A value that is nothing but ``${params.x}`` takes the parameter's type; one that is nothing but ``${env:X}`` is
     read like YAML unless it stands in quotes. Within a longer text both are written out. What came in is not
     searched again. ``params`` None: references to parameters are refused (in the ``params`` block itself).
+    ``unread`` are parameters whose value could not be read; with ``complete`` false, others may have got lost as
+    well. Neither is a problem again: what refers to them is unread too, as is all that cannot be resolved.
     """
 
-    def __init__(self, params: Mapping[str, Any] | None, env: Env) -> None:
+    def __init__(
+        self, params: Mapping[str, Any] | None, env: Env, *, unread: Collection[str] = (), complete: bool = True
+    ) -> None:
         self.problems: list[Problem] = []
+        self._unread = frozenset(unread)
+        self._complete = complete
+        self._failed = False  # whether the text at hand held a reference that cannot be resolved
         self._params = params
         self._env = env
 
@@ -46,7 +53,9 @@ class Substitution:
         if isinstance(node.value, list):
             return Node([self.apply(child) for child in node.value], node.where, node.plain)
         if isinstance(node.value, str) and "${" in node.value:
-            return node_of(self._text(node.value, node), node.where)
+            self._failed = False
+            value = self._text(node.value, node)
+            return Node(None, node.where, unread=True) if self._failed else node_of(value, node.where)
         return node
 
     def _text(self, text: str, node: Node) -> Any:
@@ -57,13 +66,15 @@ class Substitution:
             return parse_scalar(value) if typed else value
         return _REFERENCE.sub(lambda match: self._piece(match, node.where), text)
 
+    def _fail(self, problem: Problem) -> None:
+        self.problems.append(problem)
+        self._failed = True
+
     def _piece(self, match: re.Match[str], where: str) -> str:
         if match[0] == "$${":
             return "${"
         if match["inside"] is None:
-            self.problems.append(
-                Problem("reference", "expected a } behind ${, got none", where, "write $${ for a plain ${")
-            )
+            self._fail(Problem("reference", "expected a } behind ${, got none", where, "write $${ for a plain ${"))
             return ""
         value = self._value(match["inside"].strip(), where)
         if isinstance(value, bool):
@@ -75,7 +86,7 @@ class Substitution:
             return self._param(inside.removeprefix("params."), where)
         match = _ENV.fullmatch(inside)
         if match is None:
-            self.problems.append(
+            self._fail(
                 Problem(
                     "reference",
                     f"expected ${{params.NAME}} or ${{env:VAR}}, got ${{{inside}}}",
@@ -91,7 +102,7 @@ class Substitution:
         if default is not None:
             return default
         if value is None:
-            self.problems.append(
+            self._fail(
                 Problem(
                     "unset-env",
                     f"environment variable {name} is not set and ${{env:{name}}} has no default",
@@ -103,16 +114,17 @@ class Substitution:
 
     def _param(self, name: str, where: str) -> Any:
         if self._params is None:
-            self.problems.append(
-                Problem("reference", f"a parameter cannot stand on another one, got ${{params.{name}}}", where)
-            )
+            self._fail(Problem("reference", f"a parameter cannot stand on another one, got ${{params.{name}}}", where))
+            return None
+        if name in self._unread or (name not in self._params and not self._complete):
+            self._failed = True
             return None
         if name not in self._params:
             hint = did_you_mean(name, self._params, f"add it: params: {{{name}: ...}}")
-            self.problems.append(Problem("unknown-param", f"unknown parameter {name!r}", where, hint))
+            self._fail(Problem("unknown-param", f"unknown parameter {name!r}", where, hint))
             return None
         value = self._params[name]
         if value is None:
             hint = f"give it: --set params.{name}=..."
-            self.problems.append(Problem("missing-param", f"parameter {name!r} has no value", where, hint))
+            self._fail(Problem("missing-param", f"parameter {name!r} has no value", where, hint))
         return value

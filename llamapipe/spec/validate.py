@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import PurePath
 
@@ -30,13 +30,15 @@ def validate(
     sinks: Mapping[str, SinkLike],
     *,
     locations: Mapping[Location, str] | None = None,
+    unread: Collection[Location] = (),
 ) -> list[Problem]:
     """Everything wrong with the spec; an empty list means that it can be compiled.
 
     ``manifests`` and ``sinks`` are by full type; short types in the spec are understood. ``locations`` (of `Loaded`)
-    makes a problem name its file and line, else it names the stage.
+    makes a problem name its file and line, else it names the stage. ``unread`` (of `Loaded`) are parts that hold a
+    stand-in: nothing is said of them, nor of what only follows from them.
     """
-    return _Validation(resolve_types(spec, manifests, sinks), manifests, sinks, locations or {}).run()
+    return _Validation(resolve_types(spec, manifests, sinks), manifests, sinks, locations or {}, unread).run()
 
 
 class _Validation(Findings):
@@ -46,8 +48,15 @@ class _Validation(Findings):
         manifests: Mapping[str, Manifest],
         sinks: Mapping[str, SinkLike],
         locations: Mapping[Location, str],
+        unread: Collection[Location],
     ) -> None:
         super().__init__(spec, locations)
+        self._unread = frozenset(unread)
+        # Whether every stage's name, and every stage's and sink's inputs, are known.
+        self._all_named = not any(at == ("ops",) or (at[0] == "ops" and at[2:] == ("name",)) for at in self._unread)
+        self._all_wired = self._all_named and not any(
+            at == ("sinks",) or at[2:3] in (("inputs",), ("when",)) for at in self._unread
+        )
         self._types = manifests
         self._sink_types = sinks
         # The first stage of a name is the one that selectors mean; a second is a problem of its own.
@@ -70,9 +79,9 @@ class _Validation(Findings):
     # the parts
 
     def _pipeline(self) -> None:
-        if not is_name(self.spec.name):
+        if not is_name(self.spec.name) and ("name",) not in self._unread:
             self._say("bad-name", f"pipeline name: expected {NAME_RULE}, got {self.spec.name!r}", ("name",))
-        if not self.spec.ops:
+        if not self.spec.ops and ("ops",) not in self._unread:
             self._say("empty", "expected at least one stage in ops, got none", ("ops",), "see: llamapipe init")
         if self.spec.slo is not None:
             problem = slo_problem(self.spec.slo)
@@ -84,6 +93,8 @@ class _Validation(Findings):
         ):
             label = "stage" if what == "ops" else "sink"
             for i, name in enumerate(names):
+                if (what, i, "name") in self._unread or ((what, i, "type") in self._unread and name == f"{what}[{i}]"):
+                    continue
                 if not is_name(name):
                     self._say("bad-name", f"{label} name: expected {NAME_RULE}, got {name!r}", (what, i, "name"))
                 if name in names[:i]:
@@ -95,8 +106,9 @@ class _Validation(Findings):
         place: Location = ("ops", i)
         manifest = self._types.get(op.type)
         if manifest is None:
-            hint = _type_hint(op.type, self._types, "see: llamapipe ops list")
-            self._say("unknown-operator", f"stage {op.name}: unknown operator {op.type!r}", (*place, "type"), hint)
+            if (*place, "type") not in self._unread:
+                hint = _type_hint(op.type, self._types, "see: llamapipe ops list")
+                self._say("unknown-operator", f"stage {op.name}: unknown operator {op.type!r}", (*place, "type"), hint)
             for port, selectors in op.inputs.items():
                 for selector in selectors:
                     self._output(selector, f"stage {op.name}", (*place, "inputs", port))
@@ -123,7 +135,10 @@ class _Validation(Findings):
                 if kind is not None and expected is not None and not expected.kind.accepts(kind):
                     message = f"stage {op.name}: input {port} expects {expected.kind}, got {kind} from {selector}"
                     self._say("port-kind", message, at, self._kind_hint(selector, expected.kind))
+        unread = any(at[:3] == (*place, "inputs") for at in self._unread)
         for port, declared in manifest.inputs.items():
+            if unread:
+                break  # it may have been what could not be read
             if not declared.optional and not op.inputs.get(port) and port not in misspelt:
                 message = f"stage {op.name}: expected {declared.kind} on input {port}, got none"
                 example = f"$source.{port}" if declared.kind is PortKind.FRAMES else f"$ops.STAGE.{port}"
@@ -135,6 +150,8 @@ class _Validation(Findings):
         misspelt = set()
         for key, value in op.params.items():
             at = (*place, key)
+            if at in self._unread and (key in manifest.params or key in knobs):
+                continue
             if key in manifest.params:
                 problem = manifest.params[key].problem(value)
                 if problem is not None:
@@ -183,6 +200,8 @@ class _Validation(Findings):
                 self._say("port-kind", message, at, self._kind_hint(atom.selector, PortKind.BOXES))
             producer = self._ops.get(atom.stage)
             named = producer.params.get("labels") if producer is not None else None
+            if producer is not None and ("ops", self._index(producer.name), "labels") in self._unread:
+                continue
             if isinstance(named, list) and named:
                 for label in sorted(atom.labels - {str(name) for name in named}):
                     known = [str(name) for name in named]
@@ -193,10 +212,10 @@ class _Validation(Findings):
         place: Location = ("sinks", i)
         like = self._sink_types.get(sink.type)
         label = f"sink {sink.name}"
-        if like is None:
+        if like is None and (*place, "type") not in self._unread:
             hint = _type_hint(sink.type, self._sink_types)
             self._say("unknown-sink", f"{label}: unknown sink {sink.type!r}", (*place, "type"), hint)
-        if not sink.inputs:
+        if not sink.inputs and (*place, "inputs") not in self._unread:
             self._say("missing-input", f"{label}: expected an input, got none", (*place, "inputs"))
         for selector in sink.inputs:
             kind = self._output(selector, label, (*place, "inputs"))
@@ -215,7 +234,7 @@ class _Validation(Findings):
                 self._say("unknown-key", f"{label}: {sink.type} has no {key!r}", (*place, key), hint)
                 continue
             problem = like.params[key].problem(value)
-            if problem is not None:
+            if problem is not None and (*place, key) not in self._unread:
                 self._say("param", f"{label}: {key}: {problem}", (*place, key))
         for key, param in like.params.items():
             if param.required and key not in sink.params:
@@ -224,6 +243,8 @@ class _Validation(Findings):
 
     def _path(self, i: int, sink: SinkSpec, like: SinkLike) -> None:
         at = ("sinks", i, "path")
+        if at in self._unread:
+            return
         if sink.path is not None and like.default_path is None:
             self._say("path", f"sink {sink.name}: {like.type} writes no file, got path {sink.path!r}", at)
             return
@@ -233,7 +254,9 @@ class _Validation(Findings):
         if ".." in PurePath(path).parts:
             message = f"sink {sink.name}: expected a path in the output folder, got {path!r}"
             self._say("path", message, at, 'leave out the ".."')
-        for other in self.spec.sinks[:i]:
+        for j, other in enumerate(self.spec.sinks[:i]):
+            if ("sinks", j, "path") in self._unread:
+                continue
             known = self._sink_types.get(other.type)
             taken = other.path or (known.default_path if known is not None else None)
             if taken is not None and PurePath(taken) == PurePath(path):
@@ -257,6 +280,8 @@ class _Validation(Findings):
                 return PortKind.FRAMES
             self._say("unknown-port", f"{what}: the source has no output {port!r}", at, "did you mean $source.frames?")
             return None
+        if stage not in self._ops and not self._all_named:
+            return None  # it may be the one that could not be read
         if stage not in self._ops:
             hint = did_you_mean(stage, self._ops)
             self._say("unknown-stage", f"{what}: unknown stage {stage!r} in {selector}", at, hint)
@@ -323,6 +348,8 @@ class _Validation(Findings):
     def _unreachable(self, graph: nx.DiGraph[str]) -> None:
         if not self.spec.sinks:
             return  # the run adds one that takes everything
+        if not self._all_wired:
+            return  # the way to the sink may lead through what could not be read
         if any(problem.code in ("selector", "unknown-stage", "when") for problem in self.problems):
             return  # the way to the sink may only be misspelt
         ends = {stage for sink in self.spec.sinks for stage, _ in self._known(sink.inputs)}

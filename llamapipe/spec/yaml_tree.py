@@ -15,7 +15,17 @@ import yaml
 
 from llamapipe.errors import Problem, SpecError
 
-__all__ = ["Dumper", "Loader", "Node", "in_file_order", "node_of", "parse_scalar", "parse_yaml", "plain_value"]
+__all__ = [
+    "Dumper",
+    "Loader",
+    "Node",
+    "in_file_order",
+    "is_unread",
+    "node_of",
+    "parse_scalar",
+    "parse_yaml",
+    "plain_value",
+]
 
 _MAX_NODES = 100_000  # a hostile file can make a few lines of aliases mean billions of values
 _MAX_DEPTH = 100
@@ -74,10 +84,20 @@ class Node:
     where: str  # "file:line"
     plain: bool = False  # a scalar without quotes
     key_where: dict[Any, str] = field(default_factory=dict)
+    unread: bool = False  # what stands here could not be read, and has been reported
 
     def at(self, key: Any) -> str:
         """Where a key of this mapping stands."""
         return self.key_where.get(key, self.where)
+
+
+def is_unread(node: Node) -> bool:
+    """Whether the node, or any within it, could not be read."""
+    if isinstance(node.value, dict):
+        return any(is_unread(child) for child in node.value.values())
+    if isinstance(node.value, list):
+        return any(is_unread(child) for child in node.value)
+    return node.unread
 
 
 def plain_value(node: Node) -> Any:
@@ -191,10 +211,12 @@ class _Builder:
                 [Problem("yaml", f"expected at most {_MAX_NODES} values, aliases counted, got more", where)]
             )
         if isinstance(node, yaml.ScalarNode):
-            return Node(self._scalar(node, where), where, plain=node.style is None)
+            before = len(self.problems)
+            value = self._scalar(node, where)
+            return Node(value, where, plain=node.style is None, unread=len(self.problems) > before)
         if id(node) in self._open:
             self.problems.append(Problem("yaml", "an alias stands inside the value that it names", where))
-            return Node(None, where)
+            return Node(None, where, unread=True)
         if len(self._open) >= _MAX_DEPTH:
             raise SpecError([Problem("yaml", f"expected at most {_MAX_DEPTH} levels, got more", where)])
         self._open.add(id(node))

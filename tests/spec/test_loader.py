@@ -142,7 +142,7 @@ def test_an_unknown_key_gets_the_nearest_one():
 def test_all_problems_come_at_once_in_file_order():
     found = problems_of("nam: p\nops:\n  - {type: x}\n  - {name: b}\nslo: {x: 1}\nversion: 3\n")
     lines = [problem.where for problem in found]
-    assert lines == ["<text>:1", "<text>:1", "<text>:3", "<text>:4", "<text>:5", "<text>:6"]
+    assert lines == ["<text>:1", "<text>:3", "<text>:4", "<text>:5", "<text>:6"]
 
 
 def test_what_can_be_read_in_spite_of_problems_is_there_for_validation():
@@ -151,8 +151,48 @@ def test_what_can_be_read_in_spite_of_problems_is_there_for_validation():
     assert [problem.code for problem in problems] == ["unknown-key", "slo", "type"]
     (more,) = validate(loaded.spec, MANIFESTS, SINKS, locations=loaded.locations)
     assert (more.code, more.where) == ("unknown-operator", "<text>:3")
-    for doubtful in (MINIMAL.replace("name: p", "nam: p"), MINIMAL + "include: none.yaml\n", block("${env:NOPE}")):
-        assert read_yaml(doubtful)[0] is None
+    assert loaded.unread == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("text", "unread"),
+    [
+        (MINIMAL.replace("name: p", "nam: p"), set()),
+        (MINIMAL.replace("name: p", ""), {("name",)}),
+        (MINIMAL.replace("type: detect", "type: 3"), {("ops", 0, "type")}),
+        (MINIMAL.replace("name: detect, ", ""), {("ops", 0, "name")}),
+        (MINIMAL.replace("$source.frames", "3"), {("ops", 0, "inputs", FIRST_PORT)}),
+        (MINIMAL + "  - detect\n", {("ops",)}),
+        (MINIMAL + "include: none.yaml\n", {("ops",)}),
+        (MINIMAL + "sinks:\n  - {type: video}\n", {("sinks", 0, "inputs")}),
+        (block("${env:NOPE}"), {("ops", 0, "v")}),
+        (block("[1, 'a${env:NOPE}']"), {("ops", 0, "v")}),
+        (block("${params.b}", "params:\n  b: ${env:NOPE}\n"), {("ops", 0, "v")}),
+    ],
+)
+def test_what_could_not_be_read_is_named_and_reported_once(text, unread):
+    loaded, problems = read_yaml(text)
+    assert loaded.unread == unread
+    assert len(problems) == 1
+
+
+def test_a_misspelt_key_of_a_stage_or_sink_is_read_as_what_it_means():
+    text = "name: p\nops:\n  - {nam: a, typ: detect}\nsinks:\n  - {type: video, inpt: $ops.a.boxes}\n"
+    loaded, problems = read_yaml(text)
+    assert [(problem.code, problem.where, problem.hint) for problem in problems] == [
+        ("unknown-key", "<text>:3", "did you mean name?"),
+        ("unknown-key", "<text>:3", "did you mean type?"),
+        ("unknown-key", "<text>:5", "did you mean input?"),
+    ]
+    assert loaded.spec.ops[0].name == "a"
+    assert loaded.spec.ops[0].type == "detect"
+    assert loaded.spec.sinks[0].inputs == ("$ops.a.boxes",)
+    assert loaded.unread == frozenset()
+
+
+def test_parameters_that_may_stand_in_a_lost_file_are_not_missed():
+    text = block("${params.x}").replace("name: p", "name: p\ninclude: none.yaml")
+    assert [problem.code for problem in problems_of(text, params={"y": "1"})] == ["include"]
 
 
 def test_aliases_that_grow_without_bound_are_refused():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llamapipe.spec import OpSpec, PipelineSpec, load_yaml, validate
+from llamapipe.spec import OpSpec, PipelineSpec, load_yaml, read_yaml, validate
 from tests.spec.kit import BLUR_FACES, MANIFESTS, SINKS
 
 HEAD = "name: p\nops:\n  - {name: a, type: detect, inputs: $source.frames}\n"
@@ -258,3 +258,79 @@ sinks:
 """
     codes = [problem.code for problem in check(text)]
     assert codes == ["unknown-operator", "unknown-stage", "unknown-key", "unknown-port"]
+
+
+MANY_MISTAKES = """\
+version: 2
+name: p
+acuracy: {min: 0.9}
+slo: p95=fast
+accuracy: {min: 3}
+ops:
+  - {name: a, type: detect, inputs: $source.frames, batch: 0, min_score: "${params.min_scor}"}
+  - {name: b, type: detec, inputs: $ops.aa.boxes}
+  - {name: c, type: crop, inputs: {frames: $source.frames, boxes: $source.frames}, margin: "${env:NOPE}"}
+  - {nam: d, type: detect, inputs: $ops.c.frames, when: "count($ops.a.boxes) >> 2"}
+  - {name: e, type: 7, inputs: $ops.d.boxes}
+  - {name: f, type: track, inputs: $ops.e.boxes}
+  - {name: g, type: zones, inputs: $ops.f.tracks}
+  - {name: h, type: crop, inputs: {frames: $ops.i.frames, boxes: $ops.a.boxes}}
+  - {name: i, type: resize, inputs: $ops.h.frames}
+sinks:
+  - {type: vido, input: $ops.a.boxes}
+  - {type: jsonl, input: $source.frames}
+  - {type: video}
+params: {min_score: 0.4}
+on_overload: explode
+"""
+
+
+def test_what_loading_finds_hides_nothing_of_what_validation_finds():
+    loaded, problems = read_yaml(MANY_MISTAKES)
+    problems += validate(loaded.spec, MANIFESTS, SINKS, locations=loaded.locations, unread=loaded.unread)
+    assert sorted((int(problem.where.removeprefix("<text>:")), problem.code) for problem in problems) == [
+        (1, "version"),
+        (3, "unknown-key"),
+        (4, "slo"),
+        (5, "type"),
+        (7, "knob"),
+        (7, "unknown-param"),
+        (8, "unknown-operator"),
+        (8, "unknown-stage"),
+        (9, "port-kind"),
+        (9, "unset-env"),
+        (10, "unknown-key"),
+        (10, "when"),
+        (11, "type"),
+        (13, "missing-param"),
+        (14, "cycle"),
+        (17, "unknown-sink"),
+        (18, "port-kind"),
+        (19, "missing-key"),
+        (21, "type"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        # A stage without a name may be the one that is asked for.
+        (HEAD + "  - {type: detect, inputs: $source.frames}\n  - {name: t, type: track, inputs: $ops.b.boxes}\n",
+         ["missing-key"]),
+        (HEAD + "  - detect\n  - {name: t, type: track, inputs: $ops.b.boxes}\n", ["type"]),
+        (HEAD + "include: none.yaml\nsinks:\n  - {type: jsonl, input: $ops.more.boxes}\n", ["include"]),
+        # What a stage of an unreadable type gives is anybody's guess.
+        ("name: p\nops:\n  - {name: a, type: 3}\nsinks:\n  - {type: jsonl, input: $ops.a.boxs}\n", ["type"]),
+        (HEAD.replace("$source.frames", "[3]"), ["type"]),
+        (HEAD + "sinks:\n  - {type: jsonl, input: 3}\n", ["type"]),
+        (HEAD.replace("}", ', labels: ["${env:NOPE}"], batch: "${env:NOPE}"}'), ["unset-env", "unset-env"]),
+        ("name: p\nops: detect\n", ["type"]),
+        ("name: p\n", ["missing-key"]),
+        (HEAD.replace("name: p", 'name: "${env:NOPE}"'), ["unset-env"]),
+        (HEAD + 'slo: {latency_p95_ms: "${env:NOPE}"}\naccuracy: {min: "${env:NOPE}"}\n', ["unset-env", "unset-env"]),
+    ],
+)  # fmt: skip
+def test_nothing_is_said_that_only_follows_from_what_was_said(text, codes):
+    loaded, problems = read_yaml(text)
+    problems += validate(loaded.spec, MANIFESTS, SINKS, locations=loaded.locations, unread=loaded.unread)
+    assert [problem.code for problem in problems] == codes
