@@ -50,7 +50,7 @@ class ProgressLine:
             self._live.update(_drawn(progress), refresh=True)
         elif self._is_news(progress):
             self._last_plain_s = progress.elapsed_s
-            facts = _facts(progress) if progress.frames_done else _wanted(progress)
+            facts = _wanted(progress) if progress.state == "loading" else _facts(progress)
             self._terminal.note(": ".join(filter(None, [progress.state, ", ".join(facts)])))
             self._shown_state = progress.state
 
@@ -71,8 +71,8 @@ def duration(seconds: float) -> str:
 
 
 def _wanted(progress: Progress) -> list[str]:
-    """What is ahead, where nothing is done yet."""
-    facts = [] if progress.frames_total is None else [f"{progress.frames_total} frames"]
+    """What is ahead, while nothing is done yet."""
+    facts = [] if progress.frames_total is None else [_frames(str(progress.frames_total), progress.frames_total)]
     if progress.slo:
         facts.append(f"SLO {progress.slo}")
     if progress.elapsed_s >= 1:
@@ -81,8 +81,8 @@ def _wanted(progress: Progress) -> list[str]:
 
 
 def _facts(progress: Progress) -> list[str]:
-    total = "" if progress.frames_total is None else f"/{progress.frames_total}"
-    facts = [f"{progress.frames_done}{total} frames"]
+    done, total = progress.frames_done, progress.frames_total
+    facts = [_frames(f"{done}", done) if total is None else _frames(f"{done}/{total}", total)]
     if progress.frames_done:
         facts.append(f"{progress.fps:.1f} fps")
     if progress.x_realtime is not None and progress.frames_done:
@@ -98,6 +98,10 @@ def _facts(progress: Progress) -> list[str]:
         f"{duration(progress.elapsed_s)} elapsed" if progress.eta_s is None else f"ETA {duration(progress.eta_s)}"
     )
     return facts
+
+
+def _frames(text: str, count: int) -> str:
+    return f"{text} frame" if count == 1 else f"{text} frames"
 
 
 def _drawn(progress: Progress) -> Text:

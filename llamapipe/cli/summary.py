@@ -16,8 +16,9 @@ __all__ = ["show_summary"]
 def show_summary(summary: RunSummary, terminal: Terminal, output: Path | None) -> None:
     """Print it on stderr; what went wrong even under -q. ``output`` is the run's folder."""
     frames = summary.frames
+    noun = "frame" if frames.decoded == 1 else "frames"
     terminal.note(
-        f"{summary.outcome}: {frames.delivered} of {frames.decoded} frames delivered in {summary.wall_s:.1f} s, "
+        f"{summary.outcome}: {frames.delivered} of {frames.decoded} {noun} delivered in {summary.wall_s:.1f} s, "
         f"{summary.fps:.1f} fps" + (f", {summary.x_realtime:.2f} x realtime" if summary.x_realtime else "")
     )
     for text in _losses(frames):

@@ -35,6 +35,24 @@ def test_a_line_is_written_for_each_state_and_every_five_seconds(capsys: pytest.
     ]
 
 
+def test_a_run_that_began_and_has_nothing_done_says_none_of_how_many(capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressLine(Terminal()) as line:
+        line.show(dataclasses.replace(LOADING, state="running", elapsed_s=6.0))
+    assert capsys.readouterr().err == "running: 0/250 frames, SLO p95<=200ms, 0 dropped, 0:06 elapsed\n"
+
+
+def test_one_frame_is_no_frames(capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressLine(Terminal()) as line:
+        line.show(dataclasses.replace(LOADING, frames_total=1, slo=None))
+        line.show(dataclasses.replace(RUNNING, frames_done=1, frames_total=1, elapsed_s=9.0))
+        line.show(dataclasses.replace(RUNNING, frames_done=1, frames_total=None, elapsed_s=19.0))
+    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "loading: 1 frame",
+        "running: 1/1 frame",
+        "running: 1 frame",
+    ]
+
+
 def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     terminal = Terminal()
     terminal.quiet = True
