@@ -10,6 +10,7 @@ from pathlib import Path
 
 from llamapipe.catalog import Accuracy, AccuracyKind, Model
 from llamapipe.errors import UsageError
+from llamapipe.inference.backends.untold import openvino
 from llamapipe.inference.cascade import CASCADE
 from llamapipe.inference.decoders import DECODERS
 
@@ -317,10 +318,8 @@ def label_table(labels: object) -> tuple[str, ...]:
 
 def _own_size(path: Path, layout: str) -> tuple[int, int]:
     """(height, width) that the network was exported with."""
-    import openvino
-
     try:
-        shape = openvino.Core().read_model(str(path)).inputs[0].partial_shape
+        shape = openvino().Core().read_model(str(path)).inputs[0].partial_shape
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise UsageError(f"model file {path} cannot be read: {reason}", hint="is it complete?") from error

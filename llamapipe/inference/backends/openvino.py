@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from llamapipe.errors import BackendError
 from llamapipe.inference.backends.contract import BackendStatus, LoadRequest
 from llamapipe.inference.backends.rebatch import rebatch
+from llamapipe.inference.backends.untold import openvino
 
 __all__ = ["OpenVino"]
 
@@ -20,9 +21,7 @@ _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 @lru_cache(maxsize=1)
 def _core() -> Any:
-    import openvino
-
-    return openvino.Core()
+    return openvino().Core()
 
 
 def _device(device: str) -> str:
@@ -38,11 +37,11 @@ class OpenVino:
     def status(self) -> BackendStatus:
         """See `Backend.status`."""
         try:
-            import openvino
+            version = openvino().__version__
         except ImportError as error:
             return BackendStatus(self.name, False, reason=str(error), hint="pip install openvino")
         devices = tuple(name.lower().replace(".", ":") for name in _core().available_devices)
-        return BackendStatus(self.name, bool(devices), openvino.__version__.split("-")[0], devices)
+        return BackendStatus(self.name, bool(devices), version.split("-")[0], devices)
 
     def precisions(self, device: str) -> frozenset[str]:
         """fp32 always; bf16 and fp16 where the processor has them."""
@@ -132,8 +131,6 @@ class _Request:
         self._outputs = outputs
 
     def infer(self, tensor: NDArray[np.generic]) -> Sequence[NDArray[np.float32]]:
-        import openvino
-
-        self._request.set_input_tensor(openvino.Tensor(tensor, shared_memory=True))
+        self._request.set_input_tensor(openvino().Tensor(tensor, shared_memory=True))
         self._request.infer()
         return [self._request.get_tensor(output).data for output in self._outputs]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from llamapipe.errors import BackendError
+from llamapipe.inference.backends.untold import openvino
 
 __all__ = ["rebatch"]
 
@@ -36,8 +37,7 @@ def rebatch(model: Any, shape: Sequence[int]) -> None:
 
 def _free_reshapes(model: Any) -> None:
     """Let every Reshape whose constant target begins with 1 take that from its input."""
-    from openvino import opset13
-
+    opset13 = openvino().opset13
     for node in model.get_ordered_ops():
         if node.get_type_name() != "Reshape":
             continue
