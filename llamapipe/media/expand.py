@@ -76,10 +76,12 @@ def redacted(uri: str) -> str:
     return urlunsplit(parts._replace(netloc=place, query=_SECRET_QUERY.sub(r"\1***", parts.query)))
 
 
-def expand_sources(arguments: Sequence[str], *, env: Env, resolve_sample: Callable[[str], Path]) -> list[SourceSpec]:
+def expand_sources(
+    arguments: Sequence[str], *, env: Env, resolve_sample: Callable[[str], Path], reserved: Sequence[str] = ()
+) -> list[SourceSpec]:
     """Every source that the arguments name, in their order; files of a folder and of a glob by name.
 
-    ``resolve_sample`` gives the path of ``sample:NAME``. Raises UsageError for an argument that names nothing.
+    ``resolve_sample`` gives the path of ``sample:NAME``; ``reserved`` are names that no source gets. Raises UsageError for an argument that names nothing.
     """
     if not arguments:
         raise UsageError("no source was given", hint="add -i FILE, -i rtsp://..., or -i sample:bikes")
@@ -87,7 +89,7 @@ def expand_sources(arguments: Sequence[str], *, env: Env, resolve_sample: Callab
     for argument in arguments:
         found += _expanded(argument, env, resolve_sample)
     specs: list[SourceSpec] = []
-    taken: set[str] = set()
+    taken = {name.lower() for name in reserved}
     for stem, uri, kind in found:
         name = stem
         number = 2

@@ -192,8 +192,7 @@ class _Job:
                 name, source, arena=arena, clock=self.clock, waits=plan.drop_policy == "block", paced=plan.paced
             )
             peers[reader.name] = reader
-        for name in prepared.sources:
-            sinks = self._sinks(prepared, name, pictures)
+        for name, sinks in self._all_sinks(prepared, pictures).items():
             writer = SinkWriter(name, prepared.plan.sinks, sinks, arena=arena, clock=self.clock)
             peers[writer.name] = writer
         address = f"llamapipe-{os.getpid()}-{id(controller):x}"
@@ -249,20 +248,26 @@ class _Job:
 
         return make
 
-    def _sinks(self, prepared: Prepared, stream_name: str, pictures: PictureStrip) -> Mapping[str, Sink]:
-        made: dict[str, Sink] = {}
-        tapped = False
+    def _all_sinks(self, prepared: Prepared, pictures: PictureStrip) -> Mapping[str, Mapping[str, Sink]]:
+        """By stream, by name. Where one cannot be made, none is left behind."""
+        made: dict[str, dict[str, Sink]] = {name: {} for name in prepared.sources}
         try:
-            for plan in prepared.plan.sinks:
-                sink = self._sink(prepared, stream_name, plan)
-                if not tapped and plan.type != _RESULTS and any(edge.kind == "frames" for edge in plan.inputs):
-                    sink, tapped = PictureTap(sink, pictures.show), True
-                made[plan.name] = sink
+            for name, sinks in made.items():
+                self._make_sinks(prepared, name, pictures, sinks)
         except BaseException:
-            for sink in made.values():
-                sink.abort()
+            for sinks in made.values():
+                for sink in sinks.values():
+                    sink.abort()
             raise
         return made
+
+    def _make_sinks(self, prepared: Prepared, stream_name: str, pictures: PictureStrip, made: dict[str, Sink]) -> None:
+        tapped = False
+        for plan in prepared.plan.sinks:
+            sink = self._sink(prepared, stream_name, plan)
+            if not tapped and plan.type != _RESULTS and any(edge.kind == "frames" for edge in plan.inputs):
+                sink, tapped = PictureTap(sink, pictures.show), True
+            made[plan.name] = sink
 
     def _sink(self, prepared: Prepared, stream_name: str, plan: SinkPlan) -> Sink:
         if plan.type == _RESULTS:

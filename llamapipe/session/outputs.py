@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from llamapipe.control.plan import SinkPlan
-from llamapipe.errors import OutputError
-from llamapipe.media import SINKS
+from llamapipe.errors import OutputError, UsageError
+from llamapipe.media import SINKS, SourceSpec
 
-__all__ = ["EVENTS_FILE", "REPORT_FILE", "SUMMARY_FILE", "prepare_folders"]
+__all__ = ["EVENTS_FILE", "REPORT_FILE", "RESERVED", "SUMMARY_FILE", "prepare_folders"]
 
 SUMMARY_FILE = "run.json"
 REPORT_FILE = "report.html"
 EVENTS_FILE = "events.jsonl"
+RESERVED = (SUMMARY_FILE, REPORT_FILE, EVENTS_FILE, "quarantine")
+"""What the run itself puts into its folder: no sink and no stream may have such a name there."""
 
 
 def prepare_folders(
-    output: Path | None, streams: Sequence[str], sinks: Sequence[SinkPlan], *, force: bool, dry: bool = False
+    output: Path | None,
+    streams: Mapping[str, SourceSpec],
+    sinks: Sequence[SinkPlan],
+    *,
+    force: bool,
+    dry: bool = False,
 ) -> dict[str, Path | None]:
     """Where each stream's files go; unless ``dry``, the folders exist and can be written when this returns.
 
-    Raises OutputError where the folder holds an earlier run and ``force`` was not given, or cannot be written.
+    Raises UsageError where two outputs would be one file, or a source would be overwritten, also with ``force``;
+    OutputError where the folder holds an earlier run and ``force`` was not given, or cannot be written.
     """
+    folders: dict[str, Path] = {}
+    if output is not None:
+        folders = {stream: output / stream if len(streams) > 1 else output for stream in streams}
+    _refuse_clashes(output, folders, streams, sinks)
     if output is None:
         return dict.fromkeys(streams)
-    folders = {stream: output / stream if len(streams) > 1 else output for stream in streams}
     if not force:
         _refuse_used(output, folders, sinks)
     if dry:
@@ -44,13 +55,47 @@ def prepare_folders(
     return dict(folders)
 
 
+def _refuse_clashes(
+    output: Path | None, folders: Mapping[str, Path], streams: Mapping[str, SourceSpec], sinks: Sequence[SinkPlan]
+) -> None:
+    """Refuse outputs that are one file, or one in the other: whichever comes last would take the other's place."""
+    taken: dict[Path, str] = {}
+    if output is not None:
+        taken = {(output / name).resolve(): "the run itself" for name in RESERVED}
+    for spec in streams.values():
+        if spec.kind == "file":
+            taken[Path(spec.uri).resolve()] = f"source {spec.name}"
+    for stream in streams:
+        for sink, path in _sink_paths(sinks):
+            file = (folders.get(stream, Path()) / path).resolve()
+            other = next(
+                (whose for place, whose in taken.items() if file.is_relative_to(place) or place.is_relative_to(file)),
+                None,
+            )
+            whose = f"sink {sink.name} of {stream}" if len(streams) > 1 else f"sink {sink.name}"
+            if other is not None:
+                several = len(streams) > 1 and Path(path).is_absolute()
+                raise UsageError(
+                    f"{whose} cannot write {path}: that place is taken by {other}",
+                    hint="give a path inside the output folder: each source has its own folder there"
+                    if several
+                    else "give it another name, as in --sink KIND=PATH",
+                )
+            taken[file] = whose
+
+
+def _sink_paths(sinks: Sequence[SinkPlan]) -> Iterator[tuple[SinkPlan, str]]:
+    """Sinks that write files, each with its path in the stream's folder."""
+    for sink in sinks:
+        default = SINKS[sink.type].default_path if sink.type in SINKS else None
+        if default is not None:
+            yield sink, sink.path or default
+
+
 def _refuse_used(output: Path, folders: dict[str, Path], sinks: Sequence[SinkPlan]) -> None:
     candidates = [output / name for name in (SUMMARY_FILE, REPORT_FILE, EVENTS_FILE)]
     for folder in folders.values():
-        for sink in sinks:
-            path = sink.path or (SINKS[sink.type].default_path if sink.type in SINKS else None)
-            if path:
-                candidates.append(folder / path)
+        candidates += [folder / path for _, path in _sink_paths(sinks)]
     used = next((path for path in candidates if path.exists()), None)
     if used is not None:
         raise OutputError(

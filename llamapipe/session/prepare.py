@@ -15,7 +15,7 @@ from llamapipe.media.contract import SinkContext, VideoSource
 from llamapipe.runtime import Boot, StreamFacts, read_machine
 from llamapipe.session.compile import Compiled, compile_pipeline, run_plan
 from llamapipe.session.objective import Objective, objective_of
-from llamapipe.session.outputs import prepare_folders
+from llamapipe.session.outputs import RESERVED, prepare_folders
 from llamapipe.session.processes import boot_of, parse_workers
 from llamapipe.session.request import RunRequest
 from llamapipe.session.resolve import LoadedPipeline, load_pipeline
@@ -121,7 +121,9 @@ def prepare(
     def sample(name: str) -> Path:
         return assets.pull(_sample_asset(name, assets), on_asset)
 
-    specs = {spec.name: spec for spec in expand_sources(request.sources, env=env, resolve_sample=sample)}
+    specs = {
+        spec.name: spec for spec in expand_sources(request.sources, env=env, resolve_sample=sample, reserved=RESERVED)
+    }
     live = [spec.shown for spec in specs.values() if spec.kind != "file"]
     unpaced = [spec.shown for spec in specs.values() if spec.kind == "file" and not request.realtime]
     objective = objective_of(request.slo, loaded.spec.slo, unpaced=unpaced, live=live)
@@ -151,7 +153,7 @@ def prepare(
         if not sources:
             raise next(iter(failures.values()))
         # Folders come last: a run that cannot begin leaves nothing behind.
-        folders = prepare_folders(request.output, list(specs), compiled.sinks, force=request.force, dry=dry)
+        folders = prepare_folders(request.output, specs, compiled.sinks, force=request.force, dry=dry)
         streams = [
             StreamPlan(name, _drop_policy(request, source), paced=request.realtime or source.info.live)
             for name, source in sources.items()

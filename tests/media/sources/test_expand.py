@@ -97,3 +97,9 @@ def test_what_names_nothing_is_a_usage_error(tmp_path: Path) -> None:
         _expand(tmp_path)
     with pytest.raises(UsageError, match="no file matches"):
         _expand(tmp_path / "*.mp4")
+
+
+def test_no_source_gets_a_reserved_name(tmp_path: Path) -> None:
+    (tmp_path / "run.json.mp4").touch()
+    named = expand_sources([str(tmp_path)], env={}, resolve_sample=Path, reserved=["run.json"])
+    assert [spec.name for spec in named] == ["run.json-2"]
