@@ -76,7 +76,8 @@ class Controller:
         self._in_order = [stage.stateful or stage.sample_fps is not None for stage in plan.stages]
         self._sequencers: dict[tuple[int, str], Sequencer] = {}
         self._samplers: dict[tuple[int, str], Sampler] = {}
-        self._failure: str | None = None
+        self._failure: str | None = None  # why the run will count as failed; it may go on for other streams
+        self._over = False  # a stage can be served by nobody
         self._cancelled: str | None = None
 
     # -- the contract -------------------------------------------------------------------------------------------
@@ -179,7 +180,9 @@ class Controller:
     def _replica_failed(self, event: ev.ReplicaFailed) -> None:
         worker, stage = event.replica.rsplit("/", 1)
         index = self.topology.index[stage]
-        self._workforce.seats[worker].replicas[index].to(ReplicaState.FAILED)
+        seat = self._workforce.seats[worker]
+        seat.replicas[index].to(ReplicaState.FAILED)
+        self._work.unable(seat, index)
         self._require(index, event.reason)
 
     def _worker_lost(self, event: ev.WorkerLost, now_s: float) -> None:
@@ -207,6 +210,8 @@ class Controller:
                 self._work.straggles(number)
             elif kind == "hang":
                 self._work.hangs(number)
+            elif kind == "restore":
+                self._work.restore_hangs(name, number)
             elif kind == "respawn":
                 self._workforce.respawn(self._workforce.seats[name], number)
             else:
@@ -311,7 +316,8 @@ class Controller:
         plan = self.plan.stages[stage]
         if plan.sample_fps is not None and (sampler := self._samplers.get((stage, frame.stream))):
             for held in sampler.waiting.pop(frame.seq, ()):
-                self._hold(held, frame, stage)
+                if held.state[stage] is ItemState.WAITING:  # it was not ended while it waited
+                    self._hold(held, frame, stage)
         # A frame that goes past a stage without its turn must not keep the later ones waiting.
         if self._in_order[stage] and frame.order >= 0:
             for turn in self._sequencer(stage, frame.stream).put(frame.order, None):
@@ -422,9 +428,10 @@ class Controller:
 
     def _fail(self, reason: str) -> None:
         """Nothing more can be computed: what is queued is cancelled, what is out is awaited."""
-        if self._failure is not None:
+        if self._over:
             return
-        self._failure = reason
+        self._over = True
+        self._failure = self._failure or reason
         for stream in self._streams.values():
             self._stop(stream, reason)
             for frame in list(stream.frames.values()):

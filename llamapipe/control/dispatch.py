@@ -49,6 +49,7 @@ class _Home:
     has_state: bool = False  # it has seen something
     since_snapshot: int = 0  # items
     restoring: bool = False
+    restored: int = 0  # times that it was brought up again
 
 
 class _Durations:
@@ -134,14 +135,14 @@ class Dispatcher:
     def _serve_stream(self, stage: int, stream: str, batch: int, now_s: float) -> None:
         queue = self.queues[stage]
         home = self._homes.setdefault((stage, stream), _Home(None))
-        if home.seat is None and not self._settle_in(home, stage, stream):
+        if home.seat is None and not self._settle_in(home, stage, stream, now_s):
             return
         seat = home.seat
         assert seat is not None
         while not home.restoring and self._free(seat, stage) and queue.has(stream):
             self._dispatch(seat, stage, self._take(stage, batch, stream), now_s, home)
 
-    def _settle_in(self, home: _Home, stage: int, stream: str) -> bool:
+    def _settle_in(self, home: _Home, stage: int, stream: str, now_s: float) -> bool:
         """Find the stream a home; with a memory to bring along, only where that can be done at once."""
         seats = [seat for seat in self._workforce if seat.may_yet_serve(stage)]
         if not home.has_state:
@@ -154,7 +155,9 @@ class Dispatcher:
         counts = [sum(other.seat is seat for other in self._homes.values()) for seat in ready]
         home.seat = ready[counts.index(min(counts))]
         home.restoring = True
+        home.restored += 1
         name = self._plan.stages[stage].name
+        self._timers.add(now_s + self._faults.first_hang_s, "restore", f"{name}/{stream}", home.restored)
         self.out.append(act.Restore(f"{home.seat.name}/{name}", home.seat.name, name, stream))
         return False
 
@@ -254,6 +257,12 @@ class Dispatcher:
         if home.seat is not None and home.seat.name == event.worker:
             home.restoring = False
 
+    def unable(self, seat: Seat, stage: int) -> None:
+        """A worker cannot load the stage: it is nobody's home there."""
+        for (at, _), home in self._homes.items():
+            if at == stage and home.seat is seat:
+                home.seat, home.restoring = None, False
+
     def lost(self, seat: Seat, reason: str, now_s: float) -> None:
         """A worker is gone: what it had goes to others. Only the invocation that it was running is to blame."""
         for home in self._homes.values():
@@ -343,6 +352,13 @@ class Dispatcher:
         if invocation is not None:
             name = self._plan.stages[invocation.stage].name
             self._workforce.condemn(invocation.seat, f"stage {name} did not return")
+
+    def restore_hangs(self, memory: str, number: int) -> None:
+        """A stage's memory of a stream (``stage/stream``) will never be up again where it was sent."""
+        stage, _, stream = memory.partition("/")
+        home = self._homes[self._topology.index[stage], stream]
+        if home.restoring and home.restored == number and home.seat is not None:
+            self._workforce.condemn(home.seat, f"stage {stage} did not come up again")
 
     def silent(self, seat: Seat) -> None:
         """What a silent worker holds is worth a second one."""

@@ -94,7 +94,7 @@ REPLICA: Mapping[ReplicaState, frozenset[ReplicaState]] = {
 }
 
 LINK: Mapping[LinkState, frozenset[LinkState]] = {
-    LinkState.UNKNOWN: frozenset({LinkState.ALIVE, LinkState.DEAD}),
+    LinkState.UNKNOWN: frozenset({LinkState.ALIVE, LinkState.SUSPECT, LinkState.DEAD}),
     LinkState.ALIVE: frozenset({LinkState.SUSPECT, LinkState.DEAD}),
     LinkState.SUSPECT: frozenset({LinkState.ALIVE, LinkState.DEAD}),
     LinkState.DEAD: frozenset(),

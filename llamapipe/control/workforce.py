@@ -105,7 +105,7 @@ class Workforce:
 
     def silent(self, seat: Seat, now_s: float) -> None:
         """It has not been heard of for a while: no new work, and its end if that lasts."""
-        if seat.link.state is not LinkState.ALIVE:
+        if seat.link.state not in (LinkState.UNKNOWN, LinkState.ALIVE):  # it may stop before it has said hello
             return
         seat.link.to(LinkState.SUSPECT)
         self._timers.add(now_s + self._faults.dead_after_s, "dead", seat.name, seat.incarnation)

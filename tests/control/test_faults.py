@@ -158,3 +158,48 @@ def test_paced_sources_begin_only_when_somebody_can_work_on_their_frames():
     control = Controller(run_plan)
     assert of(control.step(ev.Start(), 0.0), act.Grant) == []
     assert control.step(ev.ReplicaLoaded("w0/detect"), 1.0) == [act.Grant("cam0", run_plan.max_in_flight)]
+
+
+def test_a_worker_that_falls_silent_before_it_has_said_hello_is_ended_all_the_same():
+    control = Controller(detect_only(workers=1, faults=FAST))
+    control.step(ev.Start(), 0.0)
+    control.step(ev.WorkerSilent("w0"), 1.0)
+    assert tick(control, 4.0) == [act.KillWorker("w0", "not heard of for 3 s")]
+
+
+def test_a_stream_moves_out_where_the_stage_that_remembers_it_cannot_be_loaded():
+    control = Controller(plan(stage("track", frames(), stateful=True), workers=2))
+    control.step(ev.Start(), 0.0)
+    arrive(control, 0)
+    control.step(ev.ReplicaFailed("w0/track", "no room"), 1.0)
+    assert [d.worker for d in of(control.step(ev.ReplicaLoaded("w1/track"), 2.0), act.Dispatch)] == ["w1"]
+
+
+def test_a_memory_that_never_comes_up_costs_its_worker():
+    control = started(plan(stage("track", frames(), stateful=True), workers=2, faults=FAST))
+    [first] = of(arrive(control, 0), act.Dispatch)
+    control.step(ev.InvocationDone(first.invocation, [1]), 0.0)
+    control.step(ev.WorkerLost("w0", "killed"), 1.0)
+    assert of(arrive(control, 1), act.Restore) == [act.Restore("w1/track", "w1", "track", "cam0")]
+    assert of(tick(control, 1.0 + FAST.first_hang_s), act.KillWorker) == [
+        act.KillWorker("w1", "stage track did not come up again")
+    ]
+
+
+def test_a_frame_that_waited_for_a_sampled_one_ends_once_when_nothing_can_be_computed_any_more():
+    control = started(plan(stage("detect", frames(), sample_fps=1.0), workers=1, faults=replace(FAST, max_losses=0)))
+    arrive(control, 0, 1)  # the second one is to hold what the first one gives
+    sent = control.step(ev.WorkerLost("w0", "killed"), 1.0)
+    assert [(d.seq, d.outcome) for d in of(sent, act.Deliver)] == [(0, "failed"), (1, "cancelled")]
+    control.step(ev.Committed("cam0", "out", 1), 1.0)
+    assert control.step(ev.StreamEnded("cam0", 2), 1.0) == [act.CloseStream("cam0")]
+
+
+def test_a_run_that_has_lost_a_sink_still_ends_when_it_loses_its_last_worker():
+    control = started(detect_only(workers=1, streams=2, faults=replace(FAST, max_losses=0)))
+    arrive(control, 0, stream="cam0")
+    arrive(control, 0, stream="cam1")
+    control.step(ev.SinkFailed("cam0", "out", "disk full"), 1.0)
+    sent = control.step(ev.WorkerLost("w0", "killed"), 1.0)
+    assert [(d.stream, d.outcome) for d in of(sent, act.Deliver)] == [("cam1", "failed")]
+    assert act.StopSource("cam1") in sent
