@@ -81,7 +81,9 @@ def expand_sources(
 ) -> list[SourceSpec]:
     """Every source that the arguments name, in their order; files of a folder and of a glob by name.
 
-    ``resolve_sample`` gives the path of ``sample:NAME``; ``reserved`` are names that no source gets. Raises UsageError for an argument that names nothing.
+    ``resolve_sample`` gives the path of ``sample:NAME``; ``reserved`` are names that no source gets.
+
+    Raises UsageError for an argument that names nothing.
     """
     if not arguments:
         raise UsageError("no source was given", hint="add -i FILE, -i rtsp://..., or -i sample:bikes")

@@ -52,7 +52,7 @@ def test_two_outputs_in_one_place_are_refused_also_with_force(
 
 def test_two_sources_cannot_share_an_absolute_name(tmp_path: Path) -> None:
     shared = sink("boxes", "csv", str(tmp_path / "all.csv"))
-    with pytest.raises(UsageError, match="sink boxes of b .* sink boxes of a .*its own folder"):
+    with pytest.raises(UsageError, match=r"sink boxes of b .* sink boxes of a .*its own folder"):
         prepare_folders(tmp_path / "out", streams("a.mp4", "b.mp4"), [shared], force=False)
 
 
@@ -60,7 +60,7 @@ def test_a_source_is_never_overwritten_not_even_with_force(tmp_path: Path) -> No
     source = tmp_path / "annotated.mp4"
     (tmp_path / "link").symlink_to(tmp_path)
     for out in (tmp_path, tmp_path / "link"):
-        with pytest.raises(UsageError, match="sink video .* source annotated"):
+        with pytest.raises(UsageError, match=r"sink video .* source annotated"):
             prepare_folders(out, streams(source), [sink("video", "video")], force=True)
 
 
