@@ -30,7 +30,8 @@ def new_tensor(preprocess: Preprocess, batch: int, size: tuple[int, int]) -> NDA
 def placer(preprocess: Preprocess, size: tuple[int, int]) -> Callable[[Image, NDArray[Any]], Letterbox]:
     """A function that puts one picture into its slot of the tensor, (3, height, width) or (height, width, 3).
 
-    A slot may hold an earlier, differently shaped picture: what the new one does not cover is padding again.
+    A slot may hold an earlier, differently shaped picture: what the new one does not cover is padding again. Slots of
+    one shape after the other, the common case, keep their padding.
     """
     import cv2
 
@@ -38,6 +39,7 @@ def placer(preprocess: Preprocess, size: tuple[int, int]) -> Callable[[Image, ND
     gain, offset = _affine(preprocess)
     plain = bool((gain == 1).all() and (offset == 0).all())
     order = (0, 1, 2) if preprocess.colour == "bgr" else (2, 1, 0)
+    shapes: dict[int, tuple[int, int, int, int]] = {}  # by address of the slot: what its picture covers
     padding = (np.float32(preprocess.pad_value) * gain + offset) if preprocess.dtype == "float32" else None
 
     def place(image: Image, slot: NDArray[Any]) -> Letterbox:
@@ -45,7 +47,9 @@ def placer(preprocess: Preprocess, size: tuple[int, int]) -> Callable[[Image, ND
         pixels = image.bgr
         if (w, h) != (image.width, image.height):
             pixels = cv2.resize(pixels, (w, h), interpolation=cv2.INTER_LINEAR)  # what networks are trained on
-        if (w, h) != (width, height):
+        covered, address = (left, top, w, h), slot.ctypes.data
+        if shapes.get(address) != covered:
+            shapes[address] = covered
             _pad(slot, preprocess, padding, left, top, w, h)
         if preprocess.layout == "nhwc":
             target = slot[top : top + h, left : left + w]

@@ -103,6 +103,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     outputs: list[str]
     versions: dict[str, str]
     notes: list[str] = []  # what went wrong on the way and was mended, or not quite
+    first_frame_s: float | None = None  # from enter to the first frame delivered
     version: int = 1  # of this format
 
     def to_json(self) -> bytes:

@@ -151,6 +151,7 @@ class Engine:
         self._threads: dict[str, threading.Thread] = {}  # of sources and sinks
         self._gone: set[str] = set()
         self._deliveries: dict[str, list[Delivery]] = {}
+        self._grants: dict[str, int] = {}
         self._result: EngineResult | None = None
         self._partial = EngineResult("failed", "")
         self._crashes: dict[str, str] = {}
@@ -379,7 +380,7 @@ class Engine:
             case act.Release():
                 self._store.release(action.stream, action.seq)
             case act.Grant():
-                self._send(f"source:{action.stream}", Granted(action.credits))
+                self._grants[action.stream] = self._grants.get(action.stream, 0) + action.credits
             case act.Hold():
                 self._store.hold(action.stage, action.stream, action.seq, action.from_seq)
             case act.Load():
@@ -455,6 +456,9 @@ class Engine:
             if items:
                 self._send(f"sink:{stream}", Deliveries(items))
         self._deliveries.clear()
+        for stream, credits in self._grants.items():
+            self._send(f"source:{stream}", Granted(credits))
+        self._grants.clear()
 
     def _send(self, peer: str, message: Message) -> None:
         data = encode(message)

@@ -46,6 +46,7 @@ def summarise(
         started_at=started_at,
         wall_s=wall_s,
         load_s=wall_s if begun_s is None else max(0.0, begun_s - watcher.started_s),
+        first_frame_s=None if watcher.first_delivered_s is None else watcher.first_delivered_s - watcher.started_s,
         fps=frames.delivered / running_s if running_s > 0 else 0.0,
         x_realtime=media_s / running_s if running_s > 0 and media_s > 0 else None,
         frames=frames,

@@ -210,9 +210,15 @@ class _Job:
             # processes prove with a token that this engine started them.
             process_address=None if prepared.boot is None else f"ipc://@{address}",
         )
+        import cv2
+
+        # Cores are planned: a worker is one thread, and OpenCV must not start more behind its back.
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
         try:
             return engine.run()
         finally:
+            cv2.setNumThreads(threads)
             arena.close()
 
     def _maker(

@@ -24,6 +24,8 @@ from llamapipe.spec import SloSpec
 
 __all__ = ["Prepared", "prepare", "resolve"]
 
+_PATIENCE_S = 0.5
+
 OnAsset = Callable[[str, int, int | None], None]
 """Told of a download: (asset, bytes so far, bytes in all or None)."""
 
@@ -147,6 +149,7 @@ def prepare(
                     max_frames=request.max_frames,
                     loop=request.loop,
                     realtime=request.realtime,
+                    threads=_decoder_threads(request, spec, len(specs), machine.cores),
                 )
             except SourceError as error:
                 failures[name] = error
@@ -155,7 +158,12 @@ def prepare(
         # Folders come last: a run that cannot begin leaves nothing behind.
         folders = prepare_folders(request.output, specs, compiled.sinks, force=request.force, dry=dry)
         streams = [
-            StreamPlan(name, _drop_policy(request, source), paced=request.realtime or source.info.live)
+            StreamPlan(
+                name,
+                _drop_policy(request, source),
+                max_pending=_max_pending(source, objective),
+                paced=request.realtime or source.info.live,
+            )
             for name, source in sources.items()
         ]
         plan = run_plan(
@@ -185,6 +193,22 @@ def _faults(request: RunRequest) -> FaultPlan:
 
 def _judged(objective: Objective) -> SloSpec | None:
     return None if objective.unjudged else objective.slo
+
+
+def _decoder_threads(request: RunRequest, spec: SourceSpec, num_sources: int, cores: float) -> int:
+    """Threads that decode a source: two for a file that is to be read fast.
+
+    Each thread more holds a picture back until the next one has come, which a paced source would feel as latency.
+    """
+    fast = spec.kind == "file" and not request.realtime
+    return 2 if fast and num_sources <= cores else 1
+
+
+def _max_pending(source: VideoSource, objective: Objective) -> int:
+    """Frames that may wait before some are dropped: as many as can still be on time, half a second's without an SLO."""
+    bound = objective.quantile
+    wait_s = bound[1] if bound is not None else _PATIENCE_S
+    return max(StreamPlan("").max_pending, round(float(source.info.fps or 0) * wait_s))
 
 
 def _drop_policy(request: RunRequest, source: VideoSource) -> str:
