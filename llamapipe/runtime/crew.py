@@ -19,6 +19,7 @@ WorkerPeer: TypeAlias = Worker | ProcessWorker
 
 _END_S = 5.0  # that workers may take to end once they were told to stop
 _NAP_S = 0.02
+_BOOT_S = 60.0  # that a process may take to its first heartbeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class _Member:
     peer: WorkerPeer
     thread: threading.Thread | None = None
     pidfd: int = -1
+    started_s: float = 0.0
     heard_s: float = -1.0  # when its heart was heard last; below 0 not yet
     silent: bool = False
     killed: str = ""  # why
@@ -66,7 +68,7 @@ class Crew:
 
     def start(self, worker: str, peer: WorkerPeer) -> None:
         """Bring one up."""
-        member = self._members[worker] = _Member(peer)
+        member = self._members[worker] = _Member(peer, started_s=self._clock.now_s())
         self._workers[peer.identity] = worker
         if isinstance(peer, ProcessWorker):
             assert self._process_address is not None
@@ -115,9 +117,12 @@ class Crew:
         changed: list[tuple[str, bool]] = []
         for worker in self._workers.values():
             member = self._members[worker]
-            if member.heard_s < 0:
+            if member.thread is not None:  # threads have no heartbeat
                 continue
-            silent = now_s - member.heard_s > self._silent_after_s
+            if member.heard_s < 0:
+                silent = now_s - member.started_s > _BOOT_S
+            else:
+                silent = now_s - member.heard_s > self._silent_after_s
             if silent != member.silent:
                 member.silent = silent
                 changed.append((worker, silent))

@@ -146,6 +146,7 @@ class Engine:
         self._store = PayloadStore(controller.plan, arena)
         self._journal = Journal(arena)
         self._out: dict[int, _Out] = {}
+        self._orphans: dict[int, _Out] = {}  # invocations of threads that were given up: they may still answer
         self._known: set[str] = set()  # peers that have said hello
         self._unsent: dict[str, list[bytes]] = {}  # for peers that have not yet
         self._threads: dict[str, threading.Thread] = {}  # of sources and sinks
@@ -301,6 +302,9 @@ class Engine:
     def _done(self, message: Done) -> None:
         out = self._out.pop(message.invocation, None)
         if out is None:  # its worker had been given up
+            if (orphan := self._orphans.pop(message.invocation, None)) is not None:
+                self._give_back(orphan, None)
+                self._withdraw(orphan, message)
             return
         dispatch = out.dispatch
         self._observer.invocation(dispatch, message)
@@ -512,8 +516,10 @@ class Engine:
             self._unsent.pop(lost.identity, None)
             for number in [n for n, out in self._out.items() if out.identity == lost.identity]:
                 out = self._out.pop(number)
-                if lost.reaped:  # else somebody may still write to what was lent, and read what it was given
+                if lost.reaped:
                     self._give_back(out, None)
+                else:  # somebody may still write to what was lent, and read what it was given
+                    self._orphans[number] = out
             if self._result is None:
                 self._tell(ev.WorkerLost(lost.worker, lost.reason))
         for worker, silent in self._crew.silence(now_s):
