@@ -15,8 +15,11 @@ __all__ = ["first_finalises"]
 
 
 @contextmanager
-def first_finalises(terminal: Terminal) -> Iterator[threading.Event]:
+def first_finalises(terminal: Terminal, begun: Callable[[], bool] = lambda: True) -> Iterator[threading.Event]:
     """An event that the first SIGINT or SIGTERM sets; the second raises KeyboardInterrupt, the third exits.
+
+    As long as nothing has ``begun`` (sources are connecting, models are fetched) there is nothing to finish, and the
+    first one raises.
 
     Handlers are put back afterwards. Off the main thread, where there are no signals, nothing is handled.
     """
@@ -25,7 +28,7 @@ def first_finalises(terminal: Terminal) -> Iterator[threading.Event]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal count
-        count += 1
+        count = 2 if count == 0 and not begun() else count + 1
         if count == 1:
             interrupt.set()
             # A handler may not take the locks of buffered streams: write the bytes.

@@ -14,8 +14,8 @@ class _Redacting(logging.Formatter):
         return redacted(super().format(record))
 
 
-def set_up_logging(verbosity: int) -> None:
-    """Warnings always; -v adds what llamapipe does, -vv every detail of it and what the libraries say."""
+def set_up_logging(verbosity: int, *, quiet: bool = False) -> None:
+    """Warnings, but for -q; -v adds what llamapipe does, -vv every detail of it and what the libraries say."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Redacting("%(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
@@ -23,4 +23,5 @@ def set_up_logging(verbosity: int) -> None:
         root.removeHandler(earlier)
     root.addHandler(handler)
     root.setLevel(logging.DEBUG if verbosity > 1 else logging.WARNING)
-    logging.getLogger("llamapipe").setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)])
+    levels = (logging.ERROR if quiet else logging.WARNING, logging.INFO, logging.DEBUG)
+    logging.getLogger("llamapipe").setLevel(levels[min(verbosity, 2)])

@@ -25,13 +25,15 @@ def terminal_of(ctx: typer.Context) -> Terminal:
 def _verbose(ctx: typer.Context, value: int) -> int:
     terminal = terminal_of(ctx)
     terminal.verbosity = max(terminal.verbosity, value)
-    set_up_logging(terminal.verbosity)
+    set_up_logging(terminal.verbosity, quiet=terminal.quiet)
     return value
 
 
 def _quiet(ctx: typer.Context, value: bool) -> bool:
     if value:
-        terminal_of(ctx).quiet = True
+        terminal = terminal_of(ctx)
+        terminal.quiet = True
+        set_up_logging(terminal.verbosity, quiet=True)
     return value
 
 

@@ -14,7 +14,7 @@ from llamapipe.cli.options import OpsFiles, Quiet, Sets, Verbose, assignments, s
 from llamapipe.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from llamapipe.session import RunRequest
+    from llamapipe.session import Progress, RunRequest
 
 __all__ = ["run"]
 
@@ -85,6 +85,26 @@ def run(
     realtime: Annotated[
         bool, typer.Option("--realtime", help="Pace files at their own rate, like a camera.", rich_help_panel=_SOURCE)
     ] = False,
+    reconnect_for: Annotated[
+        float | None,
+        typer.Option(
+            "--reconnect-for",
+            metavar="SECONDS",
+            min=0,
+            help="Call a live source back for so long, and wait so long for its first connection; 0: never. "
+            "Left out: 60, and the first connection is tried once.",
+            rich_help_panel=_SOURCE,
+        ),
+    ] = None,
+    stall_timeout: Annotated[
+        float,
+        typer.Option(
+            "--stall-timeout",
+            metavar="SECONDS",
+            help="Call a live source back that sends nothing for so long.",
+            rich_help_panel=_SOURCE,
+        ),
+    ] = 5.0,
     drop_policy: Annotated[
         DropChoice | None,
         typer.Option(
@@ -156,6 +176,8 @@ def run(
         max_frames=max_frames,
         loop=loop,
         realtime=realtime,
+        reconnect_for_s=reconnect_for,
+        stall_timeout_s=stall_timeout,
         drop_policy=drop_policy.value if drop_policy else None,
         sinks=sinks or [],
         ops_files=ops or [],
@@ -179,16 +201,24 @@ def _plan(request: RunRequest, terminal: Terminal, json: bool) -> int:
 
 
 def _run(request: RunRequest, terminal: Terminal, json: bool) -> int:
+    import threading
+
     from llamapipe.cli.interrupts import first_finalises
     from llamapipe.cli.progress import ProgressLine
     from llamapipe.cli.summary import show_summary
     from llamapipe.session import run as run_session
 
+    begun = threading.Event()
     try:
-        with first_finalises(terminal) as interrupt, ProgressLine(terminal) as line:
-            summary = run_session(request, on_progress=line.show, interrupt=interrupt)
+        with first_finalises(terminal, begun.is_set) as interrupt, ProgressLine(terminal) as line:
+
+            def show(progress: Progress) -> None:
+                begun.set()
+                line.show(progress)
+
+            summary = run_session(request, on_progress=show, interrupt=interrupt)
     except KeyboardInterrupt:
-        terminal.error("gave up: what was not finished is removed")
+        terminal.error("gave up: what was not finished is removed" if begun.is_set() else "interrupted")
         return INTERRUPTED
     show_summary(summary, terminal, request.output)
     if json:

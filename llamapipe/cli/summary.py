@@ -38,6 +38,9 @@ def show_summary(summary: RunSummary, terminal: Terminal, output: Path | None) -
     for note in summary.notes:
         terminal.warning(note)
     for stream in summary.streams:
+        if stream.offline_s:
+            times = {0: "never", 1: "once"}.get(stream.reconnects, f"{stream.reconnects} times")
+            terminal.note(f"{stream.name}: came back {times}, {stream.offline_s:.1f} s without pictures")
         if stream.error and len(summary.streams) > 1:
             terminal.error(f"{stream.name}: {stream.error}")
     reports = [] if output is None else [output / "report.html", output / "run.json"]

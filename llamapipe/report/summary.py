@@ -78,6 +78,8 @@ class StreamSummary(msgspec.Struct, frozen=True):
     frames: FrameCounts
     media_s: float  # length of what was read
     outputs: list[str]
+    reconnects: int = 0  # times that a live source came back
+    offline_s: float = 0.0  # that it gave no pictures
 
 
 class RunSummary(msgspec.Struct, frozen=True):

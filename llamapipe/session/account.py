@@ -89,7 +89,7 @@ def _streams(prepared: Prepared, controller: Controller, result: EngineResult) -
                 )
             )
             continue
-        info = prepared.sources[name].info
+        info, stats = prepared.sources[name].info, prepared.sources[name].stats
         accounts = [ledger.accounts[name, sink.name] for sink in prepared.plan.sinks]
         worst = min(accounts, key=lambda account: account.delivered)
         error = result.errors.get(name)
@@ -106,6 +106,8 @@ def _streams(prepared: Prepared, controller: Controller, result: EngineResult) -
                 frames=_counts(decoded, worst),
                 media_s=decoded / float(info.fps) if info.fps else 0.0,
                 outputs=result.files.get(name, []),
+                reconnects=stats.reconnects,
+                offline_s=stats.offline_s,
             )
         )
     return summaries

@@ -32,6 +32,8 @@ class RunOptions(TypedDict, total=False):
     max_frames: int | None
     loop: int
     realtime: bool
+    reconnect_for_s: float | None
+    stall_timeout_s: float
     drop_policy: DropPolicy | None
     sinks: Sequence[str]
     ops_files: Sequence[Path]

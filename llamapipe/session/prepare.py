@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from llamapipe.clock import Clock, Env
 from llamapipe.control.plan import FaultPlan, RunPlan, SinkPlan, StreamPlan
-from llamapipe.errors import LlamapipeError, SourceError, UsageError
+from llamapipe.errors import LlamapipeError, UsageError
 from llamapipe.inference import AssetStore, cache_root
-from llamapipe.media import SINKS, SourceSpec, expand_sources, open_source
+from llamapipe.media import SINKS, ReconnectPolicy, SourceSpec, expand_sources, open_source, open_sources
 from llamapipe.media.contract import SinkContext, VideoSource
 from llamapipe.runtime import Boot, StreamFacts, read_machine
 from llamapipe.session.compile import Compiled, compile_pipeline, run_plan
@@ -110,10 +113,12 @@ def prepare(
     results: bool = False,
     dry: bool = False,
     on_asset: OnAsset | None = None,
+    interrupt: threading.Event | None = None,
 ) -> Prepared:
     """Do all of it.
 
-    Raises UsageError, SpecError, SourceError, OutputError, AssetError; nothing stays open then.
+    Raises UsageError, SpecError, SourceError, OutputError, AssetError, and InterruptedRun where ``interrupt`` was set
+    while a source was connecting; nothing stays open then.
 
     ``dry`` makes no folder, and fetches no model.
     """
@@ -136,23 +141,26 @@ def prepare(
         loaded.spec, loaded.registry, assets, on_asset=on_asset, fetch=not dry, placement=kind or "thread"
     )
     boot = boot_of(compiled, request.ops_files, cache_root(env))
-    sources: dict[str, VideoSource] = {}
-    failures: dict[str, LlamapipeError] = {}
+    policy = _reconnect(request)
+    chances = dict(zip(specs, np.random.default_rng().spawn(len(specs)), strict=True))
+
+    def open_one(spec: SourceSpec, unwanted: Callable[[], bool]) -> VideoSource:
+        return open_source(
+            spec,
+            clock=clock,
+            start_s=request.start_s,
+            end_s=request.end_s,
+            max_frames=request.max_frames,
+            loop=request.loop,
+            realtime=request.realtime,
+            threads=_decoder_threads(request, spec, len(specs), machine.cores),
+            reconnect=policy,
+            rng=chances[spec.name],
+            unwanted=unwanted,
+        )
+
+    sources, failures = open_sources(specs, open_one, unwanted=(interrupt or threading.Event()).is_set)
     try:
-        for name, spec in specs.items():
-            try:
-                sources[name] = open_source(
-                    spec,
-                    clock=clock,
-                    start_s=request.start_s,
-                    end_s=request.end_s,
-                    max_frames=request.max_frames,
-                    loop=request.loop,
-                    realtime=request.realtime,
-                    threads=_decoder_threads(request, spec, len(specs), machine.cores),
-                )
-            except SourceError as error:
-                failures[name] = error
         if not sources:
             raise next(iter(failures.values()))
         # Folders come last: a run that cannot begin leaves nothing behind.
@@ -180,6 +188,17 @@ def prepare(
         for source in sources.values():
             source.close()
         raise
+
+
+def _reconnect(request: RunRequest) -> ReconnectPolicy:
+    give_up_s, stall_timeout_s = request.reconnect_for_s, request.stall_timeout_s
+    if give_up_s is not None and give_up_s < 0:
+        raise UsageError(f"reconnect for {give_up_s:g} s: expected 0 (never) or more")
+    if stall_timeout_s <= 0:
+        raise UsageError(f"stall timeout of {stall_timeout_s:g} s: expected more than 0")
+    if give_up_s is None:
+        return ReconnectPolicy(stall_timeout_s=stall_timeout_s)
+    return ReconnectPolicy(give_up_s=give_up_s, waits_for_first=give_up_s > 0, stall_timeout_s=stall_timeout_s)
 
 
 def _faults(request: RunRequest) -> FaultPlan:

@@ -86,6 +86,13 @@ class Silent:
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}/cam.ts"
+        self._connection: socket.socket | None = None
+
+    def accept(self) -> None:
+        """Wait until somebody has connected."""
+        self._connection, _ = self._listener.accept()
 
     def stop(self) -> None:
         self._listener.close()
+        if self._connection is not None:
+            self._connection.close()
