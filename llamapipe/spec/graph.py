@@ -1,15 +1,20 @@
-"""The graph of a spec: order, levels, what lies upstream."""
+"""The graph of a spec: order, levels, what lies upstream.
+
+networkx takes long to import; a worker process, which only wants conditions, does without.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from llamapipe.errors import Problem, SpecError
 from llamapipe.operator import Manifest
 from llamapipe.spec.model import OpSpec, PipelineSpec
 from llamapipe.spec.when import parse_when
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["graph_of", "hides_upstream", "levels", "producers", "split_selector", "topological", "upstream"]
 
@@ -40,6 +45,8 @@ def producers(op: OpSpec) -> Iterator[str]:
 
 def graph_of(spec: PipelineSpec) -> nx.DiGraph[str]:
     """Stages as nodes in the order written, an edge from producer to consumer."""
+    import networkx as nx
+
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(op.name for op in spec.ops)
     for op in spec.ops:
@@ -49,6 +56,8 @@ def graph_of(spec: PipelineSpec) -> nx.DiGraph[str]:
 
 def topological(spec: PipelineSpec) -> list[str]:
     """Stage names, producers first; among equals the order written. Raises SpecError for a cycle."""
+    import networkx as nx
+
     order = {op.name: i for i, op in enumerate(spec.ops)}
     try:
         return list(nx.lexicographical_topological_sort(graph_of(spec), key=lambda name: order.get(name, -1)))
@@ -82,6 +91,8 @@ def levels(spec: PipelineSpec, manifests: Mapping[str, Manifest]) -> dict[str, s
 
 def upstream(spec: PipelineSpec, selector: str) -> set[str]:
     """The stages that a selector's value was made by, its own included."""
+    import networkx as nx
+
     stage, _ = split_selector(selector)
     return set() if not stage else nx.ancestors(graph_of(spec), stage) | {stage}
 

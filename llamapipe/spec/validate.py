@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import PurePath
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from llamapipe.errors import Problem, SpecError
 from llamapipe.operator import Manifest, PortKind
@@ -20,6 +19,9 @@ from llamapipe.spec.reader import Location
 from llamapipe.spec.resolve import SinkLike, resolve_types
 from llamapipe.spec.slo_text import slo_problem
 from llamapipe.spec.when import Atom, parse_when
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["validate"]
 
@@ -326,6 +328,8 @@ class _Validation(Findings):
                 yield stage, port
 
     def _graph(self) -> nx.DiGraph[str]:
+        import networkx as nx
+
         graph: nx.DiGraph[str] = nx.DiGraph()
         graph.add_nodes_from(self._ops)
         for op in self.spec.ops:
@@ -333,6 +337,8 @@ class _Validation(Findings):
         return graph
 
     def _cycles(self, graph: nx.DiGraph[str]) -> bool:
+        import networkx as nx
+
         found = False
         for component in nx.strongly_connected_components(graph):
             inside = graph.subgraph(component)
@@ -346,6 +352,8 @@ class _Validation(Findings):
         return found
 
     def _unreachable(self, graph: nx.DiGraph[str]) -> None:
+        import networkx as nx
+
         if not self.spec.sinks:
             return  # the run adds one that takes everything
         if not self._all_wired:
@@ -362,6 +370,8 @@ class _Validation(Findings):
 
     def _joins(self, graph: nx.DiGraph[str]) -> None:
         """Refuse what does not pair up: crops of two stages one by one, and crops where one picture is taken."""
+        import networkx as nx
+
         given: dict[str, str] = {}  # stage -> fan-out stage whose items it gives, "" for one item a frame
         for name in nx.topological_sort(graph):
             op, manifest = self._ops[name], self._manifests.get(name)
