@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from llamapipe import Pipeline
 from llamapipe.data import Event, Events
 from llamapipe.operator import Inputs, Manifest, Operator, Outputs, Param, Port, PortKind, State
-from llamapipe.spec import BoxesPort, StageHandle
+from llamapipe.spec import BoxesPort, BoxesStage, EventsStage, TracksStage
 from llamapipe_operators import annotate, detect, track, zones
 
 
@@ -46,10 +46,17 @@ class Crowd(Operator):
         self.most = state
 
 
-def crowd(boxes: BoxesPort | StageHandle, *, at_least: int | None = None, name: str | None = None) -> StageHandle:
+def crowd(
+    boxes: BoxesPort | BoxesStage | TracksStage, *, at_least: int | None = None, name: str | None = None
+) -> EventsStage:
     """The operator as a function, like the built-in ones."""
     return boxes.builder.add(
-        "acme/crowd@v1", name=name, inputs={"boxes": boxes}, outputs={"events": "events"}, at_least=at_least
+        "acme/crowd@v1",
+        name=name,
+        inputs={"boxes": boxes},
+        outputs={"events": "events"},
+        handle=EventsStage,
+        at_least=at_least,
     )
 
 

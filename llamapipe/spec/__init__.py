@@ -1,7 +1,15 @@
 """Pipelines as data: the spec, its YAML and DSL, validation, graph views."""
 
 from llamapipe.spec.conditions import Condition, Measure
-from llamapipe.spec.dsl import PipelineBuilder, StageHandle
+from llamapipe.spec.dsl import (
+    BoxesStage,
+    ClassesStage,
+    EventsStage,
+    FramesStage,
+    PipelineBuilder,
+    StageHandle,
+    TracksStage,
+)
 from llamapipe.spec.dumper import dump_yaml
 from llamapipe.spec.graph import graph_of, hides_upstream, levels, split_selector, topological, upstream
 from llamapipe.spec.knob_values import PLACEMENTS
@@ -34,10 +42,14 @@ __all__ = [
     "AccuracyFloor",
     "Atom",
     "BoxesPort",
+    "BoxesStage",
     "ClassesPort",
+    "ClassesStage",
     "Condition",
     "EventsPort",
+    "EventsStage",
     "FramesPort",
+    "FramesStage",
     "Loaded",
     "Location",
     "Measure",
@@ -52,6 +64,7 @@ __all__ = [
     "SloSpec",
     "StageHandle",
     "TracksPort",
+    "TracksStage",
     "When",
     "apply_sets",
     "dot",

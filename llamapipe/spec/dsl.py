@@ -8,9 +8,10 @@
 ``detect``, ``crop`` and ``blur`` are thin functions over `PipelineBuilder.add`, one for each operator. A port carries
 its pipeline, so such a function needs no other argument:
 
-    def detect(frames: FramesPort, *, name: str | None = None, task: str | None = None, ...) -> Detected:
-        stage = frames.builder.add(
-            "llamapipe/detect@v1", name=name, inputs={"frames": frames}, outputs={"boxes": "boxes"}, task=task, ...
+    def detect(frames: FramesPort, *, name: str | None = None, task: str | None = None, ...) -> BoxesStage:
+        return frames.builder.add(
+            "llamapipe/detect@v1", name=name, inputs={"frames": frames}, outputs={"boxes": "boxes"},
+            handle=BoxesStage, task=task, ...
         )
 """
 
@@ -21,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from os import PathLike
 from types import TracebackType
-from typing import Any, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -34,15 +35,30 @@ from llamapipe.spec.ports import BoxesPort, ClassesPort, EventsPort, FramesPort,
 from llamapipe.spec.reader import Location
 from llamapipe.spec.slo_text import parse_slo, slo_problem
 
-__all__ = ["PipelineBuilder", "StageHandle"]
+__all__ = [
+    "BoxesStage",
+    "ClassesStage",
+    "EventsStage",
+    "FramesStage",
+    "PipelineBuilder",
+    "StageHandle",
+    "TracksStage",
+]
 
 _OWN_PACKAGES = ("llamapipe", "llamapipe_operators", "llamapipe_pipelines")
 
+_OUTPUTS = tuple(kind.value for kind in PortKind)
+
 _Port = TypeVar("_Port", bound=PortRef)
+_Stage = TypeVar("_Stage", bound="StageHandle")
 
 
 class StageHandle:
-    """A stage that was added: its name and its outputs."""
+    """A stage that was added: its name and its outputs.
+
+    Its subclasses have an attribute for each output that they give, and no other: an editor completes what is there,
+    and a type checker refuses what is not.
+    """
 
     def __init__(self, builder: PipelineBuilder, name: str, type: str, outputs: Mapping[str, PortRef]) -> None:
         self.builder = builder
@@ -59,39 +75,71 @@ class StageHandle:
                 f"stage {self.name} ({self.type}) has no output {name!r}", hint=did_you_mean(name, self.outputs)
             ) from None
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {self.type!r}, outputs={', '.join(self.outputs)})"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            outputs = vars(self).get("outputs", {})
+            if name in outputs:
+                return outputs[name]
+            if name not in _OUTPUTS:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            gives = " and ".join(outputs) or "nothing"
+            raise UsageError(f"stage {self.name} ({self.type}) gives {gives}, not {name}")
+
+
+def _typed(stage: StageHandle, name: str, kind: type[_Port]) -> _Port:
+    port = stage.port(name)
+    if not isinstance(port, kind):
+        raise UsageError(f"stage {stage.name}: output {name} carries {port.kind}, expected {kind.kind}")
+    return port
+
+
+class FramesStage(StageHandle):
+    """A stage that gives ``frames``."""
+
     @property
     def frames(self) -> FramesPort:
-        """The output ``frames``."""
-        return self._typed("frames", FramesPort)
+        """The pictures."""
+        return _typed(self, "frames", FramesPort)
+
+
+class BoxesStage(StageHandle):
+    """A stage that gives ``boxes``."""
 
     @property
     def boxes(self) -> BoxesPort:
-        """The output ``boxes``."""
-        return self._typed("boxes", BoxesPort)
+        """The boxes."""
+        return _typed(self, "boxes", BoxesPort)
+
+
+class TracksStage(StageHandle):
+    """A stage that gives ``tracks``."""
 
     @property
     def tracks(self) -> TracksPort:
-        """The output ``tracks``."""
-        return self._typed("tracks", TracksPort)
+        """The boxes with their ids."""
+        return _typed(self, "tracks", TracksPort)
+
+
+class ClassesStage(StageHandle):
+    """A stage that gives ``classes``."""
 
     @property
     def classes(self) -> ClassesPort:
-        """The output ``classes``."""
-        return self._typed("classes", ClassesPort)
+        """The labels of pictures."""
+        return _typed(self, "classes", ClassesPort)
+
+
+class EventsStage(StageHandle):
+    """A stage that gives ``events``."""
 
     @property
     def events(self) -> EventsPort:
-        """The output ``events``."""
-        return self._typed("events", EventsPort)
-
-    def _typed(self, name: str, kind: type[_Port]) -> _Port:
-        port = self.port(name)
-        if not isinstance(port, kind):
-            raise UsageError(f"stage {self.name}: output {name} carries {port.kind}, expected {kind.kind}")
-        return port
-
-    def __repr__(self) -> str:
-        return f"StageHandle({self.name!r}, {self.type!r}, outputs={', '.join(self.outputs)})"
+        """The events."""
+        return _typed(self, "events", EventsPort)
 
 
 class PipelineBuilder:
@@ -158,14 +206,17 @@ class PipelineBuilder:
         inputs: Mapping[str, PortRef | StageHandle | Sequence[PortRef | StageHandle] | None],
         outputs: Mapping[str, PortKind | str],
         when: str | Condition | None = None,
+        handle: type[_Stage] = StageHandle,  # type: ignore[assignment]  # left out, it is the plain one
         **params: Any,
-    ) -> StageHandle:
+    ) -> _Stage:
         """Add a stage; what every operator's function is made of.
 
         ``type`` is the operator's, in full (``llamapipe/detect@v1``). ``inputs`` maps its input ports to ports of this
         pipeline (a stage with one output stands for that output; None: left unconnected), ``outputs`` its output
         ports to their kinds. ``params`` are parameters and knobs alike; one that is None is left out, so that
-        llamapipe or the operator chooses. Without ``name`` the stage is called after its operator: detect, detect-2.
+        llamapipe or the operator chooses. ``handle`` is the class of what comes back, `BoxesStage` for an operator
+        that gives boxes: type checkers know its outputs then. Without ``name`` the stage is called after its
+        operator: detect, detect-2.
 
         Raises UsageError for a taken or bad name, ports of another pipeline, and values that YAML has no word for.
         """
@@ -194,7 +245,7 @@ class PipelineBuilder:
                 raise UsageError(f"stage {stage}: output {port}: expected one of {kinds}, got {kind!r}") from None
         self._locations["ops", len(self._ops)] = _caller()
         self._ops.append(op)
-        return StageHandle(self, stage, type, ports)
+        return handle(self, stage, type, ports)
 
     def sink(
         self,

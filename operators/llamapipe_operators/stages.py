@@ -8,19 +8,24 @@ knobs of its operator.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from llamapipe.errors import UsageError
 from llamapipe.operator import PortKind
 from llamapipe.spec import (
     BoxesPort,
+    BoxesStage,
+    ClassesStage,
     Condition,
     EventsPort,
+    EventsStage,
     FramesPort,
+    FramesStage,
     PipelineBuilder,
     PortRef,
     StageHandle,
     TracksPort,
+    TracksStage,
 )
 
 __all__ = [
@@ -43,10 +48,18 @@ __all__ = [
     "zones",
 ]
 
-Frames = FramesPort | StageHandle
-BoxesIn = BoxesPort | StageHandle
-Several = BoxesPort | StageHandle | Sequence[BoxesPort | StageHandle]
-SeveralEvents = EventsPort | StageHandle | Sequence[EventsPort | StageHandle]
+_StageT = TypeVar("_StageT", bound=StageHandle)
+
+
+class MotionStage(FramesStage, EventsStage):
+    """A stage that gives ``frames`` and ``events``."""
+
+
+Frames = FramesPort | FramesStage
+BoxesIn = BoxesPort | BoxesStage | TracksStage | ClassesStage
+Several = BoxesIn | Sequence[BoxesIn]
+EventsIn = EventsPort | EventsStage
+SeveralEvents = EventsIn | Sequence[EventsIn]
 When = str | Condition | None
 Shape = Literal["box", "ellipse"]
 Anchor = Literal["bottom", "center"]
@@ -61,14 +74,17 @@ def _add(
     outputs: Mapping[str, str],
     name: str | None,
     when: When,
+    handle: type[_StageT],
     **params: Any,
-) -> StageHandle:
+) -> _StageT:
     ports = {port: _fitting(port, value) for port, value in inputs.items()}
     first = next((one for value in ports.values() if value is not None for one in _several(value)), None)
     if first is None:
         raise UsageError(f"{operator}: expected a port such as pipeline.frames, got an empty list")
     builder: PipelineBuilder = first.builder
-    return builder.add(f"llamapipe/{operator}@v1", name=name, inputs=ports, outputs=outputs, when=when, **params)
+    return builder.add(
+        f"llamapipe/{operator}@v1", name=name, inputs=ports, outputs=outputs, when=when, handle=handle, **params
+    )
 
 
 def _several(value: PortRef | StageHandle | Sequence[PortRef | StageHandle]) -> Sequence[PortRef | StageHandle]:
@@ -105,10 +121,10 @@ def detect(
     placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
-) -> StageHandle:
+) -> BoxesStage:
     """Find things in pictures; gives ``boxes``. Say a ``task``, or name a ``model``."""
     params = {key: value for key, value in locals().items() if key not in ("frames", "name", "when")}
-    return _add("detect", {"frames": frames}, {"boxes": "boxes"}, name, when, **params)
+    return _add("detect", {"frames": frames}, {"boxes": "boxes"}, name, when, BoxesStage, **params)
 
 
 def classify(
@@ -129,10 +145,10 @@ def classify(
     placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
-) -> StageHandle:
+) -> ClassesStage:
     """Say what pictures show; gives ``classes``."""
     params = {key: value for key, value in locals().items() if key not in ("frames", "name", "when")}
-    return _add("classify", {"frames": frames}, {"classes": "classes"}, name, when, **params)
+    return _add("classify", {"frames": frames}, {"classes": "classes"}, name, when, ClassesStage, **params)
 
 
 def crop(
@@ -149,10 +165,10 @@ def crop(
     placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
-) -> StageHandle:
+) -> FramesStage:
     """Cut boxes out of frames; gives ``frames``, none to many a frame."""
     params = {key: value for key, value in locals().items() if key not in ("frames", "boxes", "name", "when")}
-    return _add("crop", {"frames": frames, "boxes": boxes}, {"frames": "frames"}, name, when, **params)
+    return _add("crop", {"frames": frames, "boxes": boxes}, {"frames": "frames"}, name, when, FramesStage, **params)
 
 
 def resize(
@@ -166,10 +182,10 @@ def resize(
     placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
-) -> StageHandle:
+) -> FramesStage:
     """Make pictures another size; gives ``frames``."""
     params = {key: value for key, value in locals().items() if key not in ("frames", "name", "when")}
-    return _add("resize", {"frames": frames}, {"frames": "frames"}, name, when, **params)
+    return _add("resize", {"frames": frames}, {"frames": "frames"}, name, when, FramesStage, **params)
 
 
 def track(
@@ -189,10 +205,10 @@ def track(
     placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
-) -> StageHandle:
+) -> TracksStage:
     """Follow things; gives ``tracks``, the boxes with an id."""
     params = {key: value for key, value in locals().items() if key not in ("frames", "boxes", "name", "when")}
-    return _add("track", {"boxes": boxes, "frames": frames}, {"tracks": "tracks"}, name, when, **params)
+    return _add("track", {"boxes": boxes, "frames": frames}, {"tracks": "tracks"}, name, when, TracksStage, **params)
 
 
 def hold(
@@ -206,10 +222,10 @@ def hold(
     placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
-) -> StageHandle:
+) -> BoxesStage:
     """Keep boxes for a moment after they were last seen; gives ``boxes``."""
     params = {key: value for key, value in locals().items() if key not in ("boxes", "name", "when")}
-    return _add("hold", {"boxes": boxes}, {"boxes": "boxes"}, name, when, **params)
+    return _add("hold", {"boxes": boxes}, {"boxes": "boxes"}, name, when, BoxesStage, **params)
 
 
 def blur(
@@ -223,10 +239,10 @@ def blur(
     sample_fps: float | None = None,
     placement: Placement | None = None,
     name: str | None = None,
-) -> StageHandle:
+) -> FramesStage:
     """Blur what is inside boxes, beyond recognition; gives ``frames``. It takes no condition: hiding fails closed."""
     params = {key: value for key, value in locals().items() if key not in ("frames", "boxes", "name")}
-    return _add("blur", {"frames": frames, "boxes": boxes}, {"frames": "frames"}, name, None, **params)
+    return _add("blur", {"frames": frames, "boxes": boxes}, {"frames": "frames"}, name, None, FramesStage, **params)
 
 
 def pixelate(
@@ -240,10 +256,10 @@ def pixelate(
     sample_fps: float | None = None,
     placement: Placement | None = None,
     name: str | None = None,
-) -> StageHandle:
+) -> FramesStage:
     """Turn what is inside boxes into large squares; gives ``frames``. It takes no condition: hiding fails closed."""
     params = {key: value for key, value in locals().items() if key not in ("frames", "boxes", "name")}
-    return _add("pixelate", {"frames": frames, "boxes": boxes}, {"frames": "frames"}, name, None, **params)
+    return _add("pixelate", {"frames": frames, "boxes": boxes}, {"frames": "frames"}, name, None, FramesStage, **params)
 
 
 def annotate(
@@ -261,11 +277,11 @@ def annotate(
     placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
-) -> StageHandle:
+) -> FramesStage:
     """Draw boxes and events into frames; gives ``frames``."""
     params = {key: value for key, value in locals().items() if key not in ("frames", "boxes", "events", "name", "when")}
     inputs = {"frames": frames, "boxes": boxes, "events": events}
-    return _add("annotate", inputs, {"frames": "frames"}, name, when, **params)
+    return _add("annotate", inputs, {"frames": "frames"}, name, when, FramesStage, **params)
 
 
 def sample(
@@ -277,10 +293,10 @@ def sample(
     placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
-) -> StageHandle:
+) -> FramesStage:
     """Let so many frames a second through and end the rest; gives ``frames``."""
     params = {key: value for key, value in locals().items() if key not in ("frames", "name", "when")}
-    return _add("sample", {"frames": frames}, {"frames": "frames"}, name, when, **params)
+    return _add("sample", {"frames": frames}, {"frames": "frames"}, name, when, FramesStage, **params)
 
 
 def select(
@@ -298,10 +314,10 @@ def select(
     placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
-) -> StageHandle:
+) -> BoxesStage:
     """Keep the boxes with certain labels, scores and sizes; gives ``boxes``."""
     params = {key: value for key, value in locals().items() if key not in ("boxes", "name", "when")}
-    return _add("select", {"boxes": boxes}, {"boxes": "boxes"}, name, when, **params)
+    return _add("select", {"boxes": boxes}, {"boxes": "boxes"}, name, when, BoxesStage, **params)
 
 
 def motion_gate(
@@ -317,11 +333,11 @@ def motion_gate(
     placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
-) -> StageHandle:
+) -> MotionStage:
     """Let frames with motion through and end the rest; gives ``frames`` and ``events``."""
     params = {key: value for key, value in locals().items() if key not in ("frames", "name", "when")}
     outputs = {"frames": "frames", "events": "events"}
-    return _add("motion-gate", {"frames": frames}, outputs, name, when, **params)
+    return _add("motion-gate", {"frames": frames}, outputs, name, when, MotionStage, **params)
 
 
 def zones(
@@ -337,14 +353,14 @@ def zones(
     placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
-) -> StageHandle:
+) -> EventsStage:
     """Count things inside zones; gives ``events``. A zone is ``{"name": ..., "polygon": [[x, y], ...]}``."""
     params = {key: value for key, value in locals().items() if key not in ("boxes", "name", "when")}
-    return _add("zones", {"boxes": boxes}, {"events": "events"}, name, when, **params)
+    return _add("zones", {"boxes": boxes}, {"events": "events"}, name, when, EventsStage, **params)
 
 
 def line_crossing(
-    tracks: TracksPort | StageHandle,
+    tracks: TracksPort | TracksStage,
     *,
     lines: Sequence[Mapping[str, Any]],
     anchor: Anchor | None = None,
@@ -355,10 +371,10 @@ def line_crossing(
     placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
-) -> StageHandle:
+) -> EventsStage:
     """Say when things cross lines; gives ``events``. A line is ``{"name": ..., "start": [x, y], "end": [x, y]}``."""
     params = {key: value for key, value in locals().items() if key not in ("tracks", "name", "when")}
-    return _add("line-crossing", {"tracks": tracks}, {"events": "events"}, name, when, **params)
+    return _add("line-crossing", {"tracks": tracks}, {"events": "events"}, name, when, EventsStage, **params)
 
 
 def denoise(
@@ -371,10 +387,10 @@ def denoise(
     placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
-) -> StageHandle:
+) -> FramesStage:
     """Take noise out of pictures; gives ``frames``."""
     params = {key: value for key, value in locals().items() if key not in ("frames", "name", "when")}
-    return _add("denoise", {"frames": frames}, {"frames": "frames"}, name, when, **params)
+    return _add("denoise", {"frames": frames}, {"frames": "frames"}, name, when, FramesStage, **params)
 
 
 def toonify(
@@ -389,10 +405,10 @@ def toonify(
     placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
-) -> StageHandle:
+) -> FramesStage:
     """Make pictures look drawn; gives ``frames``."""
     params = {key: value for key, value in locals().items() if key not in ("frames", "name", "when")}
-    return _add("toonify", {"frames": frames}, {"frames": "frames"}, name, when, **params)
+    return _add("toonify", {"frames": frames}, {"frames": "frames"}, name, when, FramesStage, **params)
 
 
 def vintage(
@@ -408,7 +424,7 @@ def vintage(
     placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
-) -> StageHandle:
+) -> FramesStage:
     """Make pictures look like old prints; gives ``frames``."""
     params = {key: value for key, value in locals().items() if key not in ("frames", "name", "when")}
-    return _add("vintage", {"frames": frames}, {"frames": "frames"}, name, when, **params)
+    return _add("vintage", {"frames": frames}, {"frames": "frames"}, name, when, FramesStage, **params)

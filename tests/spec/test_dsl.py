@@ -78,8 +78,10 @@ def test_ports_are_typed():
     assert stage.events.selector == "$ops.all.events"
     with pytest.raises(UsageError, match=r"no output 'trucks' \(did you mean tracks\?\)"):
         stage.port("trucks")
-    with pytest.raises(UsageError, match="no output 'boxes'"):
+    with pytest.raises(UsageError, match=r"stage all \(acme/all@v1\) gives tracks and classes and events, not boxes"):
         _ = stage.boxes
+    with pytest.raises(AttributeError, match="no attribute 'bixes'"):
+        _ = stage.bixes
 
 
 def test_none_is_left_out_and_the_rest_is_plain():
