@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 import traceback
 from typing import Any
@@ -48,8 +49,9 @@ def show_failure(error: BaseException, terminal: Terminal) -> int:
 
 def nearest(word: str, known: list[str]) -> str | None:
     """The known word that ``word`` was most likely meant to be."""
-    found = difflib.get_close_matches(word, known, n=1, cutoff=0.55)
-    return found[0] if found else None
+    spelled = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(word.lower(), spelled, n=1, cutoff=0.55)
+    return spelled[found[0]] if found else None
 
 
 def _is_usage(error: BaseException) -> bool:
@@ -65,6 +67,8 @@ def _usage(error: Any) -> tuple[str, str]:
         known = [name for param in error.ctx.command.params for name in (*param.opts, *param.secondary_opts)]
         likely = nearest(option, [name for name in [*known, "--help"] if name.startswith("--")])
         return f"no such option {option}", f"did you mean {likely}?" if likely else help_hint
+    if type(error).__name__ == "BadParameter" and getattr(error, "param", None) is not None:
+        return _bad_value(error, help_hint)
     message = str(error.format_message()).strip()
     if message.startswith("No such command"):
         typo = message.split("'")[1] if "'" in message else message
@@ -73,3 +77,20 @@ def _usage(error: Any) -> tuple[str, str]:
         hint = f"did you mean {likely}?" if likely else f"commands are {', '.join(commands)}"
         return f"no such command {typo!r}", hint
     return message[:1].lower() + message[1:].rstrip("."), help_hint
+
+
+def _bad_value(error: Any, help_hint: str) -> tuple[str, str]:
+    """What was expected and what came, without the words of the library that found it."""
+    name = error.param.opts[-1] if error.param.opts[0].startswith("-") else error.param.metavar or error.param.name
+    details = getattr(error.__cause__, "errors", None)
+    came = f" {details()[0]['input']!r}" if callable(details) else ""
+    message = str(error.message).strip().rstrip(".")
+    choices = message.partition(" is not one of ")[2]
+    if choices:
+        words = re.findall(r"'([^']+)'", choices)
+        likely = nearest(came.strip(" '"), words)
+        return f"{name}{came}: expected one of {', '.join(words)}", f"did you mean {likely}?" if likely else help_hint
+    expected = message.removeprefix("Value error, ").partition(", unable to parse")[0]
+    expected = re.sub(r"^Input should be (?=greater|less)", "expected a number ", expected)
+    expected = re.sub(r"^Input should be ", "expected ", expected)
+    return f"{name}{came}: {expected[:1].lower()}{expected[1:]}", help_hint

@@ -115,20 +115,26 @@ def pull(
     everything: Annotated[bool, typer.Option("--all", help="Every model.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
-) -> None:
-    """Fetch models now, so that a run later needs no network."""
-    from llamapipe.errors import UsageError
+) -> int:
+    """Fetch models now, so that a run later needs no network. Exit code 1 if one cannot be had."""
+    from llamapipe.errors import AssetError, UsageError
     from llamapipe.inference import MODELS, model_named
 
     terminal = terminal_of(ctx)
     if not names and not everything:
         raise UsageError("no model is named", hint="name some, or give --all")
     assets = store()
+    failed: list[AssetError] = []
     for model in list(MODELS.values()) if everything else [model_named(name) for name in names or ()]:
         for file in model.files:
             if assets.path(file) is None:
                 terminal.note(f"{model.name}: fetching {file} from {assets.asset(file).origin}")
-            terminal.note(f"{model.name}: {assets.pull(file)}")
+            try:
+                terminal.note(f"{model.name}: {assets.pull(file)}")
+            except AssetError as error:  # what can be had is fetched all the same
+                failed.append(error)
+                terminal.error(error.message, error.hint)
+    return 1 if failed else 0
 
 
 def _described(model: Model, assets: AssetStore) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import typer
 
 from llamapipe.cli import completion
 from llamapipe.cli.options import Json, OpsFiles, Quiet, Sets, Verbose, assignments, terminal_of
-from llamapipe.errors import SpecError
+from llamapipe.errors import OutputError, SpecError
 
 __all__ = ["graph", "schema", "validate"]
 
@@ -102,5 +102,10 @@ def schema(
     if output is None:
         terminal_of(ctx).data(text)
     else:
-        output.write_text(text + "\n", encoding="utf-8")
+        try:
+            output.write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {output}: {(error.strerror or str(error)).lower()}", hint="name another file with -o"
+            ) from error
         terminal_of(ctx).note(f"wrote {output}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from llamapipe.cli.options import Quiet, Verbose, terminal_of
-from llamapipe.errors import OutputError
+from llamapipe.errors import OutputError, UsageError
 
 __all__ = ["STARTER", "init"]
 
@@ -61,18 +63,22 @@ def init(
     verbose: Verbose = 0,
 ) -> None:
     """Write a commented starter pipeline."""
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        raise UsageError(f"{path}: expected a name that ends in .yaml", hint=f"for example: {path}.yaml")
     if path.exists() and not force:
         raise OutputError(f"{path} exists already", hint="name another file, or give --force to overwrite it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(STARTER.format(path=path, name=_name(path)), encoding="utf-8")
+        path.write_text(STARTER.format(path=shlex.quote(str(path)), name=_name(path)), encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+        raise OutputError(
+            f"cannot write {path}: {(error.strerror or str(error)).lower()}", hint="name another place"
+        ) from error
     terminal = terminal_of(ctx)
-    terminal.note(f"wrote {path}\nnext:  llamapipe run {path} -i sample:bikes -o out")
+    terminal.note(f"wrote {path}\nnext:  llamapipe run {shlex.quote(str(path))} -i sample:bikes -o out")
 
 
 def _name(path: Path) -> str:
-    """A pipeline name made of the file's."""
-    kept = "".join(char if char.isalnum() else "-" for char in path.stem.lower()).strip("-")
-    return kept or "pipeline"
+    """A pipeline name made of the file's: a letter, then letters, digits and dashes, all of ASCII."""
+    kept = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")
+    return kept if kept[:1].isalpha() else f"pipeline-{kept}".strip("-")

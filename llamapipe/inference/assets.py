@@ -147,10 +147,10 @@ class AssetStore:
 
     def clear(self) -> int:
         """Delete everything fetched; returns the bytes that this frees."""
-        freed = sum(file.stat().st_size for file in self.root.rglob("*") if file.is_file()) if self.root.exists() else 0
-        shutil.rmtree(self.root / "assets", ignore_errors=True)
-        for leftover in self.root.glob(".fetch-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        freed = 0
+        for folder in (self.root / "assets", *self.root.glob(".fetch-*")):
+            freed += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            shutil.rmtree(folder, ignore_errors=True)
         return freed
 
     def _cached(self, asset: Asset) -> Path:

@@ -228,7 +228,7 @@ def find_models(task: str) -> list[Model]:
     """Models for a task, the preferred one first. Raises UsageError for a task that none does."""
     found = [model for model in MODELS.values() if task in model.tasks]
     if not found:
-        near = difflib.get_close_matches(task, TASKS, n=1)
+        near = difflib.get_close_matches(task.lower(), TASKS, n=1)
         raise UsageError(
             f"unknown task {task!r}: expected one of {', '.join(sorted(TASKS))}",
             hint=f"did you mean {near[0]}?" if near else "see: llamapipe models list",
@@ -247,7 +247,7 @@ def model_named(name: str) -> Model:
         return _LOCAL[name].model
     if name in MODELS:
         return MODELS[name]
-    near = difflib.get_close_matches(name, MODELS, n=1)
+    near = difflib.get_close_matches(name.lower(), MODELS, n=1)
     raise UsageError(
         f"unknown model {name!r}: expected the path of a network or one of {', '.join(MODELS)}",
         hint=f"did you mean {near[0]}?" if near else "see: llamapipe models list",

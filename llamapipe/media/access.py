@@ -48,6 +48,8 @@ def open_source(
     for name, value in (("--start", start_s), ("--end", end_s)):
         if value is not None and value < 0:
             raise UsageError(f"{name} {value:g}: expected a time of 0 or more")
+    if end_s == 0:
+        raise UsageError("--end 0 leaves no frame", hint="give the time to stop before, or leave it out")
     if start_s is not None and end_s is not None and end_s <= start_s:
         raise UsageError(f"--end {end_s:g} is not after --start {start_s:g}")
     policy = None if spec.kind == "file" else reconnect

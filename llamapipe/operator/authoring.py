@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeAlias, cast
 
 from llamapipe.data import Boxes, Events, Image
+from llamapipe.errors import UsageError
 from llamapipe.operator.manifest import REQUIRED, Filtered, Manifest, Param, Port, PortKind, State
 
 __all__ = ["Context", "Inputs", "Operator", "Outputs", "Predictor", "Value", "operator"]
@@ -62,6 +63,13 @@ class Operator:
     manifest: ClassVar[Manifest]
 
     def __init__(self, context: Context) -> None:
+        given: object = context
+        if not isinstance(given, Context):  # called like the built-in stages of the DSL
+            type_name = self.manifest.type
+            raise UsageError(
+                f"operator {type_name} was called with a {type(given).__name__}, expected the runtime's Context",
+                hint=f"to put it into a pipeline: pipeline.add({type_name!r}, inputs=..., outputs=...)",
+            )
         self.context = context
         self.params = context.params
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 
-from llamapipe.errors import OperatorError, UsageError
+from llamapipe.errors import LlamapipeError, OperatorError, UsageError
 from llamapipe.operator.authoring import Operator
 from llamapipe.operator.manifest import Manifest
 
-__all__ = ["Registry", "load_registry"]
+__all__ = ["Registry", "import_file", "load_registry"]
 
 ENTRY_POINT_GROUP = "llamapipe.operators"
 
@@ -62,7 +64,7 @@ class Registry:
 def load_registry(files: Sequence[str | Path] = ()) -> Registry:
     """Operators of installed packages and of the Python files named.
 
-    Raises OperatorError where a package or file cannot be imported, UsageError where a file is not there.
+    Raises OperatorError where a package cannot be imported, UsageError where a file is not there or cannot be.
     """
     registry = Registry()
     for entry in entry_points(group=ENTRY_POINT_GROUP):
@@ -75,31 +77,46 @@ def load_registry(files: Sequence[str | Path] = ()) -> Registry:
             ) from error
         for operator in operators:
             registry.add(operator)
-    for file in files:
+    for file in {Path(file).resolve(): file for file in files}.values():  # named twice is named once
         for operator in _operators_in(Path(file)):
             registry.add(operator)
     return registry
 
 
-def _operators_in(path: Path) -> list[type[Operator]]:
+def import_file(path: Path, kind: str) -> ModuleType:
+    """Run a Python file that the user names. ``kind`` says in errors what it is: operator, pipeline.
+
+    Raises UsageError for a file that is none or fails, with the line of it that does; LlamapipeError as it comes.
+    """
     if not path.is_file():
-        raise UsageError(f"operator file {path} does not exist")
-    name = f"llamapipe_user_operators_{path.stem}_{abs(hash(path.resolve())):x}"
+        raise UsageError(f"{kind} file {path} {'is a folder' if path.is_dir() else 'does not exist'}")
+    name = f"llamapipe_user_{kind}_{path.stem}_{abs(hash(path.resolve())):x}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"operator file {path} is no Python file", hint="expected a path that ends in .py")
+        raise UsageError(f"{kind} file {path} is no Python file", hint="expected a path that ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise OperatorError(f"operator file {path} cannot be imported: {error}") from error
+    except LlamapipeError:
+        raise
+    except (Exception, SystemExit) as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == spec.origin]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        place = f"{path}" if line is None else f"{path}:{line}"
+        reason = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
+        raise UsageError(f"{place}: {kind} file cannot be imported: {reason}") from error
+    return module
+
+
+def _operators_in(path: Path) -> list[type[Operator]]:
+    module = import_file(path, "operator")
     found = [
         value
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, Operator)
-        and value.__module__ == name
+        and value.__module__ == module.__name__
         and "manifest" in vars(value)
     ]
     if not found:

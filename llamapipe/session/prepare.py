@@ -205,8 +205,11 @@ def _faults(request: RunRequest) -> FaultPlan:
     timeout_s = request.invocation_timeout_s
     if timeout_s is None:
         return FaultPlan()
-    if timeout_s <= 0:
-        raise UsageError(f"invocation timeout of {timeout_s:g} s: expected more than 0")
+    if not 0 < timeout_s < float("inf"):
+        raise UsageError(
+            f"invocation timeout of {timeout_s:g} s: expected more than 0",
+            hint="left out, llamapipe measures what is usual",
+        )
     return FaultPlan(hang_factor=0.0, hang_floor_s=timeout_s, first_hang_s=max(timeout_s, FaultPlan().first_hang_s))
 
 

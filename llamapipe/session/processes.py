@@ -27,10 +27,10 @@ def parse_workers(text: int | str | None) -> tuple[str | None, int | None]:
     """(kind, how many) of ``--workers``: a number, ``thread``, ``process``, or ``process:3``. Raises UsageError."""
     if text is None:
         return None, None
-    kind, _, number = str(text).partition(":")
-    if kind.isdigit() and not number:
+    kind, colon, number = str(text).partition(":")
+    if kind.isdecimal() and not colon:
         kind, number = "", kind
-    if (kind and kind not in PLACEMENTS) or (number and not number.isdigit()) or number == "0":
+    if (kind and kind not in PLACEMENTS) or ((colon or number) and (not number.isdecimal() or int(number) == 0)):
         raise UsageError(
             f"workers {text!r}: expected {', '.join(PLACEMENTS)}, a number from 1 up, or both as in process:3"
         )

@@ -125,8 +125,9 @@ def reproduce(path: Path, *, env: Env) -> tuple[QuarantinedItem, ItemOutputs]:
             kept = msgspec.json.decode(archive.read("item.json"), type=QuarantinedItem)
             pixels = [archive.read(f"picture-{number}.bin") for number in range(len(kept.pictures))]
     except (OSError, KeyError, zipfile.BadZipFile, msgspec.MsgspecError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise UsageError(
-            f"{path} is no item that a run has put into quarantine: {error}",
+            f"{path} is no item that a run has put into quarantine: {reason}",
             hint="expected a file of DIR/quarantine, such as cam-12-faces-0.zip",
         ) from error
     for file, decoder, labels, input_size in kept.models:

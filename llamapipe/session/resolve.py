@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -13,9 +11,9 @@ from types import ModuleType
 from typing import Any
 
 from llamapipe.clock import Env
-from llamapipe.errors import LlamapipeError, OperatorError, Problem, SpecError, UsageError
+from llamapipe.errors import Problem, SpecError, UsageError
 from llamapipe.media import SINKS
-from llamapipe.operator import Manifest, Operator, Registry, load_registry
+from llamapipe.operator import Manifest, Operator, Registry, import_file, load_registry
 from llamapipe.spec import PipelineSpec, apply_sets, read_yaml, resolve_types, validate
 
 __all__ = ["LoadedPipeline", "load_pipeline", "pipeline_names", "validate_pipeline"]
@@ -87,7 +85,7 @@ def _checked(
     if isinstance(reference, PipelineSpec):
         spec = reference
     elif (named := _python_reference(str(reference))) is not None:
-        spec, locations = _from_python(*named, registry)
+        spec, locations = _from_python(*named, registry, ops_files)
     else:
         loaded, problems = read_yaml(_yaml_path(reference), params=params, env=env)
         if loaded is None:
@@ -124,9 +122,13 @@ def _ready() -> dict[str, Path]:
 def _yaml_path(reference: str | Path) -> Path:
     path = Path(reference)
     if path.suffix.lower() in (".yaml", ".yml"):
-        if not path.is_file():
-            raise UsageError(f"pipeline {path} does not exist", hint=_near_files(path))
-        return path
+        if path.is_file():
+            return path
+        if path.is_dir():
+            raise UsageError(f"pipeline {path} is a folder, expected a file")
+        if path.name == str(reference) and path.stem in _ready():
+            raise UsageError(f"pipeline {path} does not exist", hint=f"did you mean {path.stem}?")
+        raise UsageError(f"pipeline {path} does not exist", hint=_near_files(path))
     ready = _ready()
     if str(reference) in ready:
         return ready[str(reference)]
@@ -135,7 +137,7 @@ def _yaml_path(reference: str | Path) -> Path:
             f"pipeline {path}: expected a .yaml file or file.py:name, got {path.suffix or 'no'} suffix",
             hint="rename it to end in .yaml",
         )
-    near = difflib.get_close_matches(str(reference), ready, n=1)
+    near = difflib.get_close_matches(str(reference).lower(), ready, n=1)
     raise UsageError(
         f"unknown pipeline {str(reference)!r}: expected a .yaml file, file.py:name, "
         f"or one of {', '.join(sorted(ready))}",
@@ -145,7 +147,9 @@ def _yaml_path(reference: str | Path) -> Path:
 
 def _near_files(path: Path) -> str | None:
     try:
-        names = [file.name for file in path.parent.iterdir() if file.suffix.lower() in (".yaml", ".yml")]
+        names = [
+            file.name for file in path.parent.iterdir() if file.suffix.lower() in (".yaml", ".yml") and file.is_file()
+        ]
     except OSError:
         return f"folder {path.parent} does not exist either"
     near = difflib.get_close_matches(path.name, names, n=1)
@@ -160,9 +164,13 @@ def _python_reference(reference: str) -> tuple[Path, str] | None:
     return (Path(reference), "pipeline") if reference.endswith(".py") else None
 
 
-def _from_python(path: Path, name: str, registry: Registry) -> tuple[PipelineSpec, Mapping[Any, str]]:
-    module = _imported(path)
-    for value in vars(module).values():  # operators that the file defines for its own pipeline
+def _from_python(
+    path: Path, name: str, registry: Registry, ops_files: Sequence[str | Path]
+) -> tuple[PipelineSpec, Mapping[Any, str]]:
+    module = import_file(path, "pipeline")
+    # Operators that the file defines for its own pipeline, unless it was named with --ops too.
+    named = path.resolve() in {Path(file).resolve() for file in ops_files}
+    for value in () if named else vars(module).values():
         if isinstance(value, type) and issubclass(value, Operator) and value.__module__ == module.__name__:
             registry.add(value)
     try:
@@ -186,21 +194,3 @@ def _spec_of(value: Any) -> PipelineSpec | None:
         return None
     spec = value.spec()
     return spec if isinstance(spec, PipelineSpec) else None
-
-
-def _imported(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise UsageError(f"pipeline file {path} does not exist")
-    name = f"llamapipe_user_pipeline_{path.stem}_{abs(hash(path.resolve())):x}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"pipeline file {path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except LlamapipeError:
-        raise
-    except Exception as error:
-        raise OperatorError(f"pipeline file {path} cannot be imported: {type(error).__name__}: {error}") from error
-    return module

@@ -79,6 +79,12 @@ def test_python_dash_m_is_the_same_command() -> None:
         (["models", "show", "yolo-nano"], "did you mean yolox-nano?"),
         (["models", "list", "--task", "person-detektion"], "did you mean person-detection?"),
         (["validate", "peeple"], "did you mean people?"),
+        (["validate", "PEOPLE"], "did you mean people?"),
+        (["validate", "people.yml"], "did you mean people?"),
+        (["ops", "show", "DETECT"], "did you mean detect?"),
+        (["models", "show", "YOLOX"], "did you mean yolox-nano?"),
+        (["graph", "people", "-f", "dto"], "did you mean dot?"),
+        (["run", "people", "--drop-policy", "drop-old"], "did you mean drop-oldest?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -98,6 +104,22 @@ def test_bad_usage_is_one_error_and_one_hint(cli: Cli, args: list[str]) -> None:
     ended = cli(*args)
     assert ended.code == 2
     assert [line.split(":")[0] for line in ended.err.splitlines()] == ["error", "hint"]
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        (["run", "people", "--max-frames", "few"], "--max-frames 'few': expected a valid integer"),
+        (["run", "people", "--loop", "0"], "--loop '0': expected a number greater than or equal to 1"),
+        (["run", "people", "--invocation-timeout", "x"], "--invocation-timeout 'x': expected a valid number"),
+        (["graph", "people", "-f", "png"], "-f 'png': expected one of tree, mermaid, dot"),
+        (["eval", "a", "b", "--min-score", "low"], "--min-score 'low': expected a valid number"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_bad_value_is_told_with_what_came_and_what_was_expected(cli: Cli, args: list[str], error: str) -> None:
+    ended = cli(*args)
+    assert (ended.code, ended.err.splitlines()[0]) == (2, f"error: {error}")
 
 
 def test_a_traceback_is_only_shown_under_v(cli: Cli) -> None:

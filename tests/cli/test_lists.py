@@ -60,7 +60,7 @@ def test_an_operator_file_that_is_broken_is_one_error(cli: Cli, tmp_path: Path) 
     path = tmp_path / "mine.py"
     path.write_text("import nothing_of_the_kind\n", encoding="utf-8")
     ended = cli("ops", "list", "--ops", path)
-    assert ended.code == 1
+    assert ended.code == 2
     assert "nothing_of_the_kind" in ended.err
     assert "Traceback" not in ended.err
 
@@ -105,6 +105,28 @@ def test_pull_takes_from_the_mirror_and_refuses_another_file(
     assert ended.code == 1
     assert "sha256" in ended.err
     assert json.loads(cli("cache", "size", "--json").out)["total"] == 0
+
+
+def test_pull_fetches_what_it_can_and_names_each_that_it_cannot(
+    cli: Cli, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("yolox_nano.onnx", "FastestDet.onnx"):
+        (tmp_path / name).write_bytes(b"something else")
+    monkeypatch.setenv("LLAMAPIPE_ASSET_MIRROR", str(tmp_path))
+    ended = cli("models", "pull", "yolox-nano", "fastestdet", "-q")
+    assert ended.code == 1
+    errors = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+    assert [line.split()[1] for line in errors] == ["yolox_nano.onnx", "FastestDet.onnx"]
+
+
+def test_clearing_frees_what_was_fetched_and_nothing_else(
+    cli: Cli, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cache / "assets" / "x").mkdir(parents=True)
+    (cache / "assets" / "x" / "model").write_bytes(bytes(3_000_000))
+    (cache / "mine.txt").write_bytes(bytes(2_000_000))
+    assert cli("cache", "clear", "--yes").err == "freed 3.0 MB\n"
+    assert [file.name for file in cache.iterdir()] == ["mine.txt"]
 
 
 def test_a_cache_that_cannot_be_made_is_one_error(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -89,7 +89,8 @@ def test_the_schema_is_json_and_can_be_written_to_a_file(cli: Cli, tmp_path: Pat
 def test_a_schema_that_cannot_be_written_is_one_error(cli: Cli, tmp_path: Path) -> None:
     ended = cli("schema", "-o", tmp_path / "no" / "schema.json")
     assert ended.code == 1
-    assert ended.err.startswith("error: ")
+    assert ended.err.startswith("error: cannot write ")
+    assert "hint: name another file with -o" in ended.err
 
 
 def test_the_starter_is_valid_and_is_not_overwritten(cli: Cli, tmp_path: Path) -> None:
@@ -103,3 +104,70 @@ def test_the_starter_is_valid_and_is_not_overwritten(cli: Cli, tmp_path: Path) -
     assert "--force" in ended.err
     assert cli("init", path, "--force").code == 0
     assert path.read_text() != "mine"
+
+
+@pytest.mark.parametrize("name", ["é x.yaml", "1.yaml", "日本.yml", "A--b_c.YAML"])
+def test_the_starter_is_valid_whatever_its_file_is_named(cli: Cli, tmp_path: Path, name: str) -> None:
+    assert cli("init", tmp_path / name).code == 0
+    assert cli("validate", tmp_path / name).code == 0
+
+
+def test_the_starter_gets_a_name_that_run_takes(cli: Cli, tmp_path: Path) -> None:
+    ended = cli("init", tmp_path / "mine.txt")
+    assert ended.code == 2
+    assert "ends in .yaml" in ended.err
+    assert not (tmp_path / "mine.txt").exists()
+
+
+def test_a_folder_is_no_pipeline(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "all.yaml").mkdir()
+    ended = cli("validate", tmp_path / "all.yaml")
+    assert (ended.code, ended.err) == (2, f"error: pipeline {tmp_path / 'all.yaml'} is a folder, expected a file\n")
+
+
+OWN = '''\
+from llamapipe import Pipeline
+from llamapipe.data import Event, Events, Image
+from llamapipe.operator import operator
+
+@operator("acme/level@v1", inputs={"frames": "frames"}, outputs={"events": "events"})
+def level(frames: Image) -> Events:
+    """How bright."""
+    return Events([Event("level", value=float(frames.bgr.mean()))])
+
+with Pipeline("own") as pipeline:
+    found = pipeline.add("acme/level@v1", inputs={"frames": pipeline.frames}, outputs={"events": "events"})
+    pipeline.sink("jsonl", found)
+'''
+
+
+def test_a_file_may_hold_the_pipeline_and_its_operators_and_be_named_as_both(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(OWN, encoding="utf-8")
+    assert cli("validate", f"{file}:pipeline").code == 0
+    assert cli("validate", file, "--ops", file, "--ops", file).code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("def f(:\n", "1: {} file cannot be imported: SyntaxError: invalid syntax"),
+        ("\nimport nosuchthing\n", "2: {} file cannot be imported: ModuleNotFoundError: No module named 'nosuchthing'"),
+        ("raise SystemExit(3)\n", "1: {} file cannot be imported: SystemExit: 3"),
+    ],
+)
+def test_a_python_file_that_fails_is_one_error_with_its_line(
+    cli: Cli, plain: Path, tmp_path: Path, text: str, error: str
+) -> None:
+    file = tmp_path / "bad.py"
+    file.write_text(text, encoding="utf-8")
+    assert cli("validate", file) == (2, "", f"error: {file}:{error.format('pipeline')}\n")
+    assert cli("validate", plain, "--ops", file) == (2, "", f"error: {file}:{error.format('operator')}\n")
+
+
+def test_an_operator_called_like_a_stage_says_how_it_gets_into_a_pipeline(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(OWN.split("    found =")[0] + "    level(pipeline.frames)\n", encoding="utf-8")
+    ended = cli("validate", file)
+    assert ended.code == 2
+    assert "pipeline.add('acme/level@v1', inputs=" in ended.err
