@@ -44,9 +44,35 @@ class Colours:
 
     @classmethod
     def of(cls, frame: av.VideoFrame) -> Colours:
-        """Those of a decoded picture. Unspecified means BT.601 and limited range here, as it does to swscale."""
-        full = frame.color_range == _FULL or frame.format.name.startswith("yuvj")
-        return cls(int(frame.colorspace), _FULL if full else _LIMITED, int(frame.color_primaries), int(frame.color_trc))
+        """Those of a decoded picture, or of the decoder itself.
+
+        Unspecified stays so, and means BT.601 and limited range here, as it does to swscale.
+        """
+        full = frame.format is not None and frame.format.name.startswith("yuvj")
+        range = _FULL if full else int(frame.color_range)
+        return cls(int(frame.colorspace), range, int(frame.color_primaries), int(frame.color_trc))
+
+    @classmethod
+    def redrawn(cls, source: Colours | None) -> Colours:
+        """Those for pictures with new pixels: BT.601 and limited range, which converts fastest.
+
+        A source without marks meant these numbers already, so that its pictures stay without, whichever is first.
+        """
+        if source is None:
+            return cls(_SMPTE170M, _LIMITED)
+        if source.matrix == _UNSPECIFIED and source.is_bt601:
+            return source
+        return cls(_SMPTE170M, _LIMITED, source.primaries, source.transfer)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether black is 0 and white 255."""
+        return self.range == _FULL
+
+    @property
+    def swscale_range(self) -> int:
+        """The range as swscale must be told."""
+        return _FULL if self.is_full else _LIMITED
 
     @property
     def swscale(self) -> int:
@@ -56,11 +82,11 @@ class Colours:
     @property
     def is_bt601(self) -> bool:
         """Whether OpenCV's conversion makes these colours."""
-        return self.swscale == 5 and self.range == _LIMITED
+        return self.swscale == 5 and not self.is_full
 
     def same_numbers(self, other: Colours) -> bool:
         """Whether pictures of both need no conversion between them."""
-        return self.swscale == other.swscale and self.range == other.range
+        return self.swscale == other.swscale and self.is_full == other.is_full
 
 
 class PictureEncoder:
@@ -68,7 +94,7 @@ class PictureEncoder:
 
     A picture that still is the decoder's own YUV goes in as it is; one with new pixels is converted once. Odd
     sizes, which the codec refuses, grow by one column or row that repeats the last. A picture of another size
-    is scaled to the first's. ``light`` is the source's primaries and transfer, for pictures that do not say.
+    is scaled to the first's. ``source`` is how the source is marked, for pictures that do not say.
     """
 
     def __init__(
@@ -80,11 +106,11 @@ class PictureEncoder:
         time_base: Fraction,
         rate: Fraction | None,
         aspect: Fraction | None = None,
-        light: tuple[int, int] = (_UNSPECIFIED, _UNSPECIFIED),
+        source: Colours | None = None,
     ) -> None:
         native = _native(first)
         # New pixels still are in the source's primaries and transfer; only their matrix is ours to choose.
-        self.colours = Colours.of(native) if native is not None else Colours(_SMPTE170M, _LIMITED, *light)
+        self.colours = Colours.of(native) if native is not None else Colours.redrawn(source)
         self._picture = (first.width, first.height)
         self.width = first.width + first.width % 2
         self.height = first.height + first.height % 2
@@ -195,8 +221,8 @@ class PictureEncoder:
             self._format,
             src_colorspace=Colours.of(frame).swscale,
             dst_colorspace=self.colours.swscale,
-            src_color_range=Colours.of(frame).range,
-            dst_color_range=self.colours.range,
+            src_color_range=Colours.of(frame).swscale_range,
+            dst_color_range=self.colours.swscale_range,
             interpolation=_EXACT,
             threads=self._threads,
         )
@@ -229,14 +255,14 @@ class PictureEncoder:
             format=self._format,
             src_color_range=_FULL,
             dst_colorspace=self.colours.swscale,
-            dst_color_range=self.colours.range,
+            dst_color_range=self.colours.swscale_range,
             interpolation=_EXACT,
             threads=self._threads,
         )
 
     def _black(self) -> av.VideoFrame:
         planes = np.full((self.height * 3 // 2, self.width), 128, np.uint8)
-        planes[: self.height] = 0 if self.colours.range == _FULL else 16
+        planes[: self.height] = 0 if self.colours.is_full else 16
         return _from_planes(planes, self._format)
 
 

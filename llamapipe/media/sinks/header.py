@@ -9,6 +9,8 @@ from typing import Any
 
 import av
 
+from llamapipe.media.sinks.encoder import Colours
+
 __all__ = ["SourceHeader", "open_header"]
 
 
@@ -24,7 +26,7 @@ class SourceHeader:
     end_s: Fraction | None  # of the pictures
     num_frames: int | None  # that the container promises, None where it does not count them
     aspect: Fraction | None  # width of a pixel by its height, as stored
-    light: tuple[int, int]  # colour primaries and transfer, numbers of ITU-T H.273
+    colours: Colours  # as the file is marked
 
     def close(self) -> None:
         """Close the file."""
@@ -93,7 +95,7 @@ def open_header(uri: str, *, audio: bool) -> SourceHeader | None:
         None if duration_s is None or video_start_s is None else video_start_s + duration_s,
         video.frames or None,
         video.sample_aspect_ratio,
-        (int(video.codec_context.color_primaries), int(video.codec_context.color_trc)),
+        Colours.of(video.codec_context),
     )
 
 

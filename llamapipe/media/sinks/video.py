@@ -173,7 +173,7 @@ class VideoSink:
             time_base=self._base,
             rate=info.fps,
             aspect=aspect,
-            **({} if header is None else {"light": header.light}),
+            source=None if header is None else header.colours,
         )
         if header is not None and header.audio is not None:
             self._cut = self._audio_cut(header)

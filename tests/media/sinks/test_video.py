@@ -148,6 +148,24 @@ def test_primaries_and_transfer_are_the_sources(edit: object, tmp_path: Path) ->
     assert (frame.color_primaries, frame.color_trc) == (9, 16)
 
 
+@pytest.mark.parametrize("edit", [None, edited])
+def test_a_source_without_marks_stays_without_whichever_picture_is_first(edit: object, tmp_path: Path) -> None:
+    """Its numbers mean BT.601 and limited range on the way to pixels and on the way back."""
+    clip = make_clip(tmp_path / "clip.mp4", times=range(4), colours=(2, 0))
+    assert {(frame.colorspace, frame.color_range) for frame in frames_of(clip)} == {(2, 0)}
+    out = run(clip, tmp_path, edit=edit, params=LOSSLESS)
+    for before, after in zip(frames_of(clip), frames_of(out), strict=True):
+        assert (after.colorspace, after.color_range, after.color_primaries, after.color_trc) == (2, 0, 2, 2)
+        difference = native(before).bgr.astype(int) - native(after).bgr
+        assert abs(difference.mean(axis=(0, 1))).max() < 2
+
+
+def test_a_marked_source_with_new_pixels_is_marked_as_what_these_are(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", times=range(2), colours=(1, 1))
+    frame = frames_of(run(clip, tmp_path, edit=edited))[0]
+    assert (frame.colorspace, frame.color_range) == (6, 1)
+
+
 def test_a_gray_clip_stays_gray(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mkv", times=range(3), pixel_format="gray", codec="ffv1")
     out = run(clip, tmp_path, params=LOSSLESS)
