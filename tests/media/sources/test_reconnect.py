@@ -17,7 +17,7 @@ from llamapipe.clock import SystemClock
 from llamapipe.errors import InterruptedRun, SourceError, SourceLostError
 from llamapipe.media import Decoded, ReconnectPolicy, SourceSpec, VideoSource, open_source, open_sources
 from tests.media.sinks.clips import make_clip
-from tests.media.sources.servers import Silent, TsServer
+from tests.media.sources.servers import Camera, RtspServer, Silent, TsServer
 
 QUICK = ReconnectPolicy(give_up_s=10, stall_timeout_s=0.6, first_delay_s=0.05, max_delay_s=0.2)
 
@@ -29,11 +29,11 @@ def filmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def served(filmed: Path) -> Iterator[Callable[..., TsServer]]:
+def served(filmed: Path) -> Iterator[Callable[..., Camera]]:
     with contextlib.ExitStack() as stack:
 
-        def serve(**options: Any) -> TsServer:
-            server = TsServer(filmed, **options)
+        def serve(protocol: type[Camera] = TsServer, **options: Any) -> Camera:
+            server = protocol(filmed, **options)
             stack.callback(server.stop)
             return server
 
@@ -95,10 +95,16 @@ class Reader:
         assert all(a < b for a, b in itertools.pairwise(times))
 
 
-@pytest.mark.parametrize("keeps_clock", [False, True])
-def test_after_a_gap_times_go_on_as_the_clock_did(served: Callable[..., TsServer], keeps_clock: bool) -> None:
+@pytest.mark.parametrize(
+    ("protocol", "options"),
+    [(TsServer, {}), (TsServer, {"keeps_clock": True}), (RtspServer, {})],
+    ids=["http", "http, same clock", "rtsp"],
+)
+def test_after_a_gap_times_go_on_as_the_clock_did(
+    served: Callable[..., Camera], protocol: type[Camera], options: dict[str, Any]
+) -> None:
     """What is seen t seconds later says so, whether the sender counts from zero again or not."""
-    server = served(keeps_clock=keeps_clock)
+    server = served(protocol, **options)
     reader = Reader(live(server.address))
     reader.wait_for(30)
     server.stop()
@@ -117,9 +123,10 @@ def test_after_a_gap_times_go_on_as_the_clock_did(served: Callable[..., TsServer
     assert 1 <= reader.source.stats.offline_s < 4
 
 
-def test_a_stall_ends_the_connection(served: Callable[..., TsServer]) -> None:
+@pytest.mark.parametrize("protocol", [TsServer, RtspServer])
+def test_a_stall_ends_the_connection(served: Callable[..., Camera], protocol: type[Camera]) -> None:
     """A server that stays connected and sends nothing more is called back."""
-    server = served()
+    server = served(protocol)
     reader = Reader(live(server.address))
     reader.wait_for(30)
     server.sends.clear()
@@ -135,7 +142,7 @@ def test_a_stall_ends_the_connection(served: Callable[..., TsServer]) -> None:
     assert reader.source.stats.offline_s >= QUICK.stall_timeout_s
 
 
-def test_a_source_that_never_comes_back_is_lost(served: Callable[..., TsServer]) -> None:
+def test_a_source_that_never_comes_back_is_lost(served: Callable[..., Camera]) -> None:
     server = served()
     reader = Reader(live(server.address, ReconnectPolicy(give_up_s=0.6, first_delay_s=0.05)))
     reader.wait_for(30)
@@ -148,7 +155,7 @@ def test_a_source_that_never_comes_back_is_lost(served: Callable[..., TsServer])
     assert reader.source.stats.offline_s >= 0.6
 
 
-def test_zero_seconds_is_never_calling_back(served: Callable[..., TsServer]) -> None:
+def test_zero_seconds_is_never_calling_back(served: Callable[..., Camera]) -> None:
     server = served()
     reader = Reader(live(server.address, ReconnectPolicy(give_up_s=0)))
     reader.wait_for(30)
@@ -158,7 +165,7 @@ def test_zero_seconds_is_never_calling_back(served: Callable[..., TsServer]) -> 
     assert server.num_connections == 1
 
 
-def test_closing_ends_the_wait_for_a_source_that_is_away(served: Callable[..., TsServer], silent: Silent) -> None:
+def test_closing_ends_the_wait_for_a_source_that_is_away(served: Callable[..., Camera], silent: Silent) -> None:
     """Between two attempts, and in the middle of one."""
     server = served()
     reader = Reader(live(server.address, ReconnectPolicy(give_up_s=60, first_delay_s=30, max_delay_s=30)))
@@ -191,7 +198,7 @@ def test_connecting_stops_when_it_is_not_wanted(silent: Silent) -> None:
     assert time.monotonic() - began_s < 1
 
 
-def test_the_first_connection_fails_fast_unless_it_is_to_be_waited_for(served: Callable[..., TsServer]) -> None:
+def test_the_first_connection_fails_fast_unless_it_is_to_be_waited_for(served: Callable[..., Camera]) -> None:
     server = served()
     server.stop()
     with pytest.raises(SourceError, match="refused"):
@@ -202,7 +209,7 @@ def test_the_first_connection_fails_fast_unless_it_is_to_be_waited_for(served: C
     assert source.info.width == 64
 
 
-def test_waiting_for_the_first_connection_has_an_end(served: Callable[..., TsServer]) -> None:
+def test_waiting_for_the_first_connection_has_an_end(served: Callable[..., Camera]) -> None:
     server = served()
     server.stop()
     began_s = time.monotonic()
@@ -211,7 +218,7 @@ def test_waiting_for_the_first_connection_has_an_end(served: Callable[..., TsSer
     assert 0.4 < time.monotonic() - began_s < 2
 
 
-def test_sources_connect_side_by_side(served: Callable[..., TsServer], silent: Silent, clip: Path) -> None:
+def test_sources_connect_side_by_side(served: Callable[..., Camera], silent: Silent, clip: Path) -> None:
     """One that keeps all waiting costs its own time only, and stops none of the others."""
     stop = threading.Event()
     specs = {
