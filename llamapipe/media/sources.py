@@ -29,6 +29,7 @@ _MICROSECONDS = 1_000_000
 _MAX_UNDECODABLE_RUN = 10_000  # pictures that a container may promise beyond the last one that came
 _NAP_S = 0.05  # how soon a paced source notices that it was closed
 _PEEK_PACKETS = 300
+_MAX_BACK_S, _MAX_AHEAD_S = 1.0, 10.0  # by which times of a live source may be off without being another clock's
 
 
 class AvSource:
@@ -327,6 +328,7 @@ class AvSource:
         broken = self._promised is not None  # a container that counts its pictures hides none among its packets
         detail = ""
         last: int | None = None
+        seen_s = self._clock.now_s()
         packets = self._packets(origin if begin is None else begin)
         while not self._closed:
             try:
@@ -360,6 +362,9 @@ class AvSource:
                 if broken and joined:
                     yield from _undecodable(lost, begin, end, detail)
                 joined = True
+                if last is not None and self._jumped(float((pts - last) * time_base), seen_s):
+                    raise SourceLostError(f"source {self._spec.shown} was lost: its clock was set anew")
+                seen_s = self._clock.now_s()
                 last = pts if last is None else max(pts, last + 1)
                 if begin is not None and last < begin:
                     continue
@@ -374,6 +379,12 @@ class AvSource:
         if broken:
             yield from _undecodable(rest, begin, end, detail)
         yield from self._cut_off(read, max([last or origin, *rest]) - origin)
+
+    def _jumped(self, step_s: float, seen_s: float) -> bool:
+        """Whether a live source's times went back, or on by far more than ours: a new connection places them anew."""
+        if not self._info.live or self._stall_timeout_s is None:
+            return False
+        return step_s < -_MAX_BACK_S or step_s - (self._clock.now_s() - seen_s) > _MAX_AHEAD_S
 
     def _cut_off(self, read: int, reached: int) -> Iterator[Undecodable]:
         """Pictures that the container promised and the file does not hold any more."""

@@ -23,7 +23,7 @@ class Camera:
 
     scheme = ""
 
-    def __init__(self, clip: Path, *, keeps_clock: bool = False) -> None:
+    def __init__(self, clip: Path, *, keeps_clock: bool = False, repeats: bool = False) -> None:
         self._data = clip.read_bytes()
         with av.open(str(clip)) as container:
             video = container.streams.video[0]
@@ -32,6 +32,7 @@ class Camera:
             self._time_s = [float((packet.dts - first) * packet.time_base) for packet in self._packets]
         self._began_s = time.monotonic()
         self._keeps_clock = keeps_clock
+        self._repeats = repeats  # at the end it begins anew, and so do its times
         self.sends = threading.Event()  # cleared: connections stay open and nothing comes
         self.sends.set()
         self.num_connections = 0
@@ -83,7 +84,10 @@ class Camera:
         began_s = self._began_s if self._keeps_clock else time.monotonic()
         now_s = time.monotonic() - began_s if self._keeps_clock else 0.0
         first = next(i for i, at_s in enumerate(self._time_s) if at_s >= now_s)
-        for i in range(first, len(self._packets) - 1):
+        numbers = range(first, len(self._packets) - 1)
+        for i in itertools.cycle(numbers) if self._repeats else numbers:
+            if i == 0:
+                began_s = max(began_s, time.monotonic())
             while not over.is_set() and not (self.sends.is_set() and time.monotonic() >= began_s + self._time_s[i]):
                 time.sleep(0.005)
             if over.is_set():

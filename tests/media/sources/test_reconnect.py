@@ -142,6 +142,20 @@ def test_a_stall_ends_the_connection(served: Callable[..., Camera], protocol: ty
     assert reader.source.stats.offline_s >= QUICK.stall_timeout_s
 
 
+def test_a_sender_whose_times_jump_back_is_placed_anew(tmp_path: Path) -> None:
+    """Frozen at the last time that was higher, they would say nothing for as long as the jump was."""
+    clip = make_clip(tmp_path / "short.ts", times=range(50), size=(64, 48), keyframe_each=10)
+    server = TsServer(clip, repeats=True)
+    reader = Reader(live(server.address))
+    reader.wait_for(80)
+    reader.source.close()
+    reader.join()
+    server.stop()
+    reader.check_order()
+    assert reader.source.stats.reconnects >= 1
+    assert abs(reader.leads_s(-15) - reader.leads_s(25, 45)) < 0.15
+
+
 def test_a_source_that_never_comes_back_is_lost(served: Callable[..., Camera]) -> None:
     server = served()
     reader = Reader(live(server.address, ReconnectPolicy(give_up_s=0.6, first_delay_s=0.05)))
