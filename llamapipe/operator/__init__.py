@@ -12,7 +12,7 @@ from llamapipe.operator.manifest import (
     PortKind,
     State,
 )
-from llamapipe.operator.registry import Registry, import_file, load_registry
+from llamapipe.operator.registry import Registry, file_being_imported, import_file, load_registry
 
 __all__ = [
     "FILTERED",
@@ -31,6 +31,7 @@ __all__ = [
     "Registry",
     "State",
     "Value",
+    "file_being_imported",
     "import_file",
     "load_registry",
     "operator",

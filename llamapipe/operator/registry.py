@@ -14,7 +14,7 @@ from llamapipe.errors import LlamapipeError, OperatorError, UsageError
 from llamapipe.operator.authoring import Operator
 from llamapipe.operator.manifest import Manifest
 
-__all__ = ["Registry", "import_file", "load_registry"]
+__all__ = ["Registry", "file_being_imported", "import_file", "load_registry"]
 
 ENTRY_POINT_GROUP = "llamapipe.operators"
 
@@ -83,19 +83,33 @@ def load_registry(files: Sequence[str | Path] = ()) -> Registry:
     return registry
 
 
+_importing: list[Path] = []
+
+
+def file_being_imported() -> Path | None:
+    """The user's file that is being run for its definitions at this moment; a run begun by it would never end."""
+    return _importing[-1] if _importing else None
+
+
 def import_file(path: Path, kind: str) -> ModuleType:
     """Run a Python file that the user names. ``kind`` says in errors what it is: operator, pipeline.
+
+    The script that is running itself is taken as it is: running it again would begin its work anew.
 
     Raises UsageError for a file that is none or fails, with the line of it that does; LlamapipeError as it comes.
     """
     if not path.is_file():
         raise UsageError(f"{kind} file {path} {'is a folder' if path.is_dir() else 'does not exist'}")
+    script = sys.modules.get("__main__")
+    if script is not None and (file := getattr(script, "__file__", None)) and Path(file).resolve() == path.resolve():
+        return script
     name = f"llamapipe_user_{kind}_{path.stem}_{abs(hash(path.resolve())):x}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"{kind} file {path} is no Python file", hint="expected a path that ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    _importing.append(path)
     try:
         spec.loader.exec_module(module)
     except LlamapipeError:
@@ -106,6 +120,8 @@ def import_file(path: Path, kind: str) -> ModuleType:
         place = f"{path}" if line is None else f"{path}:{line}"
         reason = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
         raise UsageError(f"{place}: {kind} file cannot be imported: {reason}") from error
+    finally:
+        _importing.pop()
     return module
 
 

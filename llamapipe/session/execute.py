@@ -19,10 +19,11 @@ import msgspec
 from llamapipe.clock import Clock, Env, SystemClock, system_env
 from llamapipe.control import Controller
 from llamapipe.control.plan import SinkPlan
-from llamapipe.errors import InterruptedRun, LlamapipeError, OutputError
+from llamapipe.errors import InterruptedRun, LlamapipeError, OutputError, UsageError
 from llamapipe.inference import registered_files
 from llamapipe.media import SINKS
 from llamapipe.media.contract import Sink, SinkItem
+from llamapipe.operator import file_being_imported
 from llamapipe.report import PictureStrip, RunSummary, write_report_html, write_run_json
 from llamapipe.runtime import (
     Engine,
@@ -70,6 +71,7 @@ def run(
     """
     clock = clock if clock is not None else SystemClock()
     env = env if env is not None else system_env()
+    _refuse_while_imported()
     job = _Job(request, clock, env, on_progress, interrupt or threading.Event(), None)
     return job.run()
 
@@ -87,6 +89,7 @@ def stream(
     """
     clock = clock if clock is not None else SystemClock()
     env = env if env is not None else system_env()
+    _refuse_while_imported()
     stop = interrupt or threading.Event()
     queue: Queue[FrameResult | None] = Queue(_WAITING_RESULTS)
     left = threading.Event()
@@ -123,6 +126,15 @@ def stream(
         raise InterruptedRun("the run was interrupted")
     if ended.outcome == "failed":
         raise LlamapipeError(ended.error or "the run failed")
+
+
+def _refuse_while_imported() -> None:
+    file = file_being_imported()
+    if file is not None:
+        raise UsageError(
+            f"{file} begins a run while it is imported for its operators or pipelines",
+            hint="put what it runs under: if __name__ == '__main__':",
+        )
 
 
 @dataclass(slots=True)
