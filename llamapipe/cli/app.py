@@ -83,6 +83,18 @@ def call(args: Sequence[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
+def _open_standard_streams() -> None:
+    """Give what was closed at the start (`2>&-`) a place, lest the next file opened be taken for stderr."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+
+
 def run_cli() -> NoReturn:
     """The ``llamapipe`` command."""
+    _open_standard_streams()
     sys.exit(call(sys.argv[1:]))

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from llamapipe.cli.terminal import Terminal
@@ -16,7 +16,7 @@ __all__ = ["first_finalises"]
 
 @contextmanager
 def first_finalises(terminal: Terminal, begun: Callable[[], bool] = lambda: True) -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; the second raises KeyboardInterrupt, the third exits.
+    """An event that the first SIGINT, SIGTERM or SIGHUP sets; the second raises KeyboardInterrupt, the third exits.
 
     As long as nothing has ``begun`` (sources are connecting, models are fetched) there is nothing to finish, and the
     first one raises.
@@ -33,7 +33,8 @@ def first_finalises(terminal: Terminal, begun: Callable[[], bool] = lambda: True
             interrupt.set()
             # A handler may not take the locks of buffered streams: write the bytes.
             if not terminal.quiet:
-                os.write(2, b"\nstopping: finishing every output; Ctrl-C again gives up\n")
+                with suppress(OSError):
+                    os.write(2, b"\nstopping: finishing every output; Ctrl-C again gives up\n")
         elif count == 2:
             raise KeyboardInterrupt
         else:
@@ -44,7 +45,9 @@ def first_finalises(terminal: Terminal, begun: Callable[[], bool] = lambda: True
         return
     before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # nohup: a terminal that is closed is no reason to stop
             before[number] = signal.signal(number, handle)
         yield interrupt
     finally:

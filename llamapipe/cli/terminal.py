@@ -5,6 +5,7 @@ Rich is imported when something is drawn on a terminal, not before: it costs a t
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -99,8 +100,12 @@ class Terminal:
         return Console(highlight=False)
 
     def _say(self, text: str) -> None:
-        sys.stderr.write(redacted(text) + "\n")
-        sys.stderr.flush()
+        try:
+            sys.stderr.write(redacted(text) + "\n")
+            sys.stderr.flush()
+        except OSError:
+            # Nobody listens any more (`2>&1 | head`, a terminal that was closed): no reason to end a run.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
     def _labelled(self, label: str, style: str, message: str) -> None:
         line = " ".join(redacted(message).split())

@@ -146,6 +146,20 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     assert (tmp_path / "err").read_text() == ""
 
 
+def test_closed_standard_streams_are_no_error(plain: Path) -> None:
+    for closed in (">&-", "2>&-", ">&- 2>&- <&-"):
+        command = f"{sys.executable} -m llamapipe validate {plain} {closed}"
+        assert subprocess.run(["bash", "-c", command], check=False, capture_output=True).returncode == 0
+
+
+def test_a_run_whose_listener_goes_away_goes_on(plain: Path, clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = f"{sys.executable} -m llamapipe run {plain} -i {clip} -o {out} 2> >(true); echo $? > {tmp_path / 'code'}"
+    subprocess.run(["bash", "-c", command], check=True, capture_output=True)
+    assert (tmp_path / "code").read_text() == "0\n"
+    assert (out / "run.json").is_file()
+
+
 def test_the_commands_are_those_documented_here() -> None:
     assert {words[0] for words in commands()} == COMMANDS
     assert app_module.__doc__ is not None

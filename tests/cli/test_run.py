@@ -163,7 +163,7 @@ def _interrupted(plain: Path, clip: Path, out: Path, signals: list[signal.Signal
     return process.returncode, err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_interrupt_finishes_every_output(
     plain: Path, clip: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
