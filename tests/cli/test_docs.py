@@ -13,16 +13,18 @@ import pytest
 import typer
 import yaml
 
+from llamapipe import errors
 from llamapipe.cli.app import app
 from llamapipe.cli.starter import STARTER
 from llamapipe.control.lifecycle import ITEM, LINK, REPLICA, RUN, SLOT
-from llamapipe.errors import AssetError, Problem
+from llamapipe.errors import AssetError, LlamapipeError, Problem, UsageError
 from llamapipe.inference import MODELS
 from llamapipe.inference.decoders import DECODERS
 from llamapipe.inference.models import TASKS
 from llamapipe.media import SINKS
 from llamapipe.operator import Knob
 from llamapipe.report import FrameCounts, RunSummary, SloResult, StageSummary, StreamSummary
+from llamapipe.runtime.slots import StaleFrame
 from llamapipe.session import pipeline_names, validate_pipeline
 from llamapipe_operators import OPERATORS
 from tests.cli.test_app import commands
@@ -222,3 +224,40 @@ def test_the_python_examples_run(
     except AssetError as error:
         pytest.skip(f"no model: {error.message}")
     assert (tmp_path / "out" / "run.json").is_file()
+
+
+def error_classes() -> list[type[LlamapipeError]]:
+    found = [getattr(errors, name) for name in errors.__all__]
+    return [one for one in found if isinstance(one, type) and issubclass(one, LlamapipeError)]
+
+
+def test_every_error_is_in_the_table_with_its_code_and_exit_code() -> None:
+    lines = [line for line in section("errors.md", "## Codes").splitlines() if line.startswith("| `")]
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in lines]
+    table = {name: (code, exit_code) for code, name, exit_code, _, _ in rows}
+    assert table == {one.__name__: (one.code, str(one.exit_code)) for one in (*error_classes(), StaleFrame)}
+    assert all(meaning and remedy for *_, meaning, remedy in rows)
+    # No module has a code of its own that the table lacks.
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "llamapipe").rglob("*.py")]
+    codes = {code for source in sources for code in re.findall(r"^    code = \"(.+)\"$", source, re.MULTILINE)}
+    assert codes == {code for code, _ in table.values()}
+
+
+def test_the_tree_in_the_docstring_of_errors_is_that_of_the_classes() -> None:
+    drawn = dict(re.findall(r"(\w+) +exit (\d+) ", errors.__doc__ or ""))
+    assert drawn == {one.__name__: str(one.exit_code) for one in error_classes() if one is not LlamapipeError}
+
+
+def test_every_code_of_a_problem_is_in_the_table() -> None:
+    """Wherever a problem is made, its code is the first argument."""
+    made = set()
+    for path in (ROOT / "llamapipe" / "spec").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not node.args:
+                continue
+            name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+            code = node.args[0]
+            if name in ("Problem", "_say") and isinstance(code, ast.Constant):
+                made.add(str(code.value))
+    made.add(UsageError.code)  # of a --set, among the problems of a pipeline
+    assert table_words(section("errors.md", "## Problems of a pipeline")) == made
