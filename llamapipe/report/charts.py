@@ -11,6 +11,7 @@ __all__ = ["latency_chart", "timeline"]
 
 _WIDTH, _LEFT, _RIGHT = 1000, 90, 10
 _ROW, _GAP = 22, 6
+_CHARACTER = 8  # width of the widest in a label
 _MOST_BARS = 4000
 
 
@@ -27,6 +28,13 @@ def _ticks(span: float, most: int = 10) -> list[float]:
     return [i * step for i in range(int(span / step) + 1)]
 
 
+def _time_label(x: float, y: float, text: str) -> str:
+    """A label under ``x``; one that would stick out at the right ends there."""
+    if x + len(text) * _CHARACTER / 2 > _WIDTH:
+        return f'<text x="{_WIDTH}" y="{y:g}" text-anchor="end">{text}</text>'
+    return f'<text x="{x:.1f}" y="{y:g}" text-anchor="middle">{text}</text>'
+
+
 def timeline(spans: Sequence[Span], colours: Mapping[str, str], wall_s: float) -> str:
     """A row a worker, a bar an invocation; bars of a stage that touch are drawn as one."""
     workers = sorted({span.worker for span in spans})
@@ -38,7 +46,7 @@ def timeline(spans: Sequence[Span], colours: Mapping[str, str], wall_s: float) -
     for tick in _ticks(wall_s):
         x = _LEFT + tick * scale
         parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height - 20}" class="grid"/>')
-        parts.append(f'<text x="{x:.1f}" y="{height - 6}" text-anchor="middle">{tick:g} s</text>')
+        parts.append(_time_label(x, height - 6, f"{tick:g} s"))
     for row, worker in enumerate(workers):
         y = row * (_ROW + _GAP) + 2
         parts.append(f'<text x="{_LEFT - 8}" y="{y + 15}" text-anchor="end">{escape(worker)}</text>')
@@ -94,7 +102,7 @@ def latency_chart(points: Sequence[tuple[float, float]], limit_ms: float | None)
         parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:g} ms</text>')
     for tick in _ticks(end - begin):
         x = _LEFT + tick * across
-        parts.append(f'<text x="{x:.1f}" y="{height - 6}" text-anchor="middle">{begin + tick:.3g} s</text>')
+        parts.append(_time_label(x, height - 6, f"{begin + tick:.3g} s"))
     late = limit_ms if limit_ms is not None else float("inf")
     for at_s, latency_s in points:
         x, y = _LEFT + (at_s - begin) * across, height - bottom - latency_s * 1000 * up

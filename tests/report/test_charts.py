@@ -1,0 +1,89 @@
+"""Charts: what is drawn where, and that all of it can be seen."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from llamapipe.report.charts import latency_chart, timeline
+from llamapipe.report.trace import Span
+
+WIDTH = 1000
+COLOURS = {"detect": "red", "track": "blue"}
+
+
+def span(start_s: float, end_s: float, stage: str = "detect", worker: str = "worker-0", **more: int) -> Span:
+    return Span(worker, stage, start_s, end_s, more.get("items", 1), 0, more.get("failed", 0))
+
+
+def parts(svg: str, tag: str) -> list[ElementTree.Element]:
+    return [element for element in ElementTree.fromstring(svg).iter() if element.tag == tag]
+
+
+def test_nothing_to_draw_draws_nothing() -> None:
+    assert timeline([], COLOURS, 1.0) == ""
+    assert latency_chart([], 100.0) == ""
+
+
+@pytest.mark.parametrize("end_s", [0.001, 0.9, 1.0, 4.0, 9.99, 10.0, 59.5, 100.0, 3600.0, 100_000.0])
+@pytest.mark.parametrize("begin_s", [0.0, 0.332, 12345.6])
+def test_no_label_sticks_out(begin_s: float, end_s: float) -> None:
+    """At some ten pixels a character, every label ends inside the picture."""
+    chart = latency_chart([(begin_s, 0.01), (begin_s + end_s, 0.02)], None)
+    for svg in (chart, timeline([span(0, end_s)], COLOURS, end_s)):
+        for label in parts(svg, "text"):
+            x, width = float(label.attrib["x"]), 8 * len(label.text or "")
+            right = {"start": x + width, "middle": x + width / 2, "end": x}[label.attrib["text-anchor"]]
+            assert right <= WIDTH, label.text
+
+
+def test_a_row_a_worker_and_a_bar_an_invocation() -> None:
+    svg = timeline([span(0, 1), span(2, 3, "track"), span(0, 1, worker="worker-1")], COLOURS, 4.0)
+    bars = parts(svg, "rect")
+    assert [(bar.attrib["fill"], bar.attrib["y"]) for bar in bars] == [("red", "2"), ("blue", "2"), ("red", "30")]
+    assert [float(bar.attrib["width"]) for bar in bars] == [225.0, 225.0, 225.0]
+    assert [float(bar.attrib["x"]) for bar in bars] == [90.0, 540.0, 90.0]
+
+
+def test_bars_of_a_stage_that_touch_are_one_and_add_up() -> None:
+    svg = timeline([span(0, 1, items=2), span(1, 2, items=3), span(2, 3, "track")], COLOURS, 10.0)
+    assert [title.text for title in parts(svg, "title")] == [
+        "detect: 2000.0 ms, 5 items",
+        "track: 1000.0 ms, 1 items",
+    ]
+
+
+def test_an_invocation_that_failed_stands_out() -> None:
+    svg = timeline([span(0, 1, failed=1), span(5, 6)], COLOURS, 10.0)
+    assert [bar.attrib["fill"] for bar in parts(svg, "rect")] == ["var(--bad)", "red"]
+
+
+def test_a_long_run_is_drawn_with_a_bounded_number_of_bars() -> None:
+    spans = [span(i, i + 0.5, ("detect", "track")[i % 2]) for i in range(20_000)]
+    assert len(parts(timeline(spans, COLOURS, 20_000.0), "rect")) <= 4000
+
+
+def test_names_from_outside_are_escaped() -> None:
+    svg = timeline([span(0, 1, "<b>", worker="<w>")], {}, 1.0)
+    assert "<b>" not in svg
+    assert "<w>" not in svg
+    assert "&lt;b&gt;" in svg
+
+
+def test_latencies_over_the_objective_are_red_and_the_objective_is_a_line() -> None:
+    svg = latency_chart([(0.0, 0.05), (1.0, 0.15), (2.0, 0.1)], 100.0)
+    dots = parts(svg, "circle")
+    assert [dot.attrib["fill"] for dot in dots] == ["var(--accent)", "var(--bad)", "var(--accent)"]
+    assert [float(dot.attrib["cx"]) for dot in dots] == [90.0, 540.0, 990.0]
+    (line,) = [line for line in parts(svg, "line") if line.attrib["class"] == "limit"]
+    assert line.attrib["y1"] == dots[2].attrib["cy"]  # 100 ms
+    assert 'class="limit"' not in latency_chart([(0.0, 0.05)], None)
+
+
+def test_ticks_are_round() -> None:
+    svg = latency_chart([(0.0, 0.05), (7.0, 0.2)], None)
+    labels = [label.text or "" for label in parts(svg, "text")]
+    assert [label for label in labels if label.endswith("ms")] == ["0 ms", "50 ms", "100 ms", "150 ms", "200 ms"]
+    assert all(re.fullmatch(r"\d s", label) for label in labels if not label.endswith("ms"))

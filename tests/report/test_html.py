@@ -1,0 +1,104 @@
+"""The HTML report: one file, everything escaped, every figure of the summary in it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from llamapipe.report import FrameCounts, RunSummary, SloResult, StageSummary, StreamSummary
+from llamapipe.report.html import render_report, write_report_html
+from llamapipe.report.summary import Quantiles
+from llamapipe.report.trace import LatencyTrace, PictureStrip, Span, TraceRecorder
+
+LATENCY = Quantiles(10, 150, 180, 200, 20)
+
+
+def summary(**changes: Any) -> RunSummary:
+    frames = FrameCounts(20, 14, {"gate": 1}, {"overload": 2}, {"blur: ValueError: <b>": 3})
+    stage = StageSummary("blur", "llamapipe/blur@v1", None, 1, {}, 20, 20, 1.5, 3, LATENCY, 0.1, 1)
+    stream = StreamSummary("cam", "rtsp://***@cam/1", 640, 480, 25.0, "done", None, frames, 0.8, [])
+    given: dict[str, Any] = {
+        "pipeline": "p",
+        "outcome": "done",
+        "error": None,
+        "exit_code": 0,
+        "started_at": "2026-01-02T03:04:05+00:00",
+        "wall_s": 75.0,
+        "load_s": 0.25,
+        "fps": 12.5,
+        "x_realtime": None,
+        "frames": frames,
+        "latency_ms": LATENCY,
+        "slo": SloResult("p95<=100ms", True, False, 150.0, 100.0),
+        "cost_core_s": 2.0,
+        "cpu_s": 1.0,
+        "workers": 2,
+        "stages": [stage],
+        "streams": [stream],
+        "outputs": ["annotated.mp4"],
+        "versions": {"llamapipe": "1.2.3"},
+    }
+    return RunSummary(**{**given, **changes})
+
+
+def report(graph: str = "source", **changes: Any) -> str:
+    trace, latency = TraceRecorder(), LatencyTrace()
+    trace.add(Span("worker-0", "blur", 0, 1, 1, 0, 1))
+    latency.add(0.0, 0.05)
+    latency.add(1.0, 0.15)
+    return render_report(summary(**changes), trace=trace, latency=latency, pictures=PictureStrip(), graph=graph)
+
+
+def words(html: str) -> str:
+    return " ".join(re.sub(r"<style>.*?</style>|<[^>]*>", " ", html, flags=re.DOTALL).split())
+
+
+def test_nothing_is_loaded_from_elsewhere() -> None:
+    assert re.findall(r'(?:src|href)="(?!data:)[^"]*"|url\(|@import|<script', report()) == []
+
+
+def test_what_comes_from_outside_is_escaped() -> None:
+    html = report(graph="<i>", pipeline="<script>alert(1)</script>", error="<u>", outputs=["<s>.mp4"])
+    for tag in ("<i>", "<script>", "<u>", "<s>", "ValueError: <b>"):
+        assert tag not in html
+    assert "&lt;script&gt;alert(1)" in html
+
+
+def test_the_ledger_adds_up_and_says_why() -> None:
+    text = words(report())
+    assert "cam done 20 14 1 2 3 0 1 filtered: gate; 2 dropped: overload; 3 failed: blur: ValueError: &lt;b&gt;" in text
+    assert "14 of 20 frames delivered" in text
+
+
+def test_an_objective_is_met_missed_or_not_judged() -> None:
+    assert "missed SLO p95&lt;=100ms" in words(report())
+    assert "met SLO p95" in words(report(slo=SloResult("p95<=100ms", True, True, 50.0, 100.0)))
+    assert "not judged SLO p95&lt;=100ms: read unpaced" in words(
+        report(slo=SloResult("p95<=100ms", False, reason="read unpaced"))
+    )
+    assert "SLO" not in words(report(slo=None))
+
+
+def test_only_a_latency_that_is_judged_is_a_line_in_the_chart() -> None:
+    assert 'class="limit"' in report()
+    assert 'class="limit"' not in report(slo=SloResult("p95<=100ms", False, None, None, 100.0))
+    assert 'class="limit"' not in report(slo=SloResult("deadline<=30s", True, True, 20.0, 30.0))
+    assert "latency over time" not in report(latency_ms=None)
+
+
+def test_times_are_in_the_unit_that_fits() -> None:
+    assert "1 min 15 s in all, 250 ms of it loading" in words(report())
+
+
+def test_a_run_that_did_nothing_has_a_report_too() -> None:
+    html = report(frames=FrameCounts(), stages=[], streams=[], outputs=[], latency_ms=None, slo=None, error="no source")
+    assert "no source" in words(html)
+
+
+def test_the_file_is_the_report(tmp_path: Path) -> None:
+    parts: dict[str, Any] = {"trace": TraceRecorder(), "latency": LatencyTrace(), "pictures": PictureStrip()}
+    write_report_html(tmp_path / "report.html", summary(), graph="g", **parts)
+    written = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert written == render_report(summary(), graph="g", **parts)
+    assert RunSummary.from_json(summary().to_json()) == summary()
