@@ -15,6 +15,7 @@ from llamapipe.errors import Problem, SpecError, UsageError
 from llamapipe.media import SINKS
 from llamapipe.operator import Manifest, Operator, Registry, import_file, load_registry
 from llamapipe.spec import PipelineSpec, apply_sets, read_yaml, resolve_types, validate
+from llamapipe.spec.yaml_tree import in_file_order
 
 __all__ = ["LoadedPipeline", "load_pipeline", "pipeline_names", "validate_pipeline"]
 
@@ -107,6 +108,8 @@ def _checked(
                 raise
             problems.append(Problem(error.code, error.message, hint=error.hint))
     problems += validate(spec, manifests, SINKS, locations=locations, unread=unread)
+    files = dict.fromkeys(where.rsplit(":", 1)[0] for where in locations.values())
+    problems = in_file_order(problems, list(files))
     return LoadedPipeline(spec, registry, locations), problems
 
 
