@@ -84,6 +84,7 @@ def open_source(
     if policy is None or not first.info.live:
         return first
     backoff.reset()
+    first.read_ahead()
     return LiveSource(
         first,
         connect_again,

@@ -136,12 +136,17 @@ class LiveSource:
         """A picture of the present connection with the time and the size that the stream has."""
         seen_s = item.captured_at_s if item.captured_at_s is not None else self._clock.now_s()
         pts_s = float(item.pts * connection.info.time_base)
-        if self._lost_s is not None:
-            self._came_back(seen_s, pts_s, connection)
+        is_back = self._lost_s is not None
+        if is_back:
+            self._place(seen_s, pts_s, connection)
         time_base = self._info.time_base
         pts = round(item.pts * connection.info.time_base / time_base) + round(self._shift_s / time_base)
         if self._last_pts is not None:
             pts = max(pts, self._last_pts + 1)
+        if is_back:
+            # By their times: the last picture before may have been taken long after it came.
+            away_s = seen_s - self._seen_s if self._last_pts is None else float((pts - self._last_pts) * time_base)
+            self._came_back(seen_s, away_s)
         self._last_pts, self._seen_s = pts, seen_s
         return replace(item, pts=pts, picture=self._fitted(item.picture), captured_at_s=seen_s)
 
@@ -201,12 +206,14 @@ class LiveSource:
             return SourceLostError(reason)
         return SourceLostError(f"{reason}, and did not come back within {self._policy.give_up_s:g} s")
 
-    def _came_back(self, seen_s: float, pts_s: float, connection: Connection) -> None:
+    def _place(self, seen_s: float, pts_s: float, connection: Connection) -> None:
+        """Choose the shift for a connection by its first picture."""
         lead_s = connection.lead_s
         lead_s = seen_s - pts_s if lead_s is None else lead_s
         if self._lead_s is not None and not self._same_clock(lead_s, pts_s):
             self._shift_s = lead_s - self._lead_s
-        away_s = seen_s - self._seen_s
+
+    def _came_back(self, seen_s: float, away_s: float) -> None:
         self._offline_s += away_s
         self._reconnects += 1
         self._lost_s = None

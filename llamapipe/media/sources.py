@@ -96,10 +96,14 @@ class AvSource:
         """See `PacketPump.lead_s`."""
         return self._pump.lead_s if self._pump is not None else None
 
-    def settle(self) -> None:
-        """Read what has piled up, so that `lead_s` is right from the first picture on. Before the first read."""
+    def read_ahead(self) -> PacketPump:
+        """Take packets as they come, before anybody asks: `lead_s` is about when they came. Before the first read."""
         self._pump = self._make_pump()
-        self._pump.settle()
+        return self._pump
+
+    def settle(self) -> None:
+        """`read_ahead`, and read what has piled up, so that `lead_s` is right from the first picture on."""
+        self.read_ahead().settle()
 
     def close(self) -> None:
         """See `VideoSource.close`. A thread that is reading frees the decoder itself, right after."""

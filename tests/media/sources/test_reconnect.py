@@ -142,6 +142,26 @@ def test_a_stall_ends_the_connection(served: Callable[..., Camera], protocol: ty
     assert reader.source.stats.offline_s >= QUICK.stall_timeout_s
 
 
+def test_a_gap_before_anybody_reads_is_as_long_as_it_was(served: Callable[..., Camera]) -> None:
+    """Models are loaded between opening and reading: what came meanwhile is not taken for new."""
+    server = served()
+    source = live(server.address)
+    time.sleep(0.5)
+    server.stop()
+    away_s = time.monotonic()
+    time.sleep(1.5)
+    reader = Reader(source)
+    reader.wait_for(5)
+    server.start()
+    away_s = time.monotonic() - away_s
+    reader.wait_for(50)
+    source.close()
+    reader.join()
+    times_s = [float(item.pts * source.info.time_base) for item in reader.items]
+    gap_s = max(after - before for before, after in itertools.pairwise(times_s))
+    assert away_s - 0.2 < gap_s < away_s + 1.5
+
+
 def test_a_sender_whose_times_jump_back_is_placed_anew(tmp_path: Path) -> None:
     """Frozen at the last time that was higher, they would say nothing for as long as the jump was."""
     clip = make_clip(tmp_path / "short.ts", times=range(50), size=(64, 48), keyframe_each=10)
