@@ -26,7 +26,7 @@ class ProgressLine:
         self._terminal = terminal
         self._live: Live | None = None
         self._last_plain_s = 0.0
-        self._shown_state = ""
+        self._shown = ("", "")  # state, and what was fetched
 
     def __enter__(self) -> Self:
         if not self._terminal.quiet and self._terminal.drawn:
@@ -50,15 +50,16 @@ class ProgressLine:
             self._live.update(_drawn(progress), refresh=True)
         elif self._is_news(progress):
             self._last_plain_s = progress.elapsed_s
-            facts = _wanted(progress) if progress.state == "loading" else _facts(progress)
-            self._terminal.note(": ".join(filter(None, [progress.state, ", ".join(facts)])))
-            self._shown_state = progress.state
+            self._terminal.note(": ".join(filter(None, [progress.state, ", ".join(_facts(progress))])))
+            self._shown = (progress.state, progress.fetching)
 
     def _is_news(self, progress: Progress) -> bool:
         """Whether a plain line is due. The end is the summary's to tell."""
         if progress.state == "done":
             return False
-        if progress.state != self._shown_state and (progress.state == "loading" or progress.frames_done):
+        if (progress.state, progress.fetching) != self._shown and (
+            progress.state in ("fetching", "loading") or progress.frames_done
+        ):
             return True
         return progress.elapsed_s - self._last_plain_s >= PLAIN_EVERY_S
 
@@ -81,6 +82,12 @@ def _wanted(progress: Progress) -> list[str]:
 
 
 def _facts(progress: Progress) -> list[str]:
+    if progress.state == "fetching":
+        return [progress.fetching]
+    return _wanted(progress) if progress.state == "loading" else _running(progress)
+
+
+def _running(progress: Progress) -> list[str]:
     done, total = progress.frames_done, progress.frames_total
     facts = [_frames(f"{done}", done) if total is None else _frames(f"{done}/{total}", total)]
     if progress.frames_done:

@@ -40,7 +40,7 @@ from llamapipe.runtime import (
 )
 from llamapipe.session.account import summarise
 from llamapipe.session.outputs import EVENTS_FILE, REPORT_FILE, SUMMARY_FILE
-from llamapipe.session.prepare import Prepared, prepare
+from llamapipe.session.prepare import OnAsset, Prepared, prepare
 from llamapipe.session.processes import operator_files, slot_bytes
 from llamapipe.session.quarantine import Quarantiner
 from llamapipe.session.request import Progress, RunRequest
@@ -149,7 +149,13 @@ class _Job:
     def run(self) -> RunSummary:
         started_s, started_cpu_s = self.clock.now_s(), self.clock.cpu_s()
         started_at = datetime.fromtimestamp(self.clock.wall_s(), UTC).isoformat(timespec="seconds")
-        prepared = prepare(self.request, clock=self.clock, env=self.env, results=self.take is not None)
+        prepared = prepare(
+            self.request,
+            clock=self.clock,
+            env=self.env,
+            results=self.take is not None,
+            on_asset=self._on_asset(started_s),
+        )
         with ExitStack() as stack:
             stack.callback(prepared.close)
             log = stack.enter_context(_event_log(self.request)) if self.request.record_events else None
@@ -181,6 +187,18 @@ class _Job:
         if self.on_progress is not None:
             self.on_progress(watcher.progress(ended_s, "done"))
         return summary
+
+    def _on_asset(self, started_s: float) -> OnAsset | None:
+        """Tells of what is fetched before the run, as progress."""
+        if (show := self.on_progress) is None:
+            return None
+
+        def tell(name: str, done_bytes: int, total_bytes: int | None) -> None:
+            if not done_bytes:
+                elapsed_s = self.clock.now_s() - started_s
+                show(Progress("fetching", 0, None, 0.0, None, None, None, 0, 0, None, elapsed_s, fetching=name))
+
+        return tell
 
     def _quarantiner(self, prepared: Prepared) -> Quarantiner | None:
         # What a pipeline hides must not lie in a file beside its outputs.

@@ -25,7 +25,7 @@ from llamapipe.session.resolve import LoadedPipeline, load_pipeline
 from llamapipe.session.sinks import with_asked_sinks, with_jsonl, with_results
 from llamapipe.spec import SloSpec
 
-__all__ = ["Prepared", "prepare", "resolve"]
+__all__ = ["OnAsset", "Prepared", "prepare", "resolve"]
 
 _PATIENCE_S = 0.5
 

@@ -44,7 +44,7 @@ class RunRequest:
 class Progress:
     """A run at one moment."""
 
-    state: str  # "loading", "running", "draining", "done"
+    state: str  # "fetching", "loading", "running", "draining", "done"
     frames_done: int
     frames_total: int | None
     fps: float
@@ -55,3 +55,4 @@ class Progress:
     failed: int
     eta_s: float | None
     elapsed_s: float
+    fetching: str = ""  # the model or clip that is being fetched

@@ -41,6 +41,19 @@ def test_a_run_that_began_and_has_nothing_done_says_none_of_how_many(capsys: pyt
     assert capsys.readouterr().err == "running: 0/250 frames, SLO p95<=200ms, 0 dropped, 0:06 elapsed\n"
 
 
+def test_each_model_that_is_fetched_is_named_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    fetching = dataclasses.replace(LOADING, state="fetching", frames_total=None, slo=None)
+    with ProgressLine(Terminal()) as line:
+        line.show(dataclasses.replace(fetching, fetching="bikes.mp4"))
+        line.show(dataclasses.replace(fetching, fetching="model.onnx"))
+        line.show(LOADING)
+    assert capsys.readouterr().err.splitlines() == [
+        "fetching: bikes.mp4",
+        "fetching: model.onnx",
+        "loading: 250 frames, SLO p95<=200ms",
+    ]
+
+
 def test_one_frame_is_no_frames(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressLine(Terminal()) as line:
         line.show(dataclasses.replace(LOADING, frames_total=1, slo=None))
