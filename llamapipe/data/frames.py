@@ -86,6 +86,13 @@ class Native(Protocol):
         """The picture as (height, width, 3) uint8, blue first; converted once and kept. Do not write to it."""
         ...
 
+    def shrunk_bgr(self, width: int, height: int) -> NDArray[np.uint8] | None:
+        """The picture shrunk to (height, width, 3) uint8, blue first, without converting all of it; None where the
+
+        whole has to be converted first. The answer depends on format and sizes alone.
+        """
+        ...
+
     def frame(self) -> Any:
         """The decoder's object (an ``av.VideoFrame``), or None where there is none."""
         ...
@@ -144,6 +151,19 @@ class Image:
                 whole = whole[y1:y2, x1:x2]
             self._bgr = whole
         return self._bgr
+
+    def bgr_at(self, width: int, height: int) -> NDArray[np.uint8]:
+        """Pixels scaled to (height, width, 3) uint8, blue first, bilinearly; a shared array, read only by contract."""
+        if (width, height) == (self.width, self.height):
+            return self.bgr
+        if self.native is not None and self._region is None:
+            small = self.native.shrunk_bgr(width, height)
+            if small is not None:
+                return small
+        import cv2
+
+        resized = cv2.resize(self.bgr, (width, height), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(resized, np.uint8)
 
     @property
     def region(self) -> tuple[int, int, int, int] | None:

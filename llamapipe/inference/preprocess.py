@@ -44,9 +44,7 @@ def placer(preprocess: Preprocess, size: tuple[int, int]) -> Callable[[Image, ND
 
     def place(image: Image, slot: NDArray[Any]) -> Letterbox:
         box, (left, top, w, h) = _fit(preprocess, image.width, image.height, width, height)
-        pixels = image.bgr
-        if (w, h) != (image.width, image.height):
-            pixels = cv2.resize(pixels, (w, h), interpolation=cv2.INTER_LINEAR)  # what networks are trained on
+        pixels = image.bgr_at(w, h)  # bilinear: what networks are trained on
         covered, address = (left, top, w, h), slot.ctypes.data
         if shapes.get(address) != covered:
             shapes[address] = covered

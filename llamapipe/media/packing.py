@@ -45,7 +45,7 @@ def layout_of(picture: Native) -> PictureLayout:
         return PictureLayout("bgr24", picture.width, picture.height, ((picture.width * 3, picture.height),))
     frame = picture.stored
     width, height, name = frame.width, frame.height, frame.format.name
-    if name in _PLANAR and width % 2 == 0 and height % 2 == 0:
+    if name in _PLANAR and width % 2 == 0 and height % 4 == 0:
         planes: tuple[tuple[int, int], ...] = ((width, height), (width // 2, height // 2), (width // 2, height // 2))
     else:
         planes = tuple((plane.line_size, plane.buffer_size // plane.line_size) for plane in frame.planes)
@@ -79,7 +79,7 @@ def unpack(layout: PictureLayout, buffer: memoryview) -> Native:
 def _frame(layout: PictureLayout, stored: NDArray[np.uint8]) -> av.VideoFrame:
     import av
 
-    tight = layout.planes[0][0] == layout.width and layout.height % 2 == 0
+    tight = layout.planes[0][0] == layout.width and layout.height % 4 == 0  # PyAV takes four rows at a time
     if layout.format in _PLANAR and tight:
         frame = av.VideoFrame.from_numpy_buffer(stored.reshape(-1, layout.width), format=layout.format)
     else:
