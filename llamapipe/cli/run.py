@@ -127,7 +127,7 @@ def run(
         typer.Option(
             "--workers",
             metavar="KIND",
-            help="thread, process, a number, or both as in process:3. Left out: threads, one more than cores.",
+            help="thread, process, a number, or both as in process:3. Left out: thread; one more than cores.",
             rich_help_panel=_OBJECTIVE,
         ),
     ] = None,

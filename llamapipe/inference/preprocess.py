@@ -66,7 +66,8 @@ def placer(preprocess: Preprocess, size: tuple[int, int]) -> Callable[[Image, ND
                 target[:] = planes[source]
             else:
                 np.multiply(planes[source], gain[channel], out=target)
-                target += offset[channel]
+                if offset[channel]:
+                    target += offset[channel]
         return box
 
     return place

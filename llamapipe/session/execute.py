@@ -155,6 +155,7 @@ class _Job:
             env=self.env,
             results=self.take is not None,
             on_asset=self._on_asset(started_s),
+            interrupt=self.interrupt,
         )
         with ExitStack() as stack:
             stack.callback(prepared.close)

@@ -15,7 +15,7 @@ from llamapipe.errors import LlamapipeError, UsageError
 from llamapipe.inference import AssetStore, cache_root
 from llamapipe.media import SINKS, ReconnectPolicy, SourceSpec, expand_sources, open_source, open_sources
 from llamapipe.media.contract import SinkContext, VideoSource
-from llamapipe.runtime import Boot, StreamFacts, read_machine
+from llamapipe.runtime import Boot, Machine, StreamFacts, read_machine
 from llamapipe.session.compile import Compiled, compile_pipeline, run_plan
 from llamapipe.session.objective import Objective, objective_of
 from llamapipe.session.outputs import RESERVED, prepare_folders
@@ -136,7 +136,7 @@ def prepare(
     objective = objective_of(request.slo, loaded.spec.slo, unpaced=unpaced, live=live)
     machine = read_machine()
     kind, count = parse_workers(request.workers)
-    workers = count if count is not None else max(1, int(machine.cores)) + 1
+    workers = count if count is not None else _own_count(kind, machine)
     compiled = compile_pipeline(
         loaded.spec, loaded.registry, assets, on_asset=on_asset, fetch=not dry, placement=kind or "thread"
     )
@@ -215,6 +215,12 @@ def _faults(request: RunRequest) -> FaultPlan:
 
 def _judged(objective: Objective) -> SloSpec | None:
     return None if objective.unjudged else objective.slo
+
+
+def _own_count(kind: str | None, machine: Machine) -> int:
+    """A worker a core; one thread more, so that decoding and encoding leave no core idle. Processes cost more."""
+    cores = max(1, int(machine.cores))
+    return cores if kind == "process" else cores + 1
 
 
 def _decoder_threads(request: RunRequest, spec: SourceSpec, num_sources: int, cores: float) -> int:
