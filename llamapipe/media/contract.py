@@ -134,6 +134,9 @@ class SinkContext:
     end_s: float | None = None
     loop: int = 1
     path: str | None = None  # relative to directory, from the spec; None: the sink's default_path
+    segment_frames: int = 0  # the output can be gone on with at every so manieth frame; 0: it need not be
+    keep: Path | None = None  # folder of its own, for what has to outlive the process until the run is over
+    mark: Any = None  # of an earlier process's sink: go on there instead of beginning
 
 
 class Sink(Protocol):
@@ -141,6 +144,13 @@ class Sink(Protocol):
 
     def write(self, item: SinkItem) -> None:
         """Take the next frame. Raises OutputError (disk full, endpoint gone)."""
+        ...
+
+    def mark(self) -> Any:
+        """Put what was written so far into files; plain data (dict, list, str, numbers) from which to go on.
+
+        Asked between two segments only. Raises OutputError.
+        """
         ...
 
     def close(self) -> Sequence[Path]:

@@ -100,6 +100,10 @@ class FunctionSink:
             item = replace(item, values=values)
         self._take(item)
 
+    def mark(self) -> Any:
+        """Who iterates over results cannot be given them again."""
+        return None
+
     def close(self) -> Sequence[Path]:
         """No files."""
         return ()
@@ -122,6 +126,10 @@ class PictureTap:
             picture: Any = next((value for value in item.values.values() if isinstance(value, Image)), None)
             if picture is not None:
                 self._show(picture, item)
+
+    def mark(self) -> Any:
+        """Mark what it wraps."""
+        return self._sink.mark()
 
     def close(self) -> Sequence[Path]:
         """Close what it wraps."""

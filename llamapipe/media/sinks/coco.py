@@ -13,6 +13,7 @@ from llamapipe.data import Boxes
 from llamapipe.media.contract import Outcome, SinkContext, SinkItem
 from llamapipe.media.sinks.files import target, writing
 from llamapipe.media.sinks.lines import box_items, stage_and_port
+from llamapipe.media.sinks.side import SideFile
 from llamapipe.media.sinks.text import TextFile
 
 __all__ = ["CocoSink"]
@@ -36,9 +37,18 @@ class CocoSink:
         self._num_boxes = 0
         self._num_images = 0
         self._path = target(context, default_path)
-        self._file = TextFile(self._path, force=context.force)
-        self._images = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(self._path.parent))  # noqa: SIM115 - own life
-        self._file.buffer += b'{"annotations":['
+        mark = context.mark
+        self._file = TextFile(self._path, force=context.force, mark=None if mark is None else mark["file"])
+        self._images: Any  # list of images, which goes behind the annotations
+        if context.keep is None:
+            self._images = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(self._path.parent))  # noqa: SIM115
+        else:
+            self._images = SideFile(context.keep / "images", 0 if mark is None else mark["images"])
+        if mark is None:
+            self._file.buffer += b'{"annotations":['
+        else:
+            self._categories = dict(mark["categories"])
+            self._num_boxes, self._num_images = mark["num_boxes"], mark["num_images"]
 
     def write(self, item: SinkItem) -> None:
         """See `Sink.write`."""
@@ -61,6 +71,16 @@ class CocoSink:
             if isinstance(boxes, Boxes):
                 self._add(boxes, image_id, stage)
         self._file.spill()
+
+    def mark(self) -> Any:
+        """See `Sink.mark`."""
+        return {
+            "file": self._file.mark(),
+            "images": self._images.mark(),
+            "categories": self._categories,
+            "num_boxes": self._num_boxes,
+            "num_images": self._num_images,
+        }
 
     def _add(self, boxes: Boxes, image_id: int, stage: str) -> None:
         for name in boxes.names:

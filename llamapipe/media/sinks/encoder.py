@@ -10,12 +10,13 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from av.codec.context import Flags
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from llamapipe.data import Image
 
-__all__ = ["Colours", "PictureEncoder"]
+__all__ = ["Colours", "Look", "PictureEncoder"]
 
 # Numbers of ITU-T H.273, as FFmpeg uses them.
 _UNSPECIFIED = 2
@@ -89,37 +90,53 @@ class Colours:
         return self.swscale == other.swscale and self.is_full == other.is_full
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Size and colours of a stream's pictures."""
+
+    width: int
+    height: int
+    colours: Colours
+    format: str  # yuv420p, or yuvj420p for the pictures of JPEGs
+
+    @classmethod
+    def of(cls, first: Image, source: Colours | None) -> Look:
+        """Those of the first picture. ``source`` is how the source is marked, for one that does not say."""
+        native = _native(first)
+        # New pixels still are in the source's primaries and transfer; only their matrix is ours to choose.
+        colours = Colours.of(native) if native is not None else Colours.redrawn(source)
+        is_jpeg = native is not None and native.format.name == "yuvj420p"
+        return cls(first.width, first.height, colours, "yuvj420p" if is_jpeg else "yuv420p")
+
+
 class PictureEncoder:
-    """Feeds one encoder. Its size and colours are those of the first picture.
+    """Feeds one encoder.
 
     A picture that still is the decoder's own YUV goes in as it is; one with new pixels is converted once. Odd
     sizes, which the codec refuses, grow by one column or row that repeats the last. A picture of another size
-    is scaled to the first's. ``source`` is how the source is marked, for pictures that do not say.
+    is scaled to that of ``look``. Without a container, packets are fit for any that keeps parameters in its header.
     """
 
     def __init__(
         self,
-        container: Any,
-        first: Image,
+        container: Any | None,
+        look: Look,
         params: Mapping[str, Any],
         *,
         time_base: Fraction,
         rate: Fraction | None,
         aspect: Fraction | None = None,
-        source: Colours | None = None,
     ) -> None:
-        native = _native(first)
-        # New pixels still are in the source's primaries and transfer; only their matrix is ours to choose.
-        self.colours = Colours.of(native) if native is not None else Colours.redrawn(source)
-        self._picture = (first.width, first.height)
-        self.width = first.width + first.width % 2
-        self.height = first.height + first.height % 2
-        is_jpeg = native is not None and native.format.name == "yuvj420p"
-        self._format = "yuvj420p" if is_jpeg else "yuv420p"
+        self.colours = look.colours
+        self._picture = (look.width, look.height)
+        self.width = look.width + look.width % 2
+        self.height = look.height + look.height % 2
+        self._format = look.format
         self._scaler = VideoReformatter()
         self._threads = int(params["threads"])
-        self.stream = container.add_stream(_CODECS[params["codec"]], rate=rate or 25)
-        context = self.stream.codec_context
+        codec = _CODECS[params["codec"]]
+        self.stream = None if container is None else container.add_stream(codec, rate=rate or 25)
+        context = self._context = _loose(codec, rate or 25) if self.stream is None else self.stream.codec_context
         context.width, context.height = self.width, self.height
         context.pix_fmt = self._format
         context.time_base = time_base
@@ -130,9 +147,9 @@ class PictureEncoder:
         context.color_trc = self.colours.transfer
         if aspect is not None and aspect > 0:
             context.sample_aspect_ratio = aspect
-        self.stream.options = self._options(params)
+        context.options = self._options(params)
         self._time_base = time_base
-        self._adds_up = container.format.name == "mp4"
+        self._adds_up = container is not None and container.format.name == "mp4"
         self._held: list[Any] = []  # the last packet, until it is known whether it is the very last
         self._durations: dict[int, int] = {}  # by pts, of the pictures inside the encoder
         self._first_dts: int | None = None
@@ -141,14 +158,14 @@ class PictureEncoder:
     def _options(self, params: Mapping[str, Any]) -> dict[str, str]:
         options = {"preset": params["preset"]}
         if params["codec"] == "hevc":
-            self.stream.codec_context.codec_tag = "hvc1"  # the tag that Apple's players ask for
+            self._context.codec_tag = "hvc1"  # the tag that Apple's players ask for
             if params["preset"] == "quick":
                 options["preset"] = "ultrafast"
             options["x265-params"] = f"log-level=error:pools={self._threads}"
         elif params["preset"] == "quick":
             options = dict(_QUICK)
         if params["bitrate"] is not None:
-            self.stream.codec_context.bit_rate = params["bitrate"]
+            self._context.bit_rate = params["bitrate"]
         else:
             options["crf"] = str(params["crf"])
         return options
@@ -164,9 +181,13 @@ class PictureEncoder:
             return self._send(self._converted(native), pts, duration)
         return self._send(self._from_bgr(image.bgr), pts, duration)
 
+    def flush(self) -> list[Any]:
+        """The last packets, with others to follow from another encoder."""
+        return self._held + self._timed(self._encoded(None))
+
     def finish(self) -> list[Any]:
-        """The last packets."""
-        packets = self._held + self._timed(self.stream.encode(None))
+        """The last packets of the file."""
+        packets = self.flush()
         if packets and self._span is not None and self._adds_up:
             # MP4 adds up how long packets last in decoding order, which for a variable rate with B-frames is not
             # how long the pictures do. The last one makes up for it.
@@ -194,7 +215,7 @@ class PictureEncoder:
         frame.pts, frame.time_base, frame.duration = pts, self._time_base, duration
         frame.pict_type = 0  # else the encoder would copy the source's choice of key frames
         try:
-            packets = self._held + self._timed(self.stream.encode(frame))
+            packets = self._held + self._timed(self._encoded(frame))
             self._held = packets[-1:]
             return packets[:-1]
         finally:
@@ -202,6 +223,10 @@ class PictureEncoder:
                 frame.pts, frame.duration, frame.pict_type = before[0], before[2], before[3]
                 if before[1] is not None:
                     frame.time_base = before[1]
+
+    def _encoded(self, frame: av.VideoFrame | None) -> list[Any]:
+        encoder: Any = self._context if self.stream is None else self.stream
+        return list(encoder.encode(frame))
 
     def _timed(self, packets: list[Any]) -> list[Any]:
         """Packets as the encoder gives them, with how long their pictures last."""
@@ -264,6 +289,15 @@ class PictureEncoder:
         planes = np.full((self.height * 3 // 2, self.width), 128, np.uint8)
         planes[: self.height] = 0 if self.colours.is_full else 16
         return _from_planes(planes, self._format)
+
+
+def _loose(codec: str, rate: Fraction | int) -> Any:
+    """An encoder as a container's own would be."""
+    context: Any = av.CodecContext.create(codec, "w")
+    context.framerate = rate
+    context.bit_rate_tolerance = 128_000
+    context.flags |= Flags.global_header
+    return context
 
 
 def _native(image: Image) -> Any:

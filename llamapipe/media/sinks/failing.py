@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from llamapipe.media.contract import Sink, SinkItem
 
@@ -26,6 +27,16 @@ class FailsOnce:
             raise self._error
         try:
             self._sink.write(item)
+        except Exception as error:
+            self._fail(error)
+            raise
+
+    def mark(self) -> Any:
+        """See `Sink.mark`."""
+        if self._error is not None:
+            raise self._error
+        try:
+            return self._sink.mark()
         except Exception as error:
             self._fail(error)
             raise

@@ -69,16 +69,21 @@ class PendingFile:
     """A file under a hidden name beside its final one, until `commit`.
 
     The hidden file is locked, so that what a killed run left behind is taken over, while two writers of one
-    name are refused. ``fd`` is open for reading and writing.
+    name are refused. ``fd`` is open for reading and writing. With ``keep_bytes`` so much of what an earlier process
+    has written is kept, be it still hidden or under its final name already.
     Raises OutputError where the place cannot be written or, without ``force``, is taken.
     """
 
-    def __init__(self, path: Path, *, force: bool = False) -> None:
+    def __init__(self, path: Path, *, force: bool = False, keep_bytes: int | None = None) -> None:
         self.path = path
+        self._keep_bytes = keep_bytes
         self.partial = path.with_name(f".{path.name}.partial")
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _refuse_used(path, force)
+            if keep_bytes is None:
+                _refuse_used(path, force)
+            elif not self.partial.exists() and path.is_file():
+                os.replace(path, self.partial)
             if path.is_dir():
                 raise OutputError(f"cannot write {path}: it is a folder", hint="choose another name")
             self.fd = self._open()
@@ -99,11 +104,21 @@ class PendingFile:
             try:
                 # Another writer may have renamed the file between open and lock: it would be its final file.
                 if os.path.samestat(os.stat(self.partial), os.fstat(fd)):
-                    os.ftruncate(fd, 0)
-                    return fd
+                    return self._begun(fd)
             except FileNotFoundError:
                 pass
             os.close(fd)
+
+    def _begun(self, fd: int) -> int:
+        size, keep_bytes = os.fstat(fd).st_size, self._keep_bytes or 0
+        if size < keep_bytes:
+            os.close(fd)
+            raise OutputError(
+                f"cannot go on with {self.path}: {size} bytes are there of {keep_bytes}", hint="begin anew with --force"
+            )
+        os.ftruncate(fd, keep_bytes)
+        os.lseek(fd, keep_bytes, os.SEEK_SET)
+        return fd
 
     def commit(self) -> Path:
         """Give the file its final name, which is returned."""
@@ -133,16 +148,18 @@ class PendingFolder:
     """A folder under a hidden name beside its final one, until `commit`. Raises OutputError like `PendingFile`.
 
     With ``force`` an older folder is replaced only where every name in it matches ``ours``: nothing that
-    another program put there is ever removed.
+    another program put there is ever removed. ``go_on``: keep what an earlier process has written.
     """
 
-    def __init__(self, path: Path, ours: re.Pattern[str], *, force: bool = False) -> None:
+    def __init__(self, path: Path, ours: re.Pattern[str], *, force: bool = False, go_on: bool = False) -> None:
         self.path = path
         self.partial = path.with_name(f".{path.name}.partial")
         self._lock = PendingFile(path.with_name(f".{path.name}.lock"), force=True)
         try:
             with writing(path):
-                _refuse_used(path, force)
+                if go_on and not self.partial.exists() and path.is_dir():
+                    os.replace(path, self.partial)
+                _refuse_used(path, force or go_on)
                 if path.exists() and not path.is_dir():
                     raise OutputError(f"cannot write {path}: it is a file", hint="choose another name")
                 foreign = [entry for entry in os.listdir(path) if not ours.fullmatch(entry)] if path.exists() else []
@@ -151,8 +168,9 @@ class PendingFolder:
                         f"cannot replace {path}: it holds {foreign[0]}, which is not from an earlier run",
                         hint="choose another name",
                     )
-                shutil.rmtree(self.partial, ignore_errors=True)
-                self.partial.mkdir(parents=True)
+                if not go_on:
+                    shutil.rmtree(self.partial, ignore_errors=True)
+                self.partial.mkdir(parents=True, exist_ok=go_on)
         except BaseException:
             self._lock.abort()
             raise

@@ -34,10 +34,18 @@ class FramesSink:
         self._suffix = params["format"]
         quality = [cv2.IMWRITE_JPEG_QUALITY, params["quality"]]
         self._options = quality if self._suffix == "jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 1]
-        self._folder = PendingFolder(target(context, default_path), _NAME, force=context.force)
+        mark = context.mark
+        self._next = 0  # frames before it are in the folder
+        self._folder = PendingFolder(target(context, default_path), _NAME, force=context.force, go_on=mark is not None)
+        if mark is not None:
+            with writing(self._folder.path):
+                for path in self._folder.partial.iterdir():
+                    if _NAME.fullmatch(path.name) and int(path.stem) >= mark["next"]:
+                        path.unlink()
 
     def write(self, item: SinkItem) -> None:
         """See `Sink.write`."""
+        self._next = item.seq + 1
         if item.seq % self._every:
             return
         for selector in self._inputs:
@@ -49,6 +57,10 @@ class FramesSink:
                 with writing(self._folder.path / name):
                     (self._folder.partial / name).write_bytes(data.tobytes())
                 return
+
+    def mark(self) -> Any:
+        """See `Sink.mark`."""
+        return {"next": self._next}
 
     def close(self) -> Sequence[Path]:
         """See `Sink.close`."""

@@ -22,7 +22,7 @@ class JsonlSink:
     def __init__(self, context: SinkContext, params: Mapping[str, Any], default_path: str) -> None:
         self._lines = Lines(context.inputs, empty=params["empty"])
         self._encoder = msgspec.json.Encoder()
-        self._file = TextFile(target(context, default_path), force=context.force)
+        self._file = TextFile(target(context, default_path), force=context.force, mark=context.mark)
 
     def write(self, item: SinkItem) -> None:
         """See `Sink.write`."""
@@ -31,6 +31,10 @@ class JsonlSink:
             self._encoder.encode_into(line, buffer, -1)
             buffer += b"\n"
         self._file.spill()
+
+    def mark(self) -> Any:
+        """See `Sink.mark`."""
+        return self._file.mark()
 
     def close(self) -> Sequence[Path]:
         """See `Sink.close`."""

@@ -30,7 +30,7 @@ class MotSink:
             )
         self._selector = context.inputs[0]
         self._labels = frozenset(params["labels"])
-        self._file = TextFile(target(context, default_path), force=context.force)
+        self._file = TextFile(target(context, default_path), force=context.force, mark=context.mark)
 
     def write(self, item: SinkItem) -> None:
         """See `Sink.write`."""
@@ -46,6 +46,10 @@ class MotSink:
                 f"{frame},{found.track_id},{x1:.2f},{y1:.2f},{x2 - x1:.2f},{y2 - y1:.2f},{found.score:.4f},-1,-1,-1\n"
             ).encode()
         self._file.spill()
+
+    def mark(self) -> Any:
+        """See `Sink.mark`."""
+        return self._file.mark()
 
     def close(self) -> Sequence[Path]:
         """See `Sink.close`."""

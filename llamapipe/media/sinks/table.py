@@ -9,11 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from llamapipe.data import Boxes
 from llamapipe.errors import UsageError
 from llamapipe.media.contract import Outcome, SinkContext, SinkItem
 from llamapipe.media.sinks.files import PendingFile, target, writing
 from llamapipe.media.sinks.lines import box_items, stage_and_port
+from llamapipe.media.sinks.side import SideFile
 from llamapipe.media.sinks.text import TextFile
 
 __all__ = ["COLUMNS", "CsvSink", "ParquetSink"]
@@ -48,10 +51,11 @@ class CsvSink:
 
     def __init__(self, context: SinkContext, params: Mapping[str, Any], default_path: str) -> None:
         self._rows = _Rows(context.inputs)
-        self._file = TextFile(target(context, default_path), force=context.force)
+        self._file = TextFile(target(context, default_path), force=context.force, mark=context.mark)
         self._text = io.StringIO()
         self._writer = csv.writer(self._text, lineterminator="\n")
-        self._put([COLUMNS])
+        if context.mark is None:
+            self._put([COLUMNS])
 
     def _put(self, rows: Sequence[Sequence[object]]) -> None:
         self._writer.writerows(rows)
@@ -66,6 +70,10 @@ class CsvSink:
             self._put(rows)
             self._file.spill()
 
+    def mark(self) -> Any:
+        """See `Sink.mark`."""
+        return self._file.mark()
+
     def close(self) -> Sequence[Path]:
         """See `Sink.close`."""
         return [self._file.commit()]
@@ -76,7 +84,10 @@ class CsvSink:
 
 
 class ParquetSink:
-    """The same columns, typed; row groups are written as they fill. Needs pyarrow."""
+    """The same columns, typed; row groups are written as they fill. Needs pyarrow.
+
+    A table that was begun cannot be gone on with: where that may be asked for, rows are kept beside it until the end.
+    """
 
     def __init__(self, context: SinkContext, params: Mapping[str, Any], default_path: str) -> None:
         try:
@@ -93,7 +104,10 @@ class ParquetSink:
         self._arrow = pyarrow
         self._rows = _Rows(context.inputs)
         self._pending: list[Row] = []
-        self._file = PendingFile(target(context, default_path), force=context.force)
+        self._side: SideFile | None = None
+        if context.keep is not None:
+            self._side = SideFile(context.keep / "rows", 0 if context.mark is None else context.mark["rows"])
+        self._file = PendingFile(target(context, default_path), force=context.force or context.mark is not None)
         self._writer: Any = None
         try:
             with writing(self._file.path):
@@ -113,12 +127,29 @@ class ParquetSink:
 
     def write(self, item: SinkItem) -> None:
         """See `Sink.write`."""
-        self._pending += self._rows(item)
+        rows = self._rows(item)
+        if self._side is None:
+            self._add(rows)
+        elif rows:
+            data = msgspec.msgpack.encode(rows)
+            self._side.write(len(data).to_bytes(4, "little") + data)
+
+    def _add(self, rows: list[Row]) -> None:
+        self._pending += rows
         if len(self._pending) >= _GROUP_ROWS:
             self._flush()
 
+    def mark(self) -> Any:
+        """See `Sink.mark`."""
+        return {"rows": self._side.mark() if self._side is not None else 0}
+
     def close(self) -> Sequence[Path]:
         """See `Sink.close`."""
+        if self._side is not None:
+            self._side.seek(0)
+            while size := self._side.read(4):
+                self._add(msgspec.msgpack.decode(self._side.read(int.from_bytes(size, "little")), type=list[Row]))
+            self._side.close()
         if self._pending:
             self._flush()
         with writing(self._file.path):
@@ -128,6 +159,8 @@ class ParquetSink:
     def abort(self) -> None:
         """See `Sink.abort`."""
         self._pending.clear()
+        if self._side is not None:
+            self._side.close()
         with suppress(OSError):  # the file goes anyway
             self._writer.close()
         self._file.abort()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import astuple
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import av
 from llamapipe.data import Image
 from llamapipe.errors import OutputError, UsageError
 from llamapipe.media.contract import Outcome, SinkContext, SinkItem
-from llamapipe.media.sinks.encoder import PictureEncoder
+from llamapipe.media.sinks.encoder import Colours, Look, PictureEncoder
 from llamapipe.media.sinks.files import PendingFile, target, writing
 from llamapipe.media.sinks.header import SourceHeader, open_header
 from llamapipe.media.sinks.soundtrack import Cut, Soundtrack
+from llamapipe.media.sinks.spool import PacketSpool
 
 __all__ = ["VideoSink"]
 
@@ -44,6 +46,9 @@ class VideoSink:
     first audio of a local file is copied, or encoded as AAC where the container does not take it, cut and repeated
     like the pictures; streams are written without, since they cannot be opened a second time in step. Matroska
     counts in milliseconds: times are rounded to that. Without any delivered picture there is no file.
+
+    An output that may be gone on with is encoded segment by segment, each by itself, into a `PacketSpool`; the file
+    is made of it at the end. So it is the same however often the run was interrupted.
     """
 
     def __init__(self, context: SinkContext, params: Mapping[str, Any], default_path: str) -> None:
@@ -54,7 +59,12 @@ class VideoSink:
             raise UsageError(f"video sink cannot write {path.name!r}: expected a name in {', '.join(_KINDS)}")
         self._kind = _KINDS[path.suffix.lower()]
         self._base = context.info.time_base
-        self._file = PendingFile(path, force=context.force)
+        self._spool: PacketSpool | None = None
+        if context.segment_frames and context.keep is not None:
+            self._spool = PacketSpool(context.keep / "pictures", 0 if context.mark is None else context.mark["spool"])
+        self._file = PendingFile(path, force=context.force or context.mark is not None)
+        self._segment = 0
+        self._look: Look | None = None  # of the first picture, hence of all
         self._header: SourceHeader | None = None
         self._container: Any = None
         self._encoder: PictureEncoder | None = None
@@ -70,9 +80,12 @@ class VideoSink:
         fps = context.info.fps
         self._nominal = max(1, round(1 / (fps * self._base))) if fps else 0
         self._step = self._nominal or 1  # how long the picture before is shown, as far as is known
+        if context.mark is not None:
+            self._go_on(context.mark)
 
     def write(self, item: SinkItem) -> None:
         """See `Sink.write`."""
+        self._enter_segment(item.seq)
         if item.outcome is Outcome.FAILED and item.stage in _NO_PICTURE:
             return  # there is no time to put a black one at
         if self._origin is None:
@@ -114,25 +127,97 @@ class VideoSink:
         self._first = first
         if info.live:
             return first
-        self._header = open_header(self._context.source_uri, audio=self._params["audio"] and info.has_audio)
+        self._header = self._open_header()
         if self._header is None or self._header.start_s is None or info.start_s:
             return first
         # What begins before the first picture, audio as a rule, keeps its lead as it has in the source.
         return min(first, round(self._header.start_s / self._base))
 
+    def _open_header(self) -> SourceHeader | None:
+        audio = self._params["audio"] and self._context.info.has_audio
+        return open_header(self._context.source_uri, audio=audio)
+
+    # -- segments -----------------------------------------------------------------------------------------------
+
+    def _enter_segment(self, seq: int) -> None:
+        """What was encoded ends where a segment does."""
+        segment = seq // self._context.segment_frames if self._context.segment_frames else 0
+        if segment != self._segment:
+            self._end_segment()
+            self._segment = segment
+
+    def _end_segment(self) -> None:
+        if self._spool is None or self._encoder is None:
+            return
+        with self._writing():
+            self._spool.put(self._encoder.flush())
+        self._encoder = None
+
+    def mark(self) -> Any:
+        """See `Sink.mark`."""
+        if self._spool is None:
+            return None
+        self._end_segment()
+        look = self._look
+        return {
+            "spool": self._spool.mark(),
+            "look": None if look is None else [look.width, look.height, *astuple(look.colours), look.format],
+            "origin": self._origin,
+            "first": self._first,
+            "last": self._last,
+            "last_seq": self._last_seq,
+            "last_pts": self._last_pts,
+            "slot": self._slot,
+            "early": self._early,
+            "step": self._step,
+        }
+
+    def _go_on(self, mark: Mapping[str, Any]) -> None:
+        if mark["look"] is not None:
+            width, height, *colours, format = mark["look"]
+            self._look = Look(width, height, Colours(*colours), format)
+        self._origin, self._first, self._last = mark["origin"], mark["first"], mark["last"]
+        self._last_seq, self._last_pts, self._slot = mark["last_seq"], mark["last_pts"], mark["slot"]
+        self._early, self._step = list(mark["early"]), mark["step"]
+        if self._origin is not None and not self._context.info.live:
+            self._header = self._open_header()
+
+    def _assemble(self, spool: PacketSpool, look: Look) -> None:
+        """Make the file of the segments."""
+        encoder = self._begin_file(look)  # only lends the file its codec's parameters
+        for packet in spool.packets(self._base, exact_end=self._kind == "mp4"):
+            packet.stream = encoder.stream
+            self._add_sound(packet.pts)
+            self._container.mux(packet)
+
+    # -- the file -----------------------------------------------------------------------------------------------
+
     def _put(self, image: Image | None, pts: int) -> None:
         if self._encoder is None:
-            if image is None:
-                self._early.append(pts)
-                self._last = pts
-                return
-            self._encoder = self._open(image)
+            if self._look is None:
+                if image is None:
+                    self._early.append(pts)
+                    self._last = pts
+                    return
+                header = self._header
+                self._look = Look.of(image, None if header is None else header.colours)
+            self._encoder = self._new_encoder(self._look) if self._spool is not None else self._begin_file(self._look)
             for early in self._early:
-                self._container.mux(self._encoder.encode(None, early, self._step))
+                self._mux(self._encoder.encode(None, early, self._step))
             self._early.clear()
         self._step = self._shown_for(image, pts)
         self._last = pts
-        self._container.mux(self._encoder.encode(image, pts, self._step))
+        self._mux(self._encoder.encode(image, pts, self._step))
+        if self._spool is None:
+            self._add_sound(pts)
+
+    def _mux(self, packets: list[Any]) -> None:
+        if self._spool is not None:
+            self._spool.put(packets)
+        else:
+            self._container.mux(packets)
+
+    def _add_sound(self, pts: int) -> None:
         if self._sound is not None:
             for packet in self._sound.until(pts * self._base):
                 self._container.mux(packet)
@@ -155,30 +240,26 @@ class VideoSink:
             return self._nominal or 1
         return max(1, pts - self._last)
 
-    def _open(self, image: Image) -> PictureEncoder:
+    def _begin_file(self, look: Look) -> PictureEncoder:
         self._container = av.open(
             str(self._file.partial),
             "w",
             format=self._kind,
             options=_mp4_options(self._base) if self._kind == "mp4" else {},
         )
-        header, info = self._header, self._context.info
-        aspect = header.aspect if header is not None else None
-        if aspect and info.rotation % 180:
-            aspect = 1 / aspect
-        encoder = PictureEncoder(
-            self._container,
-            image,
-            self._params,
-            time_base=self._base,
-            rate=info.fps,
-            aspect=aspect,
-            source=None if header is None else header.colours,
-        )
+        encoder = self._new_encoder(look)
+        header = self._header
         if header is not None and header.audio is not None:
             self._cut = self._audio_cut(header)
             self._sound = Soundtrack(header, self._container, self._kind, self._cut)
         return encoder
+
+    def _new_encoder(self, look: Look) -> PictureEncoder:
+        header, info = self._header, self._context.info
+        aspect = header.aspect if header is not None else None
+        if aspect and info.rotation % 180:
+            aspect = 1 / aspect
+        return PictureEncoder(self._container, look, self._params, time_base=self._base, rate=info.fps, aspect=aspect)
 
     def _audio_cut(self, header: SourceHeader) -> Cut:
         context = self._context
@@ -201,11 +282,15 @@ class VideoSink:
 
     def close(self) -> Sequence[Path]:
         """See `Sink.close`."""
-        if self._encoder is None or self._last is None:
+        if self._look is None or self._last is None:
             self.abort()
             return []
+        self._end_segment()
         with self._writing():
-            self._container.mux(self._encoder.finish())
+            if self._spool is not None:
+                self._assemble(self._spool, self._look)
+            elif self._encoder is not None:
+                self._container.mux(self._encoder.finish())
             if self._sound is not None:
                 for packet in self._sound.finish(self._audio_end_s(self._last)):
                     self._container.mux(packet)
@@ -223,6 +308,8 @@ class VideoSink:
 
     def _release(self) -> None:
         self._container = self._encoder = self._sound = None
+        if self._spool is not None:
+            self._spool.close()
         if self._header is not None:
             self._header.close()
             self._header = None

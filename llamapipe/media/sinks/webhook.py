@@ -22,6 +22,7 @@ from llamapipe.media.sinks.lines import Line, Lines, Missing
 __all__ = ["WebhookSink"]
 
 _QUEUED_BATCHES = 8  # may wait for a slow endpoint before write() blocks
+_LOOK_S = 0.01  # how soon it is noticed that all has been sent
 _AGAIN = frozenset({408, 425, 429})  # statuses below 500 that a later try may mend
 
 
@@ -55,7 +56,8 @@ class WebhookSink:
     A thread sends what has come up to ``batch`` lines at a time, so that the pipeline waits for a slow endpoint
     only once some batches are queued. A batch that fails is sent again ``retries`` times, after ``backoff_s``
     and then twice as long each time; then the sink fails. An endpoint may see a batch twice: when its answer got
-    lost. Each request has a header ``Idempotency-Key`` that is the same whenever the same batch is sent.
+    lost, or when the run was killed and taken up again. Each request has a header ``Idempotency-Key`` that is the
+    same whenever one process sends the same batch.
     """
 
     def __init__(self, context: SinkContext, params: Mapping[str, Any], default_path: str) -> None:
@@ -100,6 +102,14 @@ class WebhookSink:
             except queue.Full:
                 continue
 
+    def mark(self) -> Any:
+        """Wait until everything so far has been sent: who goes on sends nothing of it again. See `Sink.mark`."""
+        while self._queue.unfinished_tasks:
+            if self._error is not None:
+                raise self._error
+            self._stop.wait(_LOOK_S)
+        return None
+
     def close(self) -> Sequence[Path]:
         """Wait until everything has been sent. Raises OutputError where something could not."""
         if self._thread.is_alive():
@@ -142,6 +152,8 @@ class WebhookSink:
                 if batch:
                     self._deliver(msgspec.json.encode(batch), f"{self._key}-{number}")
                     number += 1
+                for _ in batch:
+                    self._queue.task_done()
         except OutputError as error:
             self._error = error
 
