@@ -3,7 +3,17 @@
 from llamapipe.control.controller import Controller
 from llamapipe.control.ledger import Ledger, SinkAccount
 from llamapipe.control.log import LogEntry, encode_entry, encode_plan, read_log, replay
-from llamapipe.control.plan import EdgePlan, FaultPlan, RunPlan, SinkPlan, StagePlan, StreamPlan, WorkerPlan
+from llamapipe.control.plan import (
+    EdgePlan,
+    FaultPlan,
+    ResumePlan,
+    RunPlan,
+    SinkPlan,
+    SinkTally,
+    StagePlan,
+    StreamPlan,
+    WorkerPlan,
+)
 
 __all__ = [
     "Controller",
@@ -11,9 +21,11 @@ __all__ = [
     "FaultPlan",
     "Ledger",
     "LogEntry",
+    "ResumePlan",
     "RunPlan",
     "SinkAccount",
     "SinkPlan",
+    "SinkTally",
     "StagePlan",
     "StreamPlan",
     "WorkerPlan",

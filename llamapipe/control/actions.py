@@ -6,8 +6,12 @@ from typing import TypeAlias
 
 import msgspec
 
+from llamapipe.control.plan import SinkTally
+
 __all__ = [
     "Action",
+    "Capture",
+    "Checkpoint",
     "CloseStream",
     "Deliver",
     "Dispatch",
@@ -85,6 +89,25 @@ class Restore(_Action, frozen=True):
     stream: str
 
 
+class Capture(_Action, frozen=True):
+    """Keep what a stage remembers of a stream when it has seen all before frame ``seq`` and nothing from it on."""
+
+    replica: str
+    worker: str
+    stage: str
+    stream: str
+    seq: int
+
+
+class Checkpoint(_Action, frozen=True):
+    """All is there that it takes to go on with a stream at frame ``seq``; ``ended``: nothing is left to go on with."""
+
+    stream: str
+    seq: int
+    tallies: dict[str, SinkTally]  # by sink
+    ended: bool = False
+
+
 class Quarantine(_Action, frozen=True):
     """An item has failed too often. Keep its inputs, so that somebody can find out why."""
 
@@ -113,6 +136,7 @@ class Deliver(_Action, frozen=True):
     outcome: str  # delivered | filtered | dropped | failed | cancelled
     stage: str = ""  # that ended it
     reason: str = ""
+    mark: bool = False  # the sink is to say how it would go on after it
 
 
 class Release(_Action, frozen=True):
@@ -156,6 +180,8 @@ Action: TypeAlias = (
     | Dispatch
     | Forget
     | Restore
+    | Capture
+    | Checkpoint
     | Quarantine
     | Hold
     | Deliver

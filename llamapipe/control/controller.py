@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
+from llamapipe.control.checkpoints import Checkpointer
 from llamapipe.control.dataflow import Dataflow, FrameRecord, Topology
 from llamapipe.control.dispatch import Dispatcher
-from llamapipe.control.ledger import Ledger
+from llamapipe.control.ledger import Ledger, SinkAccount
 from llamapipe.control.lifecycle import RUN, ItemState, LinkState, Machine, ReplicaState, RunState
 from llamapipe.control.plan import RunPlan, StreamPlan
 from llamapipe.control.queues import Sampler, Sequencer
@@ -67,7 +68,10 @@ class Controller:
         self._out: list[act.Action] = []
         self._timers = Timers()
         self._workforce = Workforce(plan, self._timers, self._out)
-        self._work = Dispatcher(plan, self.topology, self._flow, self._workforce, self._timers, self._out)
+        self._checkpoints = Checkpointer(plan, self._out)
+        self._work = Dispatcher(
+            plan, self.topology, self._flow, self._workforce, self._timers, self._checkpoints, self._out
+        )
         window = max(2, plan.max_in_flight // max(1, len(plan.streams)))
         self._streams = {
             s.stream: _Stream(s, i, window, [_Cursor() for _ in plan.sinks]) for i, s in enumerate(plan.streams)
@@ -79,17 +83,34 @@ class Controller:
         self._failure: str | None = None  # why the run will count as failed; it may go on for other streams
         self._over = False  # a stage can be served by nobody
         self._cancelled: str | None = None
+        for stream in self._streams.values():
+            self._go_on(stream)
+
+    def _go_on(self, stream: _Stream) -> None:
+        """Take a stream up where an earlier process has left it."""
+        resume = stream.plan.resume
+        if resume is None:
+            return
+        name = stream.plan.stream
+        self.ledger.decoded[name] = resume.seq
+        for sink, cursor in zip(self.plan.sinks, stream.cursors, strict=True):
+            self.ledger.accounts[name, sink.name] = SinkAccount.of(resume.tallies[sink.name])
+            cursor.next_seq, cursor.committed = resume.seq, resume.seq - 1
+        stream.released = resume.seq - 1
+        if resume.ended:
+            stream.num_frames = resume.seq
+            stream.closing = stream.closed = True
 
     # -- the contract -------------------------------------------------------------------------------------------
 
     def step(self, event: ev.Event, now_s: float) -> list[act.Action]:
         """Take one event, give what is to be done. Raises InvalidTransition for an event that cannot be."""
-        self._out = self._workforce.out = self._work.out = []
+        self._out = self._workforce.out = self._work.out = self._checkpoints.out = []
         match event:
             case ev.InvocationDone():
                 self._work.done(event, now_s)
             case ev.FramesArrived():
-                self._frames_arrived(event)
+                self._frames_arrived(event, now_s)
             case ev.Committed():
                 self._committed(event)
             case ev.FrameUndecodable():
@@ -105,8 +126,11 @@ class Controller:
                 stream.num_frames, stream.error = event.num_frames, event.error
                 self._maybe_close(stream)
             case ev.StreamClosed():
-                self._streams[event.stream].closed = True
-                self._maybe_finish()
+                self._stream_closed(self._streams[event.stream])
+            case ev.SinkMarked():
+                self._checkpoints.marked(event.stream, event.sink, event.seq)
+            case ev.StateCaptured():
+                self._checkpoints.captured(self.topology.index[event.stage], event.stream, event.seq, event.kept)
             case ev.SinkFailed():
                 self._sink_failed(event)
             case ev.WorkerJoined():
@@ -160,11 +184,12 @@ class Controller:
         self.run.to(RunState.DEPLOYING)
         self._workforce.start()
         self._open(paced=False)
+        self._maybe_finish()
 
     def _open(self, *, paced: bool) -> None:
         """Let sources begin. A paced one would only fall behind while nothing is loaded yet."""
         for stream in self._streams.values():
-            if stream.plan.paced is paced and not stream.stopping:
+            if stream.plan.paced is paced and not stream.stopping and not stream.closed:
                 self._out.append(act.Grant(stream.plan.stream, stream.window))
 
     def _replica_loaded(self, event: ev.ReplicaLoaded) -> None:
@@ -219,10 +244,10 @@ class Controller:
 
     # -- frames in ----------------------------------------------------------------------------------------------
 
-    def _frames_arrived(self, event: ev.FramesArrived) -> None:
+    def _frames_arrived(self, event: ev.FramesArrived, now_s: float) -> None:
         stream = self._streams[event.stream]
         for offset, (captured_at_s, pts_s) in enumerate(zip(event.captured_at_s, event.pts_s, strict=True)):
-            frame = self._new_frame(stream, event.first_seq + offset, captured_at_s, pts_s)
+            frame = self._new_frame(stream, event.first_seq + offset, captured_at_s, pts_s, now_s)
             if stream.stopping:
                 self._end_frame(stream, frame, ItemState.CANCELLED, self._cancelled or stream.error or "stopped")
             elif stream.in_flight < stream.window and not stream.pending:
@@ -236,11 +261,12 @@ class Controller:
 
     def _undecodable(self, event: ev.FrameUndecodable, now_s: float) -> None:
         stream = self._streams[event.stream]
-        frame = self._new_frame(stream, event.seq, now_s, event.pts_s)
+        frame = self._new_frame(stream, event.seq, now_s, event.pts_s, now_s)
         self._end_frame(stream, frame, ItemState.FAILED, f"source: {event.reason}")
 
-    def _new_frame(self, stream: _Stream, seq: int, captured_at_s: float, pts_s: float) -> FrameRecord:
+    def _new_frame(self, stream: _Stream, seq: int, captured_at_s: float, pts_s: float, now_s: float) -> FrameRecord:
         self.ledger.decoded[stream.plan.stream] += 1
+        self._checkpoints.arrived(stream.plan.stream, seq, now_s)
         frame = FrameRecord(self.topology, stream.plan.stream, seq, -1, captured_at_s, pts_s)
         stream.frames[seq] = frame
         return frame
@@ -293,7 +319,10 @@ class Controller:
 
     def _held(self, frame: FrameRecord, stage: int, fps: float) -> bool:
         """Whether the frame takes over the last sampled frame's outputs instead of being worked on."""
-        sampler = self._samplers.setdefault((stage, frame.stream), Sampler(fps))
+        sampler = self._samplers.get((stage, frame.stream))
+        if sampler is None:
+            segment_frames = self._checkpoints.segment_frames(frame.stream)
+            sampler = self._samplers[stage, frame.stream] = Sampler(fps, segment_frames)
         if sampler.takes(frame):
             return False
         sampled = sampler.last
@@ -331,13 +360,16 @@ class Controller:
         name = self.plan.sinks[sink].name
         account = self.ledger.accounts[frame.stream, name]
         while (entry := cursor.waiting.pop(cursor.next_seq, None)) is not None:
+            mark = self._checkpoints.ends_with(frame.stream, cursor.next_seq)
             if cursor.failed is not None:
                 entry = ("failed", name, cursor.failed)
                 cursor.committed = cursor.next_seq
             else:
-                self._out.append(act.Deliver(frame.stream, cursor.next_seq, name, *entry))
+                self._out.append(act.Deliver(frame.stream, cursor.next_seq, name, *entry, mark=mark))
                 cursor.unconfirmed.append(entry)
             account.enter(*entry)
+            if mark:
+                self._checkpoints.accounted(frame.stream, name, account)
             cursor.next_seq += 1
         if cursor.failed is not None:
             self._release_up_to(stream)
@@ -368,6 +400,7 @@ class Controller:
             self._out.append(act.Release(stream.plan.stream, frame.seq))
         if not credits:
             return
+        self._work.capture_idle(stream.plan.stream, stream.released)
         while stream.pending and stream.in_flight < stream.window:
             self._admit(stream, stream.pending.popleft())
         if not stream.stopping and stream.num_frames is None:
@@ -378,6 +411,14 @@ class Controller:
         if stream.num_frames is not None and not stream.closing and stream.released == stream.num_frames - 1:
             stream.closing = True
             self._out.append(act.CloseStream(stream.plan.stream))
+
+    def _stream_closed(self, stream: _Stream) -> None:
+        stream.closed = True
+        if not stream.stopping and stream.error is None and stream.num_frames is not None:
+            name = stream.plan.stream
+            accounts = {sink.name: self.ledger.accounts[name, sink.name] for sink in self.plan.sinks}
+            self._checkpoints.ended(name, stream.num_frames, accounts)
+        self._maybe_finish()
 
     def _maybe_finish(self) -> None:
         if not all(stream.closed for stream in self._streams.values()):
@@ -421,6 +462,7 @@ class Controller:
         if stream.stopping:
             return
         stream.stopping = True
+        self._checkpoints.close(stream.plan.stream)
         if stream.num_frames is None:
             self._out.append(act.StopSource(stream.plan.stream))
         while stream.pending:

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
+from llamapipe.control.checkpoints import Checkpointer
 from llamapipe.control.dataflow import Dataflow, FrameRecord, Topology
 from llamapipe.control.lifecycle import ItemState, LinkState
 from llamapipe.control.plan import RunPlan
@@ -47,6 +48,7 @@ class _Home:
 
     seat: Seat | None
     has_state: bool = False  # it has seen something
+    touched: bool = False  # it has been sent something
     since_snapshot: int = 0  # items
     restoring: bool = False
     restored: int = 0  # times that it was brought up again
@@ -88,9 +90,11 @@ class Dispatcher:
         flow: Dataflow,
         workforce: Workforce,
         timers: Timers,
+        checkpoints: Checkpointer,
         out: list[act.Action],
     ) -> None:
         self._plan = plan
+        self._checkpoints = checkpoints
         self._faults = plan.faults
         self._topology = topology
         self._flow = flow
@@ -109,6 +113,9 @@ class Dispatcher:
         self._blames: dict[tuple[int, str, int, int], tuple[int, str]] = {}  # item -> failures so far, the last seat
         self._late: list[Invocation] = []  # that want a second worker
         self._homes: dict[tuple[int, str], _Home] = {}
+        for resumed in plan.streams:
+            for name in resumed.resume.states if resumed.resume is not None else ():
+                self._homes[topology.index[name], resumed.stream] = _Home(None, has_state=True, touched=True)
         self._hopeless: str | None = None  # why nothing is tried again any more
 
     # -- giving out ---------------------------------------------------------------------------------------------
@@ -140,7 +147,29 @@ class Dispatcher:
         seat = home.seat
         assert seat is not None
         while not home.restoring and self._free(seat, stage) and queue.has(stream):
-            self._dispatch(seat, stage, self._take(stage, batch, stream), now_s, home)
+            items = self._take(stage, batch, stream)
+            if self._checkpoints.wants_state(stage, stream, items[0][0].seq):
+                self._capture(home, stage, stream)
+            home.touched = True
+            self._dispatch(seat, stage, items, now_s, home)
+
+    def _capture(self, home: _Home, stage: int, stream: str) -> None:
+        """Ask for what the home remembers now. One that was never sent anything remembers nothing."""
+        seq = self._checkpoints.asked(stage, stream, empty=not home.touched)
+        if home.touched:
+            assert home.seat is not None
+            name = self._plan.stages[stage].name
+            self.out.append(act.Capture(f"{home.seat.name}/{name}", home.seat.name, name, stream, seq))
+
+    def capture_idle(self, stream: str, released: int) -> None:
+        """Every stage has passed ``released``: what remembers and got no frame since is asked for it now."""
+        for stage in self._checkpoints.stages_left(stream, released):
+            home = self._homes.setdefault((stage, stream), _Home(None))
+            if not home.touched or (home.seat is not None and home.seat.usable and not home.restoring):
+                self._capture(home, stage, stream)
+            else:
+                self._checkpoints.abandon(stream)
+                return
 
     def _settle_in(self, home: _Home, stage: int, stream: str, now_s: float) -> bool:
         """Find the stream a home; with a memory to bring along, only where that can be done at once."""
@@ -165,11 +194,12 @@ class Dispatcher:
         """The next batch; an item that failed before goes alone."""
         queue = self.queues[stage]
         if not self._blames:
-            return queue.take(batch, stream)
+            segment_frames = 0 if stream is None else self._checkpoints.segment_frames(stream)
+            return queue.take(batch, stream, segment_frames)
         items: list[Item] = []
         while len(items) < batch and (first := queue.first(stream)) is not None:
             alone = self._key(stage, first) in self._blames
-            if alone and items:
+            if items and (alone or self._checkpoints.is_apart(stream, items[-1][0].seq, first[0].seq)):
                 break
             items += queue.take(1, stream)
             if alone:
@@ -265,9 +295,10 @@ class Dispatcher:
 
     def lost(self, seat: Seat, reason: str, now_s: float) -> None:
         """A worker is gone: what it had goes to others. Only the invocation that it was running is to blame."""
-        for home in self._homes.values():
+        for (stage, stream), home in self._homes.items():
             if home.seat is seat:
                 home.seat, home.restoring = None, False
+                self._checkpoints.state_lost(stage, stream)
         held = list(seat.held)
         seat.held.clear()
         for number in reversed(held):

@@ -18,7 +18,9 @@ __all__ = [
     "ReplicaFailed",
     "ReplicaLoaded",
     "SinkFailed",
+    "SinkMarked",
     "Start",
+    "StateCaptured",
     "StateRestored",
     "StreamClosed",
     "StreamEnded",
@@ -112,6 +114,14 @@ class SinkFailed(_Event, frozen=True):
     reason: str
 
 
+class SinkMarked(_Event, frozen=True):
+    """A sink has said how it would go on at frame ``seq``, having written all before."""
+
+    stream: str
+    sink: str
+    seq: int
+
+
 class StreamClosed(_Event, frozen=True):
     """Every sink of the stream is finalised."""
 
@@ -145,6 +155,15 @@ class StateRestored(_Event, frozen=True):
     error: str = ""
 
 
+class StateCaptured(_Event, frozen=True):
+    """What a stage remembers of a stream before frame ``seq`` is kept; without ``kept``, it could not say."""
+
+    stage: str
+    stream: str
+    seq: int
+    kept: bool = True
+
+
 class WorkerLost(_Event, frozen=True):
     """A worker is gone, with everything it held."""
 
@@ -172,11 +191,13 @@ Event: TypeAlias = (
     | InvocationDone
     | Committed
     | SinkFailed
+    | SinkMarked
     | StreamClosed
     | WorkerJoined
     | WorkerSilent
     | WorkerBack
     | StateRestored
+    | StateCaptured
     | WorkerLost
     | Cancel
     | Tick

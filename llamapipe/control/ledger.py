@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from llamapipe.control.plan import SinkTally
 from llamapipe.errors import LedgerError
 
 __all__ = ["Ledger", "SinkAccount"]
@@ -30,6 +31,16 @@ class SinkAccount:
             + sum(self.failed.values())
             + self.cancelled
         )
+
+    @classmethod
+    def of(cls, tally: SinkTally) -> SinkAccount:
+        """An account that goes on from a checkpoint's."""
+        filtered, dropped, failed = Counter(tally.filtered), Counter(tally.dropped), Counter(tally.failed)
+        return cls(tally.delivered, filtered, dropped, failed, tally.cancelled)
+
+    def tally(self) -> SinkTally:
+        """The account as it stands, as plain data."""
+        return SinkTally(self.delivered, dict(self.filtered), dict(self.dropped), dict(self.failed), self.cancelled)
 
     def enter(self, outcome: str, stage: str, reason: str) -> None:
         """Count one frame."""

@@ -6,7 +6,17 @@ import msgspec
 
 from llamapipe.catalog import Configuration
 
-__all__ = ["EdgePlan", "FaultPlan", "RunPlan", "SinkPlan", "StagePlan", "StreamPlan", "WorkerPlan"]
+__all__ = [
+    "EdgePlan",
+    "FaultPlan",
+    "ResumePlan",
+    "RunPlan",
+    "SinkPlan",
+    "SinkTally",
+    "StagePlan",
+    "StreamPlan",
+    "WorkerPlan",
+]
 
 
 class EdgePlan(msgspec.Struct, frozen=True, array_like=True):
@@ -54,6 +64,25 @@ class SinkPlan(msgspec.Struct, frozen=True):
     params: dict[str, object] = {}
 
 
+class SinkTally(msgspec.Struct, frozen=True):
+    """What became of a stream's frames at one sink, as far as they were accounted for at a checkpoint."""
+
+    delivered: int = 0
+    filtered: dict[str, int] = {}  # by stage
+    dropped: dict[str, int] = {}  # by reason
+    failed: dict[str, int] = {}  # by reason
+    cancelled: int = 0
+
+
+class ResumePlan(msgspec.Struct, frozen=True):
+    """Where a stream goes on that an earlier process has begun."""
+
+    seq: int  # of the first frame that is still to come; all before are committed
+    tallies: dict[str, SinkTally]  # by sink, of those before
+    states: tuple[str, ...] = ()  # stages that remember something of them
+    ended: bool = False  # its outputs are complete: it is not read again
+
+
 class StreamPlan(msgspec.Struct, frozen=True):
     """One source as control sees it."""
 
@@ -61,6 +90,8 @@ class StreamPlan(msgspec.Struct, frozen=True):
     drop_policy: str = "block"  # block | drop-oldest | drop-newest
     max_pending: int = 4  # frames that may wait for admission under a dropping policy
     paced: bool = False  # its clock starts with its first credit: not before somebody can work on its frames
+    segment_frames: int = 0  # a run can be taken up again at every so manieth frame; 0: it cannot
+    resume: ResumePlan | None = None
 
 
 class WorkerPlan(msgspec.Struct, frozen=True, array_like=True):
@@ -106,5 +137,6 @@ class RunPlan(msgspec.Struct, frozen=True):
     max_queued: int = 2  # invocations that a worker may hold, the running one included
     latency_slo_s: float | None = None
     faults: FaultPlan = FaultPlan()
+    checkpoint_every_s: float = 2.0  # at most one checkpoint of a stream in that time
     seed: int = 0
     version: int = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 
 from llamapipe.control.dataflow import FrameRecord
@@ -39,13 +40,15 @@ class Sequencer:
 class Sampler:
     """Which frames a stage with ``sample_fps`` looks at, by presentation time; the rest hold the last one's outputs.
 
-    ``waiting`` are held frames by the sampled frame that they wait for.
+    The first that comes of every segment is looked at, so that nothing is held across a place where a run may be
+    taken up again. ``waiting`` are held frames by the sampled frame that they wait for.
     """
 
-    __slots__ = ("_bucket", "_fps", "last", "waiting")
+    __slots__ = ("_bucket", "_fps", "_segment_frames", "last", "waiting")
 
-    def __init__(self, fps: float) -> None:
+    def __init__(self, fps: float, segment_frames: int = 0) -> None:
         self._fps = fps
+        self._segment_frames = segment_frames
         self._bucket: int | None = None
         self.last: FrameRecord | None = None
         self.waiting: dict[int, list[FrameRecord]] = {}
@@ -53,11 +56,14 @@ class Sampler:
     def takes(self, frame: FrameRecord) -> bool:
         """Whether this frame is worked on. Called in stream order."""
         bucket = int(frame.pts_s * self._fps + 1e-6)
-        if self.last is not None and bucket == self._bucket:
+        if self.last is not None and bucket == self._bucket and not self._is_apart(frame.seq, self.last.seq):
             return False
         self._bucket = bucket
         self.last = frame
         return True
+
+    def _is_apart(self, seq: int, last: int) -> bool:
+        return bool(self._segment_frames) and seq // self._segment_frames != last // self._segment_frames
 
 
 class StageQueue:
@@ -97,9 +103,13 @@ class StageQueue:
         queue = self._any if stream is None else self._by_stream.get(stream)
         return queue[0] if queue else None
 
-    def take(self, limit: int, stream: str | None = None) -> list[tuple[FrameRecord, int]]:
-        """Up to ``limit`` items, oldest first."""
+    def take(self, limit: int, stream: str | None = None, segment_frames: int = 0) -> list[tuple[FrameRecord, int]]:
+        """Up to ``limit`` items, oldest first; with ``segment_frames``, all of one segment of the stream."""
         queue = self._any if stream is None else self._by_stream[stream]
+        if segment_frames and queue:
+            segment = queue[0][0].seq // segment_frames
+            same = itertools.takewhile(lambda item: item[0].seq // segment_frames == segment, queue)
+            limit = sum(1 for _ in itertools.islice(same, limit))
         return [queue.popleft() for _ in range(min(limit, len(queue)))]
 
     def clear(self) -> list[tuple[FrameRecord, int]]:

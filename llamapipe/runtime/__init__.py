@@ -1,6 +1,7 @@
 """Drives control for real: sockets, workers, frame arenas."""
 
 from llamapipe.runtime.arena import Arena, LocalArena, StaleFrame
+from llamapipe.runtime.checkpoints import StreamPoint
 from llamapipe.runtime.crew import WorkerPeer
 from llamapipe.runtime.engine import Engine, EngineResult, Observer, Peer
 from llamapipe.runtime.host import StageHost, StageSetup, StreamFacts
@@ -28,6 +29,7 @@ __all__ = [
     "StageSetup",
     "StaleFrame",
     "StreamFacts",
+    "StreamPoint",
     "Worker",
     "WorkerPeer",
     "boot_streams",

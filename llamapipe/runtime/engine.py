@@ -18,11 +18,14 @@ from llamapipe.control import events as ev
 from llamapipe.control.controller import Controller
 from llamapipe.errors import LlamapipeError
 from llamapipe.runtime.arena import Arena
+from llamapipe.runtime.checkpoints import CheckpointBook, StreamPoint
 from llamapipe.runtime.crew import Crew, WorkerPeer
 from llamapipe.runtime.journal import Journal, references
 from llamapipe.runtime.store import PayloadStore
 from llamapipe.wire import (
     PROTOCOL,
+    Captured,
+    CaptureState,
     Close,
     Closed,
     Deliveries,
@@ -35,6 +38,7 @@ from llamapipe.wire import (
     ItemInputs,
     Loaded,
     LoadReplica,
+    Marked,
     Message,
     NewFrames,
     Pulse,
@@ -83,6 +87,9 @@ class Observer:
     def forgotten(self, stage: str, stream: str, reason: str) -> None:
         """A stage that remembers has begun a stream anew in the middle."""
 
+    def checkpoint(self, stream: str, point: StreamPoint, now_s: float) -> None:
+        """The stream could be taken up there by another process."""
+
     def poll(self, now_s: float) -> None:
         """Called at least every 50 ms while the run goes on."""
 
@@ -114,7 +121,7 @@ class Engine:
     """Drives one run. ``peers`` are sources and sinks by identity; workers are made when control asks for them.
 
     ``make_worker`` is given a worker's name and incarnation. ``address`` is that of threads, ``process_address`` that
-    of processes, where there are any.
+    of processes, where there are any. ``resume`` are the points at which an earlier process has left its streams.
     """
 
     def __init__(
@@ -130,6 +137,7 @@ class Engine:
         interrupt: threading.Event,
         address: str,
         process_address: str | None = None,
+        resume: Mapping[str, StreamPoint] | None = None,
     ) -> None:
         self._controller = controller
         self._arena = arena
@@ -145,6 +153,10 @@ class Engine:
         self._sinks = {sink.name: sink for sink in controller.plan.sinks}
         self._store = PayloadStore(controller.plan, arena)
         self._journal = Journal(arena)
+        self._book = CheckpointBook()
+        for stream, point in (resume or {}).items():
+            for stage, state in point.states.items():
+                self._journal.seed(stage, stream, state)
         self._out: dict[int, _Out] = {}
         self._orphans: dict[int, _Out] = {}  # invocations of threads that were given up: they may still answer
         self._known: set[str] = set()  # peers that have said hello
@@ -241,6 +253,13 @@ class Engine:
             if message.error is not None:
                 self._partial.errors.setdefault(message.stream, message.error)
                 self._tell(ev.SinkFailed(message.stream, message.sink, message.error))
+        elif isinstance(message, Captured):
+            self._book.captured(message)
+            kept = message.state is not None
+            self._tell(ev.StateCaptured(message.stage, message.stream, message.seq, kept))
+        elif isinstance(message, Marked):
+            self._book.marked(message)
+            self._tell(ev.SinkMarked(message.stream, message.sink, message.seq))
         elif isinstance(message, Pulse):
             self._crew.heard(message.worker, self._clock.now_s())
         elif isinstance(message, Hello):
@@ -399,6 +418,12 @@ class Engine:
                 self._out[action.invocation].wanted = False
             case act.Restore():
                 self._restore(action)
+            case act.Capture():
+                capture = CaptureState(action.replica, action.stage, action.stream, action.seq)
+                self._send(self._crew.identity(action.worker), capture)
+            case act.Checkpoint():
+                point = self._book.point(action, self._partial.files.get(action.stream, []))
+                self._observer.checkpoint(action.stream, point, self._clock.now_s())
             case act.Quarantine():
                 stage = self._stages[action.stage]
                 inputs = self._store.inputs(stage, action.stream, action.seq, action.index)
@@ -452,6 +477,7 @@ class Engine:
                 action.stage,
                 action.reason,
                 self._store.values(self._sinks[action.sink].inputs, action.stream, action.seq) if delivered else [],
+                action.mark,
             )
         )
 

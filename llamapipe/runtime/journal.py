@@ -58,6 +58,10 @@ class Journal:
                 self._arena.lease(slot, generation)
         return False
 
+    def seed(self, stage: str, stream: str, state: bytes) -> None:
+        """What the stage remembers from an earlier process."""
+        self._memories[stage, stream] = _Memory(state)
+
     def recall(self, stage: str, stream: str) -> tuple[bytes | None, list[ItemInputs], bool]:
         """(snapshot, items since, whether they are all that there was)."""
         memory = self._memories.get((stage, stream), _Memory())

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import zmq
 
 from llamapipe.clock import Clock
@@ -15,7 +16,7 @@ from llamapipe.media.contract import Outcome, Sink, SinkItem
 from llamapipe.runtime.arena import Arena
 from llamapipe.runtime.dealing import dealer
 from llamapipe.runtime.host import merge_payloads
-from llamapipe.wire import Close, Closed, Deliveries, Delivery, Hello, Taken, decode, encode
+from llamapipe.wire import Close, Closed, Deliveries, Delivery, Hello, Marked, Taken, decode, encode
 
 __all__ = ["SinkWriter"]
 
@@ -51,8 +52,9 @@ class SinkWriter:
                 self._close(abort=True)
             socket.close()
 
-    def _write(self, items: Sequence[Delivery]) -> list[Taken]:
+    def _write(self, items: Sequence[Delivery]) -> list[Taken | Marked]:
         answers: dict[str, Taken] = {}
+        marks: list[Marked] = []
         values: dict[tuple[int, str], Any] = {}  # shared by the sinks of a frame
         for delivery in items:
             sink = delivery.sink
@@ -62,6 +64,9 @@ class SinkWriter:
             latencies = before.latencies if before is not None else []
             try:
                 self._sinks[sink].write(self._item(delivery, values))
+                if delivery.mark:
+                    mark = msgspec.msgpack.encode(self._sinks[sink].mark())
+                    marks.append(Marked(self._stream, sink, delivery.seq + 1, mark))
             except Exception as error:
                 self._fail(sink, error)
                 answers[sink] = Taken(self._stream, sink, delivery.seq - 1, latencies, self._failed[sink])
@@ -70,7 +75,7 @@ class SinkWriter:
                 now_s = self._clock.now_s()
                 latencies.append((now_s, now_s - delivery.captured_at_s))
             answers[sink] = Taken(self._stream, sink, delivery.seq, latencies)
-        return list(answers.values())
+        return [*answers.values(), *marks]
 
     def _fail(self, sink: str, error: Exception) -> None:
         text = str(error) if isinstance(error, LlamapipeError) else f"{type(error).__name__}: {error}"

@@ -19,11 +19,19 @@ __all__ = ["SourceReader"]
 class SourceReader:
     """One thread's worth of reading. ``waits``: a frame waits for credit (files); else it is sent as it comes.
 
-    ``paced``: not even the first frame is read before there is credit.
+    ``paced``: not even the first frame is read before there is credit. ``first_seq``: that of the source's first frame.
     """
 
     def __init__(
-        self, stream: str, source: VideoSource, *, arena: Arena, clock: Clock, waits: bool, paced: bool = False
+        self,
+        stream: str,
+        source: VideoSource,
+        *,
+        arena: Arena,
+        clock: Clock,
+        waits: bool,
+        paced: bool = False,
+        first_seq: int = 0,
     ) -> None:
         self.name = f"source:{stream}"
         self._stream = stream
@@ -32,13 +40,14 @@ class SourceReader:
         self._clock = clock
         self._waits = waits
         self._paced = paced
+        self._sent = first_seq  # frames of the stream that the run has, those of an earlier process included
         self._credits = 0
         self._stopped = False
 
     def serve(self, context: zmq.Context[Any], address: str) -> None:
         """Read to the end, or until Stop. Blocks."""
         socket = dealer(context, self.name, address)
-        num_frames = 0
+        num_frames = self._sent
         error: LlamapipeError | None = None
         try:
             socket.send(encode(Hello(self.name, "source")))
@@ -57,15 +66,13 @@ class SourceReader:
             self._source.close()
             socket.close()
 
-    _sent = 0
-
     def _read(self, socket: zmq.Socket[Any]) -> int:
         info = self._source.info
         time_base = (info.time_base.numerator, info.time_base.denominator)
         while self._paced and self._credits <= 0 and not self._stopped:
             self._take(decode(socket.recv()))
         if self._stopped:
-            return 0
+            return self._sent
         for decoded in self._source:
             if not self._credit(socket):
                 break

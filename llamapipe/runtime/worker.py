@@ -16,6 +16,8 @@ from llamapipe.runtime.arena import PictureSpace
 from llamapipe.runtime.dealing import dealer
 from llamapipe.runtime.host import StageHost, StageSetup, StreamFacts
 from llamapipe.wire import (
+    Captured,
+    CaptureState,
     Done,
     Hello,
     Invoke,
@@ -74,6 +76,8 @@ class Worker:
             return self._invoke(message)
         if isinstance(message, LoadReplica):
             return self._load(message)
+        if isinstance(message, CaptureState):
+            return self._capture(message)
         if isinstance(message, RestoreState):
             return self._restore(message)
         raise LlamapipeError(f"worker {self.name} cannot answer a {type(message).__name__}")
@@ -85,13 +89,18 @@ class Worker:
         host = self._hosts[message.replica]
         items = host.run(message.items)
         ended_s = self._clock.now_s()
-        state = None
-        if message.snapshot:
-            try:
-                state = host.snapshot(message.items[0].stream)
-            except Exception:  # the stage goes on; it cannot be brought up elsewhere, as one without a snapshot
-                state = None
+        state = self._snapshot(message.replica, message.items[0].stream) if message.snapshot else None
         return Done(message.invocation, items, started_s, ended_s, state)
+
+    def _snapshot(self, replica: str, stream: str) -> bytes | None:
+        try:
+            return self._hosts[replica].snapshot(stream)
+        except Exception:  # the stage goes on; it cannot be brought up elsewhere, as one without a snapshot
+            return None
+
+    def _capture(self, message: CaptureState) -> Captured:
+        state = self._snapshot(message.replica, message.stream)
+        return Captured(message.stage, message.stream, message.seq, state)
 
     def _restore(self, message: RestoreState) -> Restored:
         host = self._hosts[message.replica]

@@ -3,6 +3,8 @@
 from llamapipe.wire.codec import decode, encode
 from llamapipe.wire.messages import (
     PROTOCOL,
+    Captured,
+    CaptureState,
     Close,
     Closed,
     Deliveries,
@@ -16,6 +18,7 @@ from llamapipe.wire.messages import (
     ItemOutputs,
     Loaded,
     LoadReplica,
+    Marked,
     Message,
     NewFrames,
     Pulse,
@@ -29,6 +32,8 @@ from llamapipe.wire.values import Payload, decode_value, encode_value
 
 __all__ = [
     "PROTOCOL",
+    "CaptureState",
+    "Captured",
     "Close",
     "Closed",
     "Deliveries",
@@ -42,6 +47,7 @@ __all__ = [
     "ItemOutputs",
     "LoadReplica",
     "Loaded",
+    "Marked",
     "Message",
     "NewFrames",
     "Payload",

@@ -1,8 +1,9 @@
 """What engine, workers, sources and sinks say to each other. The same for threads, processes and hosts.
 
 source  -> engine   NewFrames, Undecoded, Ended          engine -> source   Granted, Stop
-worker  -> engine   Hello, Loaded, Done, Restored, Pulse engine -> worker   LoadReplica, Invoke, RestoreState, Stop
-sink    -> engine   Taken, Closed                        engine -> sink     Deliveries, Close
+worker  -> engine   Hello, Loaded, Done, Restored,       engine -> worker   LoadReplica, Invoke, RestoreState,
+                    Captured, Pulse                                         CaptureState, Stop
+sink    -> engine   Taken, Marked, Closed                engine -> sink     Deliveries, Close
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from llamapipe.wire.values import Payload
 
 __all__ = [
     "PROTOCOL",
+    "CaptureState",
+    "Captured",
     "Close",
     "Closed",
     "Deliveries",
@@ -29,6 +32,7 @@ __all__ = [
     "ItemOutputs",
     "LoadReplica",
     "Loaded",
+    "Marked",
     "Message",
     "NewFrames",
     "Pulse",
@@ -39,7 +43,7 @@ __all__ = [
     "Undecoded",
 ]
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of the messages below; both ends must speak the same."""
 
 
@@ -132,6 +136,24 @@ class Restored(_Message, frozen=True):
     error: str = ""
 
 
+class CaptureState(_Message, frozen=True):
+    """Say what the stage remembers of a stream, having run all that came before this."""
+
+    replica: str
+    stage: str
+    stream: str
+    seq: int  # of the first frame that it has seen nothing of
+
+
+class Captured(_Message, frozen=True):
+    """The answer to CaptureState; None where the operator cannot say."""
+
+    stage: str
+    stream: str
+    seq: int
+    state: bytes | None  # as that of Done
+
+
 class Pulse(_Message, frozen=True):
     """A process is alive, whatever it is working on."""
 
@@ -185,6 +207,7 @@ class Delivery(_Message, frozen=True):
     stage: str
     reason: str
     values: list[list[Payload] | None]
+    mark: bool = False  # say how the sink would go on after it
 
 
 class Deliveries(_Message, frozen=True):
@@ -201,6 +224,15 @@ class Taken(_Message, frozen=True):
     seq: int
     latencies: list[tuple[float, float]]
     error: str | None = None
+
+
+class Marked(_Message, frozen=True):
+    """How a sink would go on at frame ``seq``, having written all before."""
+
+    stream: str
+    sink: str
+    seq: int
+    mark: bytes  # msgpack of what the sink's mark gave
 
 
 class Close(_Message, frozen=True):
@@ -225,6 +257,8 @@ Message: TypeAlias = (
     | Done
     | RestoreState
     | Restored
+    | CaptureState
+    | Captured
     | Pulse
     | NewFrames
     | Undecoded
@@ -233,6 +267,7 @@ Message: TypeAlias = (
     | Stop
     | Deliveries
     | Taken
+    | Marked
     | Close
     | Closed
 )
