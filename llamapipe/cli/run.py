@@ -149,6 +149,12 @@ def run(
         typer.Option("--json", help="Print the run's summary as JSON on stdout.", rich_help_panel=_OUTPUT),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run, and stop.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with a run that was killed, where DIR holds one.", rich_help_panel=_OUTPUT
+        ),
+    ] = False,
     force: Annotated[
         bool,
         typer.Option("--force", help="Write into a folder that holds an earlier run.", rich_help_panel=_OUTPUT),
@@ -185,6 +191,7 @@ def run(
         workers=workers,
         invocation_timeout_s=invocation_timeout,
         record_events=events,
+        resume=resume,
     )
     return _plan(request, terminal, json) if dry_run else _run(request, terminal, json)
 
@@ -206,9 +213,21 @@ def _run(request: RunRequest, terminal: Terminal, json: bool) -> int:
     from llamapipe.cli.interrupts import first_finalises
     from llamapipe.cli.progress import ProgressLine
     from llamapipe.cli.summary import show_summary
+    from llamapipe.session import look_back
     from llamapipe.session import run as run_session
 
     begun = threading.Event()
+    if request.resume and request.output is not None:
+        left = look_back(request.output)
+        if left.kind == "complete":
+            terminal.note(f"{request.output}: {left}, nothing is left to do")
+            if json:
+                terminal.json(left.summary)
+            return 0
+        if left.kind == "killed":
+            terminal.note(f"{request.output}: {left}")
+        elif left.kind == "nothing":
+            terminal.note(f"{request.output}: {left}, beginning anew")
     try:
         with first_finalises(terminal, begun.is_set) as interrupt, ProgressLine(terminal) as line:
 

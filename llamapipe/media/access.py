@@ -33,13 +33,15 @@ def open_source(
     reconnect: ReconnectPolicy | None = None,
     rng: np.random.Generator | None = None,
     unwanted: Callable[[], bool] = lambda: False,
+    skip: int = 0,
 ) -> VideoSource:
     """Open a source and learn its facts.
 
     ``start_s`` and ``end_s`` are media times from the first frame, the end exclusive. ``loop`` plays a file so many
     times, with times that go on. ``realtime`` hands a file's frames out at their own rate. A live source at an address
     is called back as ``reconnect`` says, at times that ``rng`` spreads; None: it is lost when its connection is.
-    Connecting ends soon after ``unwanted`` turns true.
+    Connecting ends soon after ``unwanted`` turns true. The first ``skip`` frames of a file are left out; the
+    others keep their numbers.
 
     Raises SourceError, UsageError, and InterruptedRun where it was not wanted any more.
     """
@@ -66,6 +68,7 @@ def open_source(
             threads=threads,
             stall_timeout_s=None if policy is None else policy.stall_timeout_s,
             known=known,
+            skip=skip,
         )
 
     def connect_again() -> AvSource:

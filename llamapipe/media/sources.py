@@ -55,6 +55,7 @@ class AvSource:
         threads: int,
         stall_timeout_s: float | None = None,
         known: bool = False,
+        skip: int = 0,
     ) -> None:
         self._spec = spec
         self._clock = clock
@@ -64,6 +65,7 @@ class AvSource:
         self._loop = loop
         self._realtime = realtime
         self._threads = threads
+        self._skip = skip
         self._closed = False
         self._reading = False
         self._lock = threading.Lock()
@@ -240,6 +242,10 @@ class AvSource:
         for seq, item in enumerate(self._looped()):
             if self._closed:
                 return
+            if seq < self._skip:
+                if self._max_frames is not None and seq + 1 >= self._max_frames:
+                    return
+                continue
             if isinstance(item, Undecodable):
                 yield Undecodable(seq, item.reason, item.detail)
             else:

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llamapipe.session.checkpoints import Leftover, look_back
     from llamapipe.session.execute import run, stream
     from llamapipe.session.pipeline import Pipeline, ReadyPipeline, load
     from llamapipe.session.preview import RunPreview, plan_run
@@ -17,6 +18,7 @@ __all__ = [
     "DropPolicy",
     "Evaluation",
     "FrameResult",
+    "Leftover",
     "LoadedPipeline",
     "Pipeline",
     "Progress",
@@ -26,6 +28,7 @@ __all__ = [
     "evaluate",
     "load",
     "load_pipeline",
+    "look_back",
     "pipeline_names",
     "plan_run",
     "reproduce",
@@ -36,6 +39,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "checkpoints": ("Leftover", "look_back"),
     "execute": ("run", "stream"),
     "pipeline": ("Pipeline", "ReadyPipeline", "load"),
     "preview": ("RunPreview", "plan_run"),

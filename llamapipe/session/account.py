@@ -36,7 +36,9 @@ def summarise(
     slo = _slo(prepared.objective, watcher, wall_s, frames, outcome)
     begun_s = watcher.first_dispatch_s
     ended_s = watcher.last_delivered_s
-    running_s = ended_s - begun_s if begun_s is not None and ended_s is not None else 0.0
+    running_s = watcher.running_before_s
+    if begun_s is not None and ended_s is not None:
+        running_s += ended_s - begun_s
     media_s = sum(stream.media_s for stream in streams)
     return RunSummary(
         pipeline=prepared.compiled.spec.name,
@@ -105,7 +107,7 @@ def _streams(prepared: Prepared, controller: Controller, result: EngineResult) -
                 error=error,
                 frames=_counts(decoded, worst),
                 media_s=decoded / float(info.fps) if info.fps else 0.0,
-                outputs=result.files.get(name, []),
+                outputs=result.files.get(name, point.files if (point := prepared.point(name)) is not None else []),
                 reconnects=stats.reconnects,
                 offline_s=stats.offline_s,
             )

@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,6 +39,8 @@ from llamapipe.runtime import (
     boot_streams,
 )
 from llamapipe.session.account import summarise
+from llamapipe.session.checkpoints import Tallies, look_back
+from llamapipe.session.keeper import Keeper
 from llamapipe.session.outputs import EVENTS_FILE, REPORT_FILE, SUMMARY_FILE
 from llamapipe.session.prepare import OnAsset, Prepared, prepare
 from llamapipe.session.processes import operator_files, slot_bytes
@@ -149,6 +151,10 @@ class _Job:
     def run(self) -> RunSummary:
         started_s, started_cpu_s = self.clock.now_s(), self.clock.cpu_s()
         started_at = datetime.fromtimestamp(self.clock.wall_s(), UTC).isoformat(timespec="seconds")
+        if self.request.resume and self.request.output is not None:
+            left = look_back(self.request.output)
+            if left.kind == "complete" and left.summary is not None:
+                return left.summary
         prepared = prepare(
             self.request,
             clock=self.clock,
@@ -159,6 +165,10 @@ class _Job:
         )
         with ExitStack() as stack:
             stack.callback(prepared.close)
+            keeper = Keeper(prepared, self.clock, started_at) if prepared.store is not None else None
+            if keeper is not None:
+                stack.enter_context(keeper)
+                started_at = keeper.first.started_at
             log = stack.enter_context(_event_log(self.request)) if self.request.record_events else None
             controller = Controller(prepared.plan)
             watcher = Watcher(
@@ -169,22 +179,26 @@ class _Job:
                 on_progress=self.on_progress,
                 log=log,
                 quarantiner=self._quarantiner(prepared),
+                keeper=keeper,
             )
             pictures = PictureStrip()
             result = self._drive(prepared, controller, watcher, pictures)
             controller.ledger.check()
-        ended_s = self.clock.now_s()
-        summary = summarise(
-            prepared,
-            controller,
-            watcher,
-            result,
-            started_at=started_at,
-            wall_s=ended_s - started_s,
-            cpu_s=self.clock.cpu_s() - started_cpu_s,
-        )
-        if self.request.output is not None:
-            _write_reports(self.request.output, summary, watcher, pictures, prepared)
+            ended_s = self.clock.now_s()
+            before = keeper.first.tallies if keeper is not None else Tallies()
+            summary = summarise(
+                prepared,
+                controller,
+                watcher,
+                result,
+                started_at=started_at,
+                wall_s=ended_s - started_s + before.wall_s,
+                cpu_s=self.clock.cpu_s() - started_cpu_s + before.cpu_s,
+            )
+            if self.request.output is not None:
+                _write_reports(self.request.output, summary, watcher, pictures, prepared)
+            if keeper is not None:
+                keeper.over(result.outcome, controller)
         if self.on_progress is not None:
             self.on_progress(watcher.progress(ended_s, "done"))
         return summary
@@ -217,13 +231,21 @@ class _Job:
         if prepared.boot is not None:
             arena = SharedArena(slot_bytes(facts.values()))
         peers: dict[str, SourceReader | SinkWriter] = {}
-        for name, source in prepared.sources.items():
+        points = {name: point for name in prepared.sources if (point := prepared.point(name)) is not None}
+        going = [name for name in prepared.sources if name not in points or not points[name].ended]
+        for name in going:
             plan = next(s for s in prepared.plan.streams if s.stream == name)
             reader = SourceReader(
-                name, source, arena=arena, clock=self.clock, waits=plan.drop_policy == "block", paced=plan.paced
+                name,
+                prepared.sources[name],
+                arena=arena,
+                clock=self.clock,
+                waits=plan.drop_policy == "block",
+                paced=plan.paced,
+                first_seq=points[name].seq if name in points else 0,
             )
             peers[reader.name] = reader
-        for name, sinks in self._all_sinks(prepared, pictures).items():
+        for name, sinks in self._all_sinks(prepared, going, pictures).items():
             writer = SinkWriter(name, prepared.plan.sinks, sinks, arena=arena, clock=self.clock)
             peers[writer.name] = writer
         address = f"llamapipe-{os.getpid()}-{id(controller):x}"
@@ -240,6 +262,7 @@ class _Job:
             # An abstract address: no file is made, and none is left. Anybody on this machine may connect to it, so
             # processes prove with a token that this engine started them.
             process_address=None if prepared.boot is None else f"ipc://@{address}",
+            resume=points,
         )
         import cv2
 
@@ -285,14 +308,17 @@ class _Job:
 
         return make
 
-    def _all_sinks(self, prepared: Prepared, pictures: PictureStrip) -> Mapping[str, Mapping[str, Sink]]:
+    def _all_sinks(
+        self, prepared: Prepared, streams: Sequence[str], pictures: PictureStrip
+    ) -> Mapping[str, Mapping[str, Sink]]:
         """By stream, by name. Where one cannot be made, none is left behind."""
-        made: dict[str, dict[str, Sink]] = {name: {} for name in prepared.sources}
+        made: dict[str, dict[str, Sink]] = {name: {} for name in streams}
         try:
             for name, sinks in made.items():
                 self._make_sinks(prepared, name, pictures, sinks)
         except BaseException:
-            for sinks in made.values():
+            # What an earlier run is gone on with from would be gone.
+            for sinks in made.values() if prepared.earlier is None else ():
                 for sink in sinks.values():
                     sink.abort()
             raise

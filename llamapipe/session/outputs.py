@@ -10,12 +10,13 @@ from llamapipe.control.plan import SinkPlan
 from llamapipe.errors import OutputError, UsageError
 from llamapipe.media import SINKS, SourceSpec
 
-__all__ = ["EVENTS_FILE", "REPORT_FILE", "RESERVED", "SUMMARY_FILE", "prepare_folders"]
+__all__ = ["CHECKPOINT_FOLDER", "EVENTS_FILE", "REPORT_FILE", "RESERVED", "SUMMARY_FILE", "prepare_folders"]
 
 SUMMARY_FILE = "run.json"
 REPORT_FILE = "report.html"
 EVENTS_FILE = "events.jsonl"
-RESERVED = (SUMMARY_FILE, REPORT_FILE, EVENTS_FILE, "quarantine")
+CHECKPOINT_FOLDER = ".llamapipe"
+RESERVED = (SUMMARY_FILE, REPORT_FILE, EVENTS_FILE, CHECKPOINT_FOLDER, "quarantine")
 """What the run itself puts into its folder: no sink and no stream may have such a name there."""
 
 

@@ -41,6 +41,8 @@ class RunOptions(TypedDict, total=False):
     workers: int | str | None
     invocation_timeout_s: float | None
     record_events: bool
+    resume: bool
+    segment_s: float
 
 
 @overload

@@ -7,19 +7,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from llamapipe.clock import Clock, Env
 from llamapipe.control.plan import FaultPlan, RunPlan, SinkPlan, StreamPlan
 from llamapipe.errors import LlamapipeError, UsageError
-from llamapipe.inference import AssetStore, cache_root
+from llamapipe.inference import AssetStore, cache_root, registered_files
 from llamapipe.media import SINKS, ReconnectPolicy, SourceSpec, expand_sources, open_source, open_sources
 from llamapipe.media.contract import SinkContext, VideoSource
-from llamapipe.runtime import Boot, Machine, StreamFacts, read_machine
+from llamapipe.runtime import Boot, Machine, StreamFacts, StreamPoint, read_machine
+from llamapipe.session.checkpoints import (
+    Checkpoint,
+    CheckpointStore,
+    check_same,
+    fingerprint,
+    look_back,
+    resume_plan,
+)
 from llamapipe.session.compile import Compiled, compile_pipeline, run_plan
 from llamapipe.session.objective import Objective, objective_of
 from llamapipe.session.outputs import RESERVED, prepare_folders
-from llamapipe.session.processes import boot_of, parse_workers
+from llamapipe.session.processes import boot_of, operator_files, parse_workers
 from llamapipe.session.request import RunRequest
 from llamapipe.session.resolve import LoadedPipeline, load_pipeline
 from llamapipe.session.sinks import with_asked_sinks, with_jsonl, with_results
@@ -28,6 +37,8 @@ from llamapipe.spec import SloSpec
 __all__ = ["OnAsset", "Prepared", "prepare", "resolve"]
 
 _PATIENCE_S = 0.5
+_USUAL_FPS = 25.0
+_LOWEST_FPS = 5.0  # that counts for the length of segments: short ones make large videos
 
 OnAsset = Callable[[str, int, int | None], None]
 """Told of a download: (asset, bytes so far, bytes in all or None)."""
@@ -47,6 +58,9 @@ class Prepared:
     folders: Mapping[str, Path | None]
     cores: float
     boot: Boot | None  # of worker processes, where a stage runs in one
+    store: CheckpointStore | None  # where something is kept for going on; None: there is nothing that can be
+    fingerprint: Mapping[str, str]
+    earlier: Checkpoint | None  # of the run that this one goes on with
 
     @property
     def facts(self) -> dict[str, StreamFacts]:
@@ -61,20 +75,30 @@ class Prepared:
         for source in self.sources.values():
             source.close()
 
+    def point(self, stream: str) -> StreamPoint | None:
+        """Where the stream is gone on with."""
+        return None if self.earlier is None else self.earlier.streams.get(stream)
+
     def context(self, stream: str, sink: SinkPlan) -> SinkContext:
         """What the stream's sink is told when it opens."""
         request = self.request
+        plan = next(plan for plan in self.plan.streams if plan.stream == stream)
+        keeps = self.store is not None and plan.segment_frames > 0
+        point = self.point(stream)
         return SinkContext(
             info=self.sources[stream].info,
             directory=self.folders[stream],
             inputs=[edge.selector for edge in sink.inputs],
             hides=sink.hides,
-            force=request.force,
+            force=request.force or self.earlier is not None,
             params=_sink_params(sink),
             source_uri=self.specs[stream].uri,
             end_s=request.end_s,
             loop=request.loop,
             path=sink.path,
+            segment_frames=plan.segment_frames,
+            keep=self.store.keep(stream, sink.name) if self.store is not None and keeps else None,
+            mark=None if point is None else msgspec.msgpack.decode(point.marks[sink.name]),
         )
 
 
@@ -122,6 +146,7 @@ def prepare(
 
     ``dry`` makes no folder, and fetches no model.
     """
+    earlier = _earlier(request)
     loaded = resolve(request, env=env, results=results)
     assets = AssetStore(cache_root(env), env=env)
 
@@ -141,6 +166,11 @@ def prepare(
         loaded.spec, loaded.registry, assets, on_asset=on_asset, fetch=not dry, placement=kind or "thread"
     )
     boot = boot_of(compiled, request.ops_files, cache_root(env))
+    given = [*operator_files(compiled, compiled.stages, request.ops_files), *(file[0] for file in registered_files())]
+    identity = fingerprint(request, compiled.stages, compiled.sinks, specs, given)
+    if earlier is not None:
+        check_same(earlier.fingerprint, identity)
+    points = earlier.streams if earlier is not None else {}
     policy = _reconnect(request)
     chances = dict(zip(specs, np.random.default_rng().spawn(len(specs)), strict=True))
 
@@ -157,6 +187,7 @@ def prepare(
             reconnect=policy,
             rng=chances[spec.name],
             unwanted=unwanted,
+            skip=points[spec.name].seq if spec.name in points else 0,
         )
 
     sources, failures = open_sources(specs, open_one, unwanted=(interrupt or threading.Event()).is_set)
@@ -164,13 +195,16 @@ def prepare(
         if not sources:
             raise next(iter(failures.values()))
         # Folders come last: a run that cannot begin leaves nothing behind.
-        folders = prepare_folders(request.output, specs, compiled.sinks, force=request.force, dry=dry)
+        force = request.force or earlier is not None
+        folders = prepare_folders(request.output, specs, compiled.sinks, force=force, dry=dry)
         streams = [
             StreamPlan(
                 name,
                 _drop_policy(request, source),
                 max_pending=_max_pending(source, objective),
                 paced=request.realtime or source.info.live,
+                segment_frames=0 if results or dry else _segment_frames(request, specs[name], source),
+                resume=resume_plan(points.get(name)),
             )
             for name, source in sources.items()
         ]
@@ -183,7 +217,22 @@ def prepare(
             faults=_faults(request),
             cores=machine.core_numbers,
         )
-        return Prepared(request, compiled, plan, objective, specs, sources, failures, folders, machine.cores, boot)
+        keeps = request.output is not None and any(stream.segment_frames for stream in streams)
+        return Prepared(
+            request=request,
+            compiled=compiled,
+            plan=plan,
+            objective=objective,
+            specs=specs,
+            sources=sources,
+            failures=failures,
+            folders=folders,
+            cores=machine.cores,
+            boot=boot,
+            store=CheckpointStore(request.output) if request.output is not None and keeps else None,
+            fingerprint=identity,
+            earlier=earlier,
+        )
     except BaseException:
         for source in sources.values():
             source.close()
@@ -199,6 +248,31 @@ def _reconnect(request: RunRequest) -> ReconnectPolicy:
     if give_up_s is None:
         return ReconnectPolicy(stall_timeout_s=stall_timeout_s)
     return ReconnectPolicy(give_up_s=give_up_s, waits_for_first=give_up_s > 0, stall_timeout_s=stall_timeout_s)
+
+
+def _earlier(request: RunRequest) -> Checkpoint | None:
+    """The run to go on with, if that is wanted and there is one."""
+    if not request.resume:
+        return None
+    if request.output is None:
+        raise UsageError("--resume needs the folder of the run to go on with", hint="add -o DIR")
+    left = look_back(request.output)
+    if left.summary is not None:
+        raise UsageError(
+            f"{request.output} holds a run that has ended as {left.summary.outcome}: it cannot be gone on with",
+            hint="begin anew with --force instead of --resume",
+        )
+    return left.checkpoint
+
+
+def _segment_frames(request: RunRequest, spec: SourceSpec, source: VideoSource) -> int:
+    """Frames between two places where the stream can be gone on with; 0 for what cannot be read again alike."""
+    if request.output is None or request.realtime or source.info.live or _drop_policy(request, source) != "block":
+        return 0
+    if spec.kind != "file" or not Path(spec.uri).is_file():
+        return 0
+    fps = max(float(source.info.fps or _USUAL_FPS), _LOWEST_FPS)
+    return max(1, round(request.segment_s * fps))
 
 
 def _faults(request: RunRequest) -> FaultPlan:

@@ -38,6 +38,8 @@ class RunRequest:
     workers: int | str | None = None  # how many, "thread", "process" or "process:3"; None: threads, one more than cores
     invocation_timeout_s: float | None = None  # after which a worker that does not answer is replaced
     record_events: bool = False  # write events.jsonl
+    resume: bool = False  # go on with a run that was killed, where its folder holds one
+    segment_s: float = 10.0  # media time between two places where a run can be gone on with
 
 
 @dataclass(frozen=True, slots=True)

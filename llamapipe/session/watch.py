@@ -11,7 +11,9 @@ from llamapipe.control import Controller, encode_entry, encode_plan
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
 from llamapipe.report import LatencyTrace, Span, TraceRecorder
-from llamapipe.runtime import Arena, Observer
+from llamapipe.runtime import Arena, Observer, StreamPoint
+from llamapipe.session.checkpoints import StageTally
+from llamapipe.session.keeper import Keeper
 from llamapipe.session.objective import Objective
 from llamapipe.session.quarantine import Quarantiner
 from llamapipe.session.request import Progress
@@ -47,6 +49,7 @@ class Watcher(Observer):
         on_progress: Callable[[Progress], None] | None,
         log: IO[bytes] | None,
         quarantiner: Quarantiner | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         self._controller = controller
         self.started_s = started_s
@@ -55,12 +58,15 @@ class Watcher(Observer):
         self._on_progress = on_progress
         self._log = log
         self._quarantiner = quarantiner
+        self._keeper = keeper
+        self._unkept: set[str] = set()  # stages that cannot say what they remember
         self._lost: Counter[str] = Counter()
         self._forgotten: list[str] = []
         self._sink = controller.plan.sinks[0].name if controller.plan.sinks else ""
         self._streams = [stream.stream for stream in controller.plan.streams]
         self._next_progress_s = 0.0
         self._missing = len(controller.plan.stages) * len(controller.plan.workers)
+        self._first_pts_s: dict[str, float] = {}
         self._last_pts_s: dict[str, float] = {}
         self.first_dispatch_s: float | None = None
         self.first_delivered_s: float | None = None
@@ -68,6 +74,12 @@ class Watcher(Observer):
         self.latency = LatencyTrace()
         self.trace = TraceRecorder()
         self.stages = {stage.name: StageWatch() for stage in controller.plan.stages}
+        self.running_before_s = 0.0  # of the processes that this one goes on for
+        if keeper is not None:
+            self.running_before_s = keeper.first.tallies.running_s
+            for name, tally in keeper.first.tallies.stages.items():
+                self.stages[name] = StageWatch(tally.items, tally.invocations, tally.failed, tally.busy_s)
+        self._done_before = sum(controller.ledger.accounts[stream, self._sink].total for stream in self._streams)
         if log is not None:
             log.write(encode_plan(controller.plan) + b"\n")
 
@@ -76,9 +88,22 @@ class Watcher(Observer):
         if self._log is not None:
             self._log.write(encode_entry(now_s, event, actions) + b"\n")
         if isinstance(event, ev.FramesArrived):
+            self._first_pts_s.setdefault(event.stream, event.pts_s[0])
             self._last_pts_s[event.stream] = max(event.pts_s)
         elif isinstance(event, ev.WorkerLost):
             self._lost[event.reason] += 1
+        elif isinstance(event, ev.StateCaptured) and not event.kept:
+            self._unkept.add(event.stage)
+
+    def checkpoint(self, stream: str, point: StreamPoint, now_s: float) -> None:
+        """See `Observer`."""
+        if self._keeper is not None:
+            running_s = self.running_before_s + (now_s - (self.first_dispatch_s or now_s))
+            stages = {
+                name: StageTally(stage.items, stage.invocations, stage.failed, stage.busy_s)
+                for name, stage in self.stages.items()
+            }
+            self._keeper.checkpoint(stream, point, running_s, stages)
 
     def quarantined(self, action: act.Quarantine, item: ItemInputs, arena: Arena) -> None:
         """See `Observer`."""
@@ -97,7 +122,12 @@ class Watcher(Observer):
         kept = (
             [f"{len(files)} items are kept in {files[0].parent}; see: llamapipe reproduce {files[0]}"] if files else []
         )
-        return [*(note.replace("1 workers were", "1 worker was") for note in lost), *self._forgotten, *kept]
+        lost = [note.replace("1 workers were", "1 worker was") for note in lost]
+        unkept = [
+            f"had it been killed, the run could not have been gone on with: stage {stage} gives no snapshot"
+            for stage in sorted(self._unkept)
+        ]
+        return [*lost, *self._forgotten, *unkept, *kept, *(self._keeper.notes if self._keeper is not None else ())]
 
     def loaded(self, stage: str, worker: str, load_s: float, variant: str | None) -> None:
         """See `Observer`."""
@@ -150,8 +180,8 @@ class Watcher(Observer):
         done = sum(account.total for account in accounts)
         begun_s = self.first_dispatch_s if self.first_dispatch_s is not None else now_s
         running_s = max(1e-9, now_s - begun_s)
-        fps = done / running_s if done else 0.0
-        shown_s = sum(self._last_pts_s.values())
+        fps = (done - self._done_before) / running_s if done else 0.0
+        shown_s = sum(last_s - self._first_pts_s[stream] for stream, last_s in self._last_pts_s.items())
         judged = self._objective.slo is not None and not self._objective.unjudged
         bound = self._objective.quantile
         value = self.latency.quantile(bound[0]) if bound is not None and judged else None

@@ -1,0 +1,312 @@
+"""Runs that are killed, engine and workers and all, and gone on with: what comes out is what comes out of one run.
+
+Real processes and real kills. Each process is killed as soon as it has got a little further than the one before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+import llamapipe
+from llamapipe.errors import UsageError
+from llamapipe.report import RunSummary
+from llamapipe.session import look_back
+
+OPERATORS = '''
+import time
+from typing import Any, ClassVar
+
+import numpy as np
+
+from llamapipe.data import Boxes, Event, Events, Image
+from llamapipe.operator import FILTERED, Inputs, Manifest, Operator, Outputs, Port, PortKind, State, operator
+
+
+@operator("test/look@v1", inputs={"frames": "frames"}, outputs={"boxes": "boxes"})
+def look(frames: Image, *, wait_s: float = 0.0) -> Boxes:
+    """A box where it is bright, in two of three stretches of the clip; takes its time."""
+    time.sleep(wait_s)
+    if frames.seq == 33:
+        raise ValueError("cannot stand this one")
+    level = float(frames.bgr.mean())
+    rows = [] if frames.seq // 15 % 3 == 2 else [[level / 8, 2.0, level / 8 + 9.0, 12.0]]
+    score, label = np.full(len(rows), 0.9, np.float32), np.zeros(len(rows), np.int32)
+    return Boxes(np.array(rows, np.float32).reshape(-1, 4), score, label, ("spot",))
+
+
+class Sum(Operator):
+    """Adds up how bright the pictures were so far, and how often it was asked."""
+
+    manifest: ClassVar[Manifest] = Manifest(
+        type="test/sum@v1",
+        doc="Adds up.",
+        inputs={"frames": Port(PortKind.FRAMES), "boxes": Port(PortKind.BOXES)},
+        outputs={"events": Port(PortKind.EVENTS)},
+        state=State.PER_STREAM,
+    )
+
+    def __init__(self, context: Any) -> None:
+        super().__init__(context)
+        self.total, self.times = 0.0, 0
+
+    def process(self, inputs: Inputs) -> Outputs:
+        self.total += float(inputs["frames"].bgr.mean())
+        self.times += 1
+        return {"events": Events([Event("total", value=self.total), Event("times", value=self.times)])}
+
+    def snapshot(self) -> Any:
+        return [self.total, self.times]
+
+    def restore(self, state: Any) -> None:
+        self.total, self.times = state
+
+
+class Forgetful(Sum):
+    """The same, but gives no snapshot."""
+
+    manifest: ClassVar[Manifest] = Manifest(
+        type="test/forgetful@v1",
+        doc="Adds up.",
+        inputs={"frames": Port(PortKind.FRAMES)},
+        outputs={"events": Port(PortKind.EVENTS)},
+        state=State.PER_STREAM,
+    )
+
+    def snapshot(self) -> Any:
+        return None
+
+
+@operator("test/thin@v1", inputs={"frames": "frames"}, outputs={"frames": "frames"}, filters=True)
+def thin(frames: Image, *, every: int = 7) -> Image:
+    """Lets all but every so manieth picture through."""
+    return FILTERED if frames.seq % every == 3 else frames.replaced(255 - frames.bgr)
+'''
+
+PIPELINE = """
+version: 1
+name: spots
+params:
+  wait_s: 0.0
+ops:
+  - {name: look, type: test/look@v1, inputs: $source.frames, wait_s: "${params.wait_s}"}
+  - {name: follow, type: llamapipe/track@v1, inputs: $ops.look.boxes}
+  - name: sum
+    type: test/sum@v1
+    inputs: {frames: $source.frames, boxes: $ops.look.boxes}
+    when: count($ops.look.boxes) >= 1
+  - {name: rarely, type: test/look@v1, inputs: $source.frames, sample_fps: 3}
+  - {name: thinned, type: test/thin@v1, inputs: $source.frames}
+  - {name: drawn, type: llamapipe/annotate@v1, inputs: {frames: $ops.thinned.frames, boxes: $ops.follow.tracks}}
+sinks:
+  - {type: llamapipe/jsonl@v1, inputs: [$ops.follow.tracks, $ops.sum.events, $ops.rarely.boxes]}
+  - {type: llamapipe/video@v1, inputs: $ops.drawn.frames}
+  - {type: llamapipe/coco@v1, inputs: $ops.follow.tracks}
+  - {type: llamapipe/csv@v1, inputs: $ops.follow.tracks}
+  - {type: llamapipe/frames@v1, inputs: $ops.drawn.frames, every: 10}
+"""
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from llamapipe.session import RunRequest, run
+if __name__ == "__main__":
+    options = json.loads(sys.argv[1])
+    options["ops_files"] = [Path(file) for file in options["ops_files"]]
+    summary = run(RunRequest(output=Path(options.pop("output")), **options))
+    sys.exit(summary.exit_code)
+"""
+
+FRAMES = 100
+SEGMENT_S = 0.4  # ten frames
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Operators, pipeline, script, and clips with uneven times, B-frames and sound."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "operators.py").write_text(OPERATORS)
+    (folder / "spots.yaml").write_text(PIPELINE)
+    (folder / "script.py").write_text(SCRIPT)
+    make(folder / "clip.mp4", FRAMES)
+    make(folder / "short.mp4", 25)
+    return folder
+
+
+def make(path: Path, frames: int) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"bf": "2", "g": "30"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        sound = container.add_stream("aac", rate=48000)
+        sound.layout = "mono"
+        for i in range(frames):
+            level = np.full((64, 96, 3), 20 + 2 * (i % 90), np.uint8)
+            level[:, i % 80 : i % 80 + 16] = 200
+            frame = av.VideoFrame.from_ndarray(level, format="bgr24")
+            frame.pts, frame.time_base = 40 * i + 11 * (i % 3), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+        for start in range(0, frames * 1920, 1024):
+            wave = np.sin(np.arange(start, start + 1024) / 20).astype(np.float32)[None]
+            beep = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
+            beep.sample_rate, beep.pts, beep.time_base = 48000, start, Fraction(1, 48000)
+            container.mux(sound.encode(beep))
+        container.mux(sound.encode())
+
+
+def options(work: Path, output: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "pipeline": str(work / "spots.yaml"),
+        "sources": [str(work / "clip.mp4")],
+        "output": str(output),
+        "ops_files": [str(work / "operators.py")],
+        "segment_s": SEGMENT_S,
+        "params": {"wait_s": "0.02"},
+        "workers": "thread:2",
+    } | changes
+
+
+def start(work: Path, asked: dict[str, Any]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, str(work / "script.py"), json.dumps(asked)]
+    return subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE)
+
+
+def frames_kept(output: Path) -> int:
+    checkpoint = look_back(output).checkpoint if (output / ".llamapipe").exists() else None
+    return sum(point.seq for point in checkpoint.streams.values()) if checkpoint is not None else 0
+
+
+def killed(work: Path, asked: dict[str, Any], output: Path) -> int:
+    """Start, kill the whole process group once it has got further; how far it got."""
+    before = frames_kept(output)
+    process = start(work, asked)
+    until = time.monotonic() + 60
+    while frames_kept(output) <= before:
+        assert process.poll() is None, process.communicate()[1].decode()
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    return frames_kept(output)
+
+
+def ended(work: Path, asked: dict[str, Any]) -> RunSummary:
+    process = start(work, asked)
+    _, said = process.communicate(timeout=120)
+    assert (Path(asked["output"]) / "run.json").exists(), said.decode()
+    return RunSummary.from_json((Path(asked["output"]) / "run.json").read_bytes())
+
+
+def outputs(folder: Path) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name not in ("run.json", "report.html") and path.suffix != ".zip":
+            yield str(path.relative_to(folder)), path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="threads"),
+        pytest.param({"workers": "process:2"}, id="processes"),
+        pytest.param({"loop": 2, "max_frames": 150}, id="loop"),
+        pytest.param({"start_s": 0.5, "end_s": 3.3}, id="cut"),
+    ],
+)
+def test_a_run_that_was_killed_several_times_gives_what_one_run_gives(
+    changes: dict[str, Any], work: Path, tmp_path: Path
+) -> None:
+    whole = ended(work, options(work, tmp_path / "whole", **changes | {"workers": "thread:2", "params": {}}))
+    asked = options(work, tmp_path / "again", **changes)
+    reached = [killed(work, asked | {"resume": bool(i)}, tmp_path / "again") for i in range(3)]
+    assert reached == sorted(set(reached))
+    again = ended(work, asked | {"resume": True})
+    assert dict(outputs(tmp_path / "again")) == dict(outputs(tmp_path / "whole"))
+    assert again.frames == whole.frames
+    assert [stream.frames for stream in again.streams] == [stream.frames for stream in whole.streams]
+    assert any(f"frame {reached[-1]}" in note for note in again.notes)
+    assert not list((tmp_path / "again").rglob(".*"))
+
+
+def test_a_source_that_had_ended_is_not_read_again(work: Path, tmp_path: Path) -> None:
+    sources = [str(work / "short.mp4"), str(work / "clip.mp4")]
+    ended(work, options(work, tmp_path / "whole", sources=sources, params={}))
+    asked = options(work, tmp_path / "again", sources=sources)
+    process = start(work, asked)
+    until = time.monotonic() + 60
+    while not (point := short_of(tmp_path / "again")) or not point.ended:
+        assert time.monotonic() < until
+        assert process.poll() is None
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = (tmp_path / "again" / "short" / "annotated.mp4").stat().st_mtime_ns
+    summary = ended(work, asked | {"resume": True})
+    assert (tmp_path / "again" / "short" / "annotated.mp4").stat().st_mtime_ns == before
+    assert dict(outputs(tmp_path / "again")) == dict(outputs(tmp_path / "whole"))
+    assert [len(stream.outputs) for stream in summary.streams] == [5, 5]
+
+
+def short_of(output: Path) -> Any:
+    checkpoint = look_back(output).checkpoint
+    return None if checkpoint is None else checkpoint.streams.get("short")
+
+
+def test_another_run_is_not_gone_on_with(work: Path, tmp_path: Path) -> None:
+    asked = options(work, tmp_path / "out")
+    killed(work, asked, tmp_path / "out")
+    before = dict(outputs(tmp_path / "out"))
+    for changes, named in (
+        ({"end_s": 3.0}, "--end was None and is 3.0"),
+        ({"sources": [str(work / "short.mp4")]}, "source clip is gone; source short is new"),
+        ({"sets": {"rarely.sample_fps": "5"}}, "stage rarely has changed"),
+    ):
+        with pytest.raises(UsageError, match=named):
+            llamapipe.run(**as_call(asked | changes), resume=True)
+    assert dict(outputs(tmp_path / "out")) == before
+
+
+def as_call(asked: dict[str, Any]) -> dict[str, Any]:
+    return asked | {"ops_files": [Path(file) for file in asked["ops_files"]]}
+
+
+def test_without_resume_a_killed_run_is_not_in_the_way(work: Path, tmp_path: Path) -> None:
+    asked = options(work, tmp_path / "out")
+    killed(work, asked, tmp_path / "out")
+    summary = llamapipe.run(**as_call(asked | {"params": {}}))
+    assert summary.frames.decoded == FRAMES
+    assert not list((tmp_path / "out").rglob(".*"))
+
+
+def test_nothing_to_go_on_with_is_a_run_from_the_beginning_and_a_complete_one_is_left_alone(
+    work: Path, tmp_path: Path
+) -> None:
+    asked = as_call(options(work, tmp_path / "out", params={}))
+    first = llamapipe.run(**asked, resume=True)
+    assert first.frames.decoded == FRAMES
+    before = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name, _ in outputs(tmp_path / "out")}
+    assert llamapipe.run(**asked, resume=True).started_at == first.started_at
+    assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in before} == before
+
+
+def test_a_stage_without_snapshots_means_a_run_from_the_beginning(work: Path, tmp_path: Path) -> None:
+    text = PIPELINE.replace("test/sum@v1", "test/forgetful@v1")
+    text = text.replace(
+        "inputs: {frames: $source.frames, boxes: $ops.look.boxes}\n    when", "inputs: $source.frames\n    when"
+    )
+    (tmp_path / "forgetful.yaml").write_text(text)
+    asked = options(work, tmp_path / "out", pipeline=str(tmp_path / "forgetful.yaml"), params={})
+    summary = llamapipe.run(**as_call(asked))
+    assert any("stage sum gives no snapshot" in note for note in summary.notes)
