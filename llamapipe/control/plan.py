@@ -137,6 +137,6 @@ class RunPlan(msgspec.Struct, frozen=True):
     max_queued: int = 2  # invocations that a worker may hold, the running one included
     latency_slo_s: float | None = None
     faults: FaultPlan = FaultPlan()
-    checkpoint_every_s: float = 2.0  # at most one checkpoint of a stream in that time
+    checkpoint_every_s: float = 5.0  # at most one checkpoint of a stream in that time
     seed: int = 0
     version: int = 2

@@ -33,6 +33,7 @@ class SimResult:
 @dataclass(slots=True)
 class _Source:
     trace: SourceTrace
+    first: int = 0  # number of the trace's first frame: above 0 in a run that goes on with another
     next: int = 0
     credits: int = 0
     free_at_s: float = 0.0
@@ -70,11 +71,11 @@ class _Sim:
         while source.credits > 0 and source.next < len(trace.pts_s) and not source.stopped:
             source.credits -= 1
             source.free_at_s = max(source.free_at_s, self.now_s) + trace.decode_s
-            self.later(source.free_at_s, _frame(stream, trace, source.next, source.free_at_s))
+            self.later(source.free_at_s, _frame(stream, trace, source.first, source.next, source.free_at_s))
             source.next += 1
         if not source.ended and (source.stopped or source.next == len(trace.pts_s)):
             source.ended = True
-            self.later(max(source.free_at_s, self.now_s), ev.StreamEnded(stream, source.next))
+            self.later(max(source.free_at_s, self.now_s), ev.StreamEnded(stream, source.first + source.next))
 
     def carry_out(self, action: act.Action) -> None:
         moments = self.profile.moments
@@ -99,7 +100,7 @@ class _Sim:
                     self.as_recorded(*moments.done.get(action.invocation, (None, done)))
                 else:
                     self.later(start_s + busy_s, done)
-            case act.StartWorker() | act.KillWorker() | act.Restore() if moments is not None:
+            case act.StartWorker() | act.KillWorker() | act.Restore() | act.Capture() if moments is not None:
                 pass  # what came of it is among the events from outside
             case act.StartWorker():
                 self.worker_free_s[action.worker] = self.now_s + self.profile.start_s
@@ -109,6 +110,9 @@ class _Sim:
             case act.Restore():
                 free_s = max(self.now_s, self.worker_free_s.get(action.worker, 0.0))
                 self.later(free_s, ev.StateRestored(action.stage, action.stream, action.worker))
+            case act.Capture():
+                free_s = max(self.now_s, self.worker_free_s.get(action.worker, 0.0))
+                self.later(free_s, ev.StateCaptured(action.stage, action.stream, action.seq))
             case act.Load():
                 start_s = max(self.now_s, self.worker_free_s.get(action.worker, 0.0))
                 load_s = self.profile.load_s.get(action.stage, 0.0)
@@ -128,6 +132,8 @@ class _Sim:
                     self.as_recorded(moments.committed.get((action.stream, action.sink, action.seq)), committed)
                 else:
                     self.later(free_s, committed)
+                    if action.mark:
+                        self.later(free_s, ev.SinkMarked(action.stream, action.sink, action.seq + 1))
             case act.Grant():
                 self.sources[action.stream].credits += action.credits
                 self.pump(action.stream)
@@ -138,7 +144,7 @@ class _Sim:
                     source.ended = True
                     self.heap = [e for e in self.heap if not _of_source(e[3], action.stream)]
                     heapq.heapify(self.heap)
-                    self.later(self.now_s, ev.StreamEnded(action.stream, source.next))
+                    self.later(self.now_s, ev.StreamEnded(action.stream, source.first + source.next))
                 self.pump(action.stream)
             case act.CloseStream():
                 at_s = max(self.now_s, self.sink_free_s.get(action.stream, 0.0))
@@ -155,11 +161,12 @@ class _Sim:
                 self.captured.pop((action.stream, action.seq), None)
 
 
-def _frame(stream: str, trace: SourceTrace, seq: int, at_s: float) -> ev.Event:
+def _frame(stream: str, trace: SourceTrace, first: int, index: int, at_s: float) -> ev.Event:
+    seq = first + index
     reason = trace.undecodable.get(seq)
     if reason is not None:
-        return ev.FrameUndecodable(stream, seq, reason, trace.pts_s[seq])
-    return ev.FramesArrived(stream, seq, [at_s], [trace.pts_s[seq]])
+        return ev.FrameUndecodable(stream, seq, reason, trace.pts_s[index])
+    return ev.FramesArrived(stream, seq, [at_s], [trace.pts_s[index]])
 
 
 def _from_outside(sim: _Sim, moments: Moments) -> None:
@@ -183,11 +190,11 @@ def simulate(
     sim.result = SimResult("", "", sim.controller.ledger, 0.0, 0, {}, [])
     for stream in plan.streams:
         trace = profile.sources[stream.stream]
-        sim.sources[stream.stream] = source = _Source(trace)
+        sim.sources[stream.stream] = source = _Source(trace, stream.resume.seq if stream.resume is not None else 0)
         if trace.paced and profile.moments is None:
             source.next = len(trace.pts_s)
-            for seq, at_s in enumerate(trace.pts_s):
-                sim.later(at_s, _frame(stream.stream, trace, seq, at_s))
+            for index, at_s in enumerate(trace.pts_s):
+                sim.later(at_s, _frame(stream.stream, trace, source.first, index, at_s))
             sim.later(trace.pts_s[-1] if trace.pts_s else 0.0, ev.StreamEnded(stream.stream, len(trace.pts_s)))
     if profile.moments is not None:
         _from_outside(sim, profile.moments)

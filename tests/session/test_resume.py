@@ -259,6 +259,21 @@ def test_a_source_that_had_ended_is_not_read_again(work: Path, tmp_path: Path) -
     assert [len(stream.outputs) for stream in summary.streams] == [5, 5]
 
 
+def test_a_run_that_is_killed_while_it_finishes_loses_nothing(work: Path, tmp_path: Path) -> None:
+    """Whatever has its final name by then: lists get theirs before the video is put together."""
+    ended(work, options(work, tmp_path / "whole", params={}))
+    asked = options(work, tmp_path / "again", params={})
+    process = start(work, asked)
+    until = time.monotonic() + 60
+    while not (tmp_path / "again" / "detections.jsonl").exists():
+        assert time.monotonic() < until
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    ended(work, asked | {"resume": True})
+    assert dict(outputs(tmp_path / "again")) == dict(outputs(tmp_path / "whole"))
+    assert not list((tmp_path / "again").rglob(".*"))
+
+
 def short_of(output: Path) -> Any:
     checkpoint = look_back(output).checkpoint
     return None if checkpoint is None else checkpoint.streams.get("short")

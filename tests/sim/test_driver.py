@@ -2,11 +2,13 @@
 
 import hypothesis.strategies as st
 from hypothesis import given, settings
+from msgspec.structs import replace
 
-from llamapipe.control import encode_entry, encode_plan, read_log, replay
+from llamapipe.control import ResumePlan, SinkTally, StreamPlan, encode_entry, encode_plan, read_log, replay
 from llamapipe.control import events as ev
+from llamapipe.control.actions import Checkpoint
 from llamapipe.sim import ItemOutcome, SourceTrace, WorldProfile, profile_of_log, simulate
-from tests.control.plans import detect_only, faces_in_people
+from tests.control.plans import boxes, detect_only, faces_in_people, frames, plan, stage
 
 
 def trace(n, **more):
@@ -77,3 +79,17 @@ def test_whatever_happens_every_frame_is_accounted_for_and_the_log_replays(
     for moments in (True, False) if policy == "block" else (True,):
         again = simulate(plan, profile_of_log(plan, read_log(log)[1], moments=moments))
         assert again.ledger.to_dict() == result.ledger.to_dict()
+
+
+def test_a_run_that_goes_on_with_another_simulates_from_where_that_had_come_and_makes_its_checkpoints():
+    made = plan(stage("detect", frames()), stage("track", boxes("detect"), stateful=True, depth=2))
+    resume = ResumePlan(20, {"out": SinkTally(20)}, ("track",))
+    made = replace(made, streams=(StreamPlan("cam0", segment_frames=10, resume=resume),), checkpoint_every_s=0.0)
+    times = tuple(0.1 * i for i in range(20, 55))
+    profile = WorldProfile({"detect": (0.0, 0.01), "track": (0.0, 0.001)}, {"cam0": SourceTrace(times)})
+    seen = []
+    result = simulate(made, profile, observe=lambda now_s, event, actions: seen.extend(actions))
+    assert result.outcome == "done"
+    assert result.ledger.accounts["cam0", "out"].delivered == 55
+    made_at = [(action.seq, action.ended) for action in seen if isinstance(action, Checkpoint)]
+    assert made_at == [(30, False), (50, False), (55, True)]  # one is prepared at a time
