@@ -403,10 +403,7 @@ class _Validation(Findings):
 
 
 def _atoms(text: str) -> tuple[Atom, ...]:
-    try:
-        return parse_when(text).atoms
-    except RecursionError:
-        raise SpecError([Problem("when", "when: nested too deeply", hint="write it with fewer parentheses")]) from None
+    return parse_when(text).atoms
 
 
 def _type_hint(text: str, known: Mapping[str, object], otherwise: str | None = None) -> str | None:

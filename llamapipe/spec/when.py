@@ -108,11 +108,15 @@ def parse_when(text: str) -> When:
     return _Parser(text).parse()
 
 
+_DEEPEST = 100  # levels of parentheses
+
+
 class _Parser:
     def __init__(self, text: str) -> None:
         self._text = text
         self._tokens: list[tuple[str, str, int]] = []  # kind, text, column from 1
         self._at = 0
+        self._depth = 0
         self._atoms: dict[str, Atom] = {}
         self._labels: set[str] = set()
         end = 0
@@ -147,14 +151,20 @@ class _Parser:
         return left
 
     def _single(self, leaf: Callable[[], Callable[[Any], Any]]) -> Callable[[Any], Any]:
-        if self._take_word("not"):
-            inner = self._single(leaf)
-            return lambda given: np.logical_not(inner(given))
-        if self._take("symbol", "("):
-            inner = self._either(leaf)
-            self._expect(")")
-            return inner
-        return leaf()
+        self._depth += 1  # libraries change Python's own limit, beyond which it may crash
+        if self._depth > _DEEPEST:
+            raise SpecError([Problem("when", "when: nested too deeply", hint="write it with fewer parentheses")])
+        try:
+            if self._take_word("not"):
+                inner = self._single(leaf)
+                return lambda given: np.logical_not(inner(given))
+            if self._take("symbol", "("):
+                inner = self._either(leaf)
+                self._expect(")")
+                return inner
+            return leaf()
+        finally:
+            self._depth -= 1
 
     def _question(self) -> Callable[[Mapping[str, bool]], bool]:
         start = self._column
