@@ -10,10 +10,23 @@ import pytest
 from llamapipe.control import read_log, replay
 from llamapipe.session import RunRequest, run
 from llamapipe.sim import profile_of_log, simulate
+from llamapipe.spec import OpSpec, PipelineSpec, SinkSpec
 
 CLIPS = {"people": "TUD-Stadtmitte.mp4", "blur-faces": "TUD-Stadtmitte.mp4", "traffic": "car-detection.mp4"}
-# Too much for any machine at the clip's own rate.
-HEAVY = {"detect.model": "yolox-nano", "detect.input_size": "640", "detect.threads": "1"}
+# Too much for any machine at the clip's own 25 frames a second.
+SLOW = '''
+import time
+
+from llamapipe.data import Events, Image
+from llamapipe.operator import operator
+
+
+@operator("test/slow@v1", inputs={"frames": "frames"}, outputs={"events": "events"})
+def slow(frames: Image) -> Events:
+    """Takes its time."""
+    time.sleep(0.1)
+    return Events([])
+'''
 
 
 def recorded(tmp_path: Path, **request: Any) -> list[bytes]:
@@ -48,18 +61,21 @@ def test_a_run_replays_to_the_same_actions_and_the_simulator_ends_with_its_ledge
 @pytest.mark.assets
 @pytest.mark.parametrize("policy", ["drop-oldest", "drop-newest"])
 def test_the_frames_that_a_paced_run_dropped_are_dropped_again(policy: Any, assets: Path, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    op = OpSpec(name="slow", type="test/slow@v1", inputs={"frames": ("$source.frames",)})
+    sink = SinkSpec(name="lines", type="llamapipe/jsonl@v1", inputs=("$ops.slow.events",))
     lines = recorded(
         tmp_path,
-        pipeline="people",
+        pipeline=PipelineSpec(name="slow", ops=(op,), sinks=(sink,)),
+        ops_files=[tmp_path / "slow.py"],
         sources=[str(assets / CLIPS["people"])],
         max_frames=60,
         realtime=True,
         drop_policy=policy,
-        sets=HEAVY,
         workers=1,
     )
     controller = replay(lines)
-    assert controller.ledger.accounts["TUD-Stadtmitte", "video"].dropped["overload"] > 0
+    assert controller.ledger.accounts["TUD-Stadtmitte", "lines"].dropped["overload"] > 0
     plan, entries = read_log(lines)
     simulated: list[Any] = []
     result = simulate(
