@@ -19,7 +19,7 @@ import msgspec
 from llamapipe.clock import Clock, Env, SystemClock, system_env
 from llamapipe.control import Controller
 from llamapipe.control.plan import SinkPlan
-from llamapipe.errors import InterruptedRun, LlamapipeError, OutputError, UsageError
+from llamapipe.errors import AssetError, InterruptedRun, LlamapipeError, OutputError, UsageError
 from llamapipe.inference import registered_files
 from llamapipe.media import SINKS
 from llamapipe.media.contract import Sink, SinkItem
@@ -155,14 +155,19 @@ class _Job:
             left = look_back(self.request.output)
             if left.kind == "complete" and left.summary is not None:
                 return left.summary
-        prepared = prepare(
-            self.request,
-            clock=self.clock,
-            env=self.env,
-            results=self.take is not None,
-            on_asset=self._on_asset(started_s),
-            interrupt=self.interrupt,
-        )
+        try:
+            prepared = prepare(
+                self.request,
+                clock=self.clock,
+                env=self.env,
+                results=self.take is not None,
+                on_asset=self._on_asset(started_s),
+                interrupt=self.interrupt,
+            )
+        except AssetError as error:
+            if self.interrupt.is_set():  # Ctrl-C reaches pip too, which then gives up
+                raise InterruptedRun("interrupted while a model or clip was fetched") from error
+            raise
         with ExitStack() as stack:
             stack.callback(prepared.close)
             keeper = Keeper(prepared, self.clock, started_at) if prepared.store is not None else None
@@ -203,13 +208,13 @@ class _Job:
             self.on_progress(watcher.progress(ended_s, "done"))
         return summary
 
-    def _on_asset(self, started_s: float) -> OnAsset | None:
-        """Tells of what is fetched before the run, as progress."""
-        if (show := self.on_progress) is None:
-            return None
+    def _on_asset(self, started_s: float) -> OnAsset:
+        """Tells of what is fetched before the run, as progress, and fetches nothing more once interrupted."""
 
         def tell(name: str, done_bytes: int, total_bytes: int | None) -> None:
-            if not done_bytes:
+            if self.interrupt.is_set():
+                raise InterruptedRun("interrupted before the run began")
+            if not done_bytes and (show := self.on_progress) is not None:
                 elapsed_s = self.clock.now_s() - started_s
                 show(Progress("fetching", 0, None, 0.0, None, None, None, 0, 0, None, elapsed_s, fetching=name))
 

