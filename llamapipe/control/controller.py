@@ -142,7 +142,7 @@ class Controller:
             case ev.WorkerBack():
                 self._workforce.back(self._workforce.seats[event.worker])
             case ev.StateRestored():
-                self._work.restored(event)
+                self._work.restored(event, now_s)
             case ev.WorkerLost():
                 self._worker_lost(event, now_s)
             case ev.Cancel():

@@ -258,6 +258,7 @@ class Dispatcher:
             return
         stage, seat = invocation.stage, invocation.seat
         seat.losses = 0
+        seat.answered.add(stage)
         self._leave(seat, invocation.number, now_s)
         self._durations[stage].add(event.busy_s)
         if invocation.void:
@@ -281,11 +282,14 @@ class Dispatcher:
             self._flow.item_done(item[0], stage, event.counts[i], measures, "")
         self._requeue(stage, again)
 
-    def restored(self, event: ev.StateRestored) -> None:
+    def restored(self, event: ev.StateRestored, now_s: float) -> None:
         """A stream's memory is where its home is."""
         home = self._homes[self._topology.index[event.stage], event.stream]
-        if home.seat is not None and home.seat.name == event.worker:
+        seat = home.seat
+        if seat is not None and seat.name == event.worker:
             home.restoring = False
+            if seat.held and not self._restoring(seat):
+                self._watch(self.invocations[seat.held[0]], now_s)
 
     def unable(self, seat: Seat, stage: int) -> None:
         """A worker cannot load the stage: it is nobody's home there."""
@@ -363,13 +367,20 @@ class Dispatcher:
             self._watch(self.invocations[seat.held[0]], now_s)
 
     def _watch(self, invocation: Invocation, now_s: float) -> None:
+        if self._restoring(invocation.seat):  # it has to wait for that first
+            return
         durations, faults = self._durations[invocation.stage], self._faults
         p95_s = durations.p95_s
         hang_s = faults.first_hang_s if p95_s is None else max(faults.hang_factor * p95_s, faults.hang_floor_s)
+        if invocation.stage not in invocation.seat.answered:  # it may import, compile and warm up
+            hang_s = max(hang_s, faults.warm_hang_s)
         self._timers.add(now_s + hang_s, "hang", "", invocation.number)
         if p95_s is not None and durations.settled and not self._plan.stages[invocation.stage].stateful:
             slow_s = max(faults.straggler_factor * p95_s, faults.straggler_floor_s)
             self._timers.add(now_s + slow_s, "straggle", "", invocation.number)
+
+    def _restoring(self, seat: Seat) -> bool:
+        return any(home.restoring and home.seat is seat for home in self._homes.values())
 
     def straggles(self, number: int) -> None:
         """The invocation takes longer than it should."""

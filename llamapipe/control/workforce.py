@@ -28,6 +28,7 @@ class Seat:
     link: Machine[LinkState]
     replicas: dict[int, Machine[ReplicaState]] = field(default_factory=dict)  # by stage index
     held: deque[int] = field(default_factory=deque)  # invocations out to it, oldest first: that one is being run
+    answered: set[int] = field(default_factory=set)  # stages that this incarnation has answered for
     incarnation: int = 0
     losses: int = 0  # since it last answered an invocation
     given_up: bool = False  # it will not come back
@@ -147,6 +148,7 @@ class Workforce:
             return
         seat.incarnation += 1
         seat.condemned = False
+        seat.answered.clear()
         seat.link = Machine(seat.name, LINK, LinkState.UNKNOWN)
         self._fill(seat)
 

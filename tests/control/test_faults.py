@@ -203,3 +203,30 @@ def test_a_run_that_has_lost_a_sink_still_ends_when_it_loses_its_last_worker():
     sent = control.step(ev.WorkerLost("w0", "killed"), 1.0)
     assert [(d.stream, d.outcome) for d in of(sent, act.Deliver)] == [("cam1", "failed")]
     assert act.StopSource("cam1") in sent
+
+
+def test_work_that_waits_for_a_memory_to_come_up_is_not_timed_until_it_is():
+    quick = replace(FAST, hang_factor=0.0, hang_floor_s=1.0, warm_hang_s=1.0)
+    control = started(plan(stage("track", frames(), stateful=True), stage("detect", frames()), faults=quick))
+    sent = of(arrive(control, 0), act.Dispatch)
+    for dispatch in sent:
+        control.step(ev.InvocationDone(dispatch.invocation, [1], busy_s=0.01), 0.0)
+    control.step(ev.WorkerLost("w0", "killed"), 1.0)
+    again = control.step(ev.FramesArrived("cam0", 1, [2.0], [0.1]), 2.0)
+    assert [d.worker for d in of(again, act.Dispatch)] == ["w1"]
+    assert of(again, act.Restore) == [act.Restore("w1/track", "w1", "track", "cam0")]
+    assert of(tick(control, 10.0), act.KillWorker) == []
+    control.step(ev.StateRestored("track", "cam0", "w1"), 11.0)
+    assert of(tick(control, 12.1), act.KillWorker) == [act.KillWorker("w1", "stage detect did not return")]
+
+
+def test_a_workers_first_invocation_of_a_stage_may_take_longer():
+    control = started(detect_only(workers=1, faults=replace(FAST, hang_factor=0.0, hang_floor_s=1.0)))
+    [first] = arrive(control, 0)
+    control.step(ev.InvocationDone(first.invocation, [1], busy_s=0.01), 0.0)
+    control.step(ev.WorkerLost("w0", "killed"), 1.0)
+    tick(control, 2.0)
+    control.step(ev.ReplicaLoaded("w0/detect"), 3.0)
+    arrive(control, 4)
+    assert of(tick(control, 13.9), act.KillWorker) == []
+    assert of(tick(control, 14.1), act.KillWorker) == [act.KillWorker("w0", "stage detect did not return")]
