@@ -2,9 +2,9 @@
 
     python -m benchmarks.faults [--injections 100] [--output out/faults] [--rows worker-killed,...]
 
-Every row is written to OUTPUT as it is done, and a second start goes on where the first one was stopped. Tracker ids and
-boxes are compared with those of an undisturbed run, line by line; frames lost are counted in the outputs and have to be
-what the ledger says. The table goes to stdout and, with all figures, to OUTPUT/faults.json.
+Every row is written to OUTPUT as it is done, and a second start goes on where the first one was stopped. Tracker ids
+and boxes are compared with those of an undisturbed run, line by line; frames lost are counted in the outputs and have
+to be what the ledger says. The table goes to stdout and, with all figures, to OUTPUT/faults.json.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.camera import Camera, SlowEndpoint
-from benchmarks.injection import Log, kill_some, lines_of, start, stop_some, summary_of, wait_for
+from benchmarks.injection import RNG, Log, kill_some, lines_of, start, stop_some, summary_of, wait_for
 
 HERE = Path(__file__).parent
 CLIP = ["-i", "sample:bikes"]
@@ -97,9 +97,9 @@ class Bench:
 def worker_killed(bench: Bench, row: Row) -> None:
     while row.injected < bench.injections:
         output = bench.fresh("worker-killed")
-        run = start("people", output, *CLIP, "--workers", "process:2", "--loop", str(min(8, bench.loops)))
+        run = start("people", output, *CLIP, "--workers", "process:2", "--loop", str(bench.loops))
         wait_for(output / ".detections.jsonl.partial", run)
-        times = kill_some(run, 1.8, bench.injections - row.injected)
+        times = kill_some(run, 4.0, bench.injections - row.injected)
         code = run.wait()
         lost, recovery = Log.of(output).replaced(times)
         row.injected += lost
@@ -141,7 +141,7 @@ def _trouble(bench: Bench, row: Row, name: str, loops: int, *options: str) -> tu
 
 def operator_raises(bench: Bench, row: Row) -> None:
     loops = max(1, bench.injections * 20 // CLIP_FRAMES)
-    log, began = _trouble(bench, row, "operator-raises", loops, "--set", "params.how=raise")
+    _trouble(bench, row, "operator-raises", loops, "--set", "params.how=raise")
     kept = len(list((bench.folder / "runs" / "operator-raises" / "quarantine").iterdir()))
     # A tracker that did not see a frame may number and end tracks otherwise; boxes of other frames must not change.
     output = lines_of(bench.folder / "runs" / "operator-raises")
@@ -161,7 +161,9 @@ def operator_hangs(bench: Bench, row: Row) -> None:
     _, row.recovery_s = log.replaced(list(began.values()))
     frames = log.answered("trouble", {int(name.partition("-")[0]): t for name, t in began.items()})
     row.output = "identical, track ids included"
-    row.recovery = f"to the first answer of the new process (the frame itself: median {statistics.median(frames):.2f} s)"
+    row.recovery = (
+        f"to the first answer of the new process (the frame itself: median {statistics.median(frames):.2f} s)"
+    )
 
 
 def slow_and_failing(bench: Bench, row: Row) -> None:
@@ -171,6 +173,33 @@ def slow_and_failing(bench: Bench, row: Row) -> None:
     row.recovery_s = log.answered("trouble", {int(name.partition("-")[0]): t for name, t in began.items()})
     row.output = f"identical, track ids included ({counts['raise']} failing, {counts['slow']} slow)"
     row.recovery = "to the frame's good answer; 0.05 s is usual"
+
+
+def engine_killed(bench: Bench, row: Row) -> None:
+    options = [*CLIP, "--workers", "2", "--loop", str(bench.loops), "--resume"]
+    while row.injected < bench.injections:
+        output = bench.fresh("engine-killed")
+        lines = output / ".detections.jsonl.partial"
+        killed_at = 0  # bytes of lines that there were
+        killed_s: float | None = None
+        run = start("people", output, *options)
+        while run.poll() is None:
+            if row.injected < bench.injections and lines.exists() and lines.stat().st_size > killed_at:
+                if killed_s is not None:
+                    row.recovery_s.append(time.monotonic() - killed_s)
+                time.sleep(RNG.uniform(0.0, 2.0))
+                if run.poll() is not None:
+                    break
+                run.kill()
+                killed_s = time.monotonic()
+                run.wait()
+                killed_at = lines.stat().st_size
+                row.injected += 1
+                run = start("people", output, *options)
+            time.sleep(0.01)
+        bench.account(row, output, run.wait())
+    row.output = "identical, track ids included"
+    row.recovery = "from the kill, with `--resume` started at once, to past where it had been"
 
 
 def source_vanishes(bench: Bench, row: Row) -> None:
@@ -219,7 +248,16 @@ def slow_consumer(bench: Bench, row: Row) -> None:
         pipeline.write_text(_SLOW.format(url=endpoint.address))
         loops = max(2, -(-bench.injections * 70 // CLIP_FRAMES))
         run = start(
-            pipeline, output, *CLIP, "--realtime", "--drop-policy", "drop-oldest", "--loop", str(loops), "--workers", "2"
+            pipeline,
+            output,
+            *CLIP,
+            "--realtime",
+            "--drop-policy",
+            "drop-oldest",
+            "--loop",
+            str(loops),
+            "--workers",
+            "2",
         )
         while run.poll() is None and endpoint.pauses < bench.injections:
             time.sleep(0.2)
@@ -238,24 +276,18 @@ def slow_consumer(bench: Bench, row: Row) -> None:
 
 def disk_full(bench: Bench, row: Row) -> None:
     import llamapipe
-    from llamapipe.errors import LlamapipeError
 
     disk = bench.folder / "runs" / "disk"
     with Disk(disk) as kind:
         for i in range(bench.injections):
             shutil.rmtree(disk / "out", ignore_errors=True)
-            leave_bytes = 4096 * (i % 25)
+            leave_bytes = 12_288 * (i % 25)
             filled = kind.fill(leave_bytes)
-            try:
-                summary = llamapipe.run("people", "sample:bikes", output=disk / "out", max_frames=60, workers="2")
-            except LlamapipeError as error:  # it could not begin, or not write its summary
-                row.exit_codes.append(error.exit_code)
-                row.injected += 1
-            else:
-                row.exit_codes.append(summary.exit_code)
-                row.injected += summary.exit_code == 1
-                row.frames += summary.frames.decoded
-                row.ledger_lost += summary.frames.decoded - summary.frames.delivered
+            summary = llamapipe.run("people", "sample:bikes", output=disk / "out", max_frames=60, workers="2")
+            row.exit_codes.append(summary.exit_code)
+            row.injected += summary.exit_code == 1
+            row.frames += summary.frames.decoded
+            row.ledger_lost += summary.frames.decoded - summary.frames.delivered
             filled.unlink(missing_ok=True)
             left = [path.name for path in (disk / "out").rglob("*") if "partial" in path.name or path.suffix == ".tmp"]
             row.differs += len(left)
@@ -310,6 +342,7 @@ ROWS: dict[str, tuple[str, Callable[[Bench, Row], None]]] = {
     "operator-raises": ("an operator raises on one frame, every time", operator_raises),
     "operator-hangs": ("an operator never returns", operator_hangs),
     "slow-and-failing": ("3 % of invocations fail, 3 % take ten times as long", slow_and_failing),
+    "engine-killed": ("the run itself is killed (`kill -9`), then gone on with by `--resume`", engine_killed),
     "source-vanishes": ("a live source goes away and comes back", source_vanishes),
     "slow-consumer": ("a consumer stops taking results for 2 s", slow_consumer),
     "disk-full": ("the disk is full", disk_full),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -79,10 +80,8 @@ def stop_some(run: subprocess.Popen[bytes], each_s: float, stop_s: float, most: 
 
 def with_luck(pid: int, number: int) -> None:
     """Send a signal to a process that may just have ended."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 @dataclass(frozen=True)

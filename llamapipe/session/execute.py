@@ -201,7 +201,7 @@ class _Job:
                 cpu_s=self.clock.cpu_s() - started_cpu_s + before.cpu_s,
             )
             if self.request.output is not None:
-                _write_reports(self.request.output, summary, watcher, pictures, prepared)
+                summary = _write_reports(self.request.output, summary, watcher, pictures, prepared)
             if keeper is not None:
                 keeper.over(result.outcome, controller)
         if self.on_progress is not None:
@@ -369,13 +369,25 @@ def _event_log(request: RunRequest) -> Iterator[IO[bytes]]:
 
 def _write_reports(
     output: Path, summary: RunSummary, watcher: Watcher, pictures: PictureStrip, prepared: Prepared
-) -> None:
-    write_run_json(output / SUMMARY_FILE, summary)
-    write_report_html(
-        output / REPORT_FILE,
-        summary,
-        trace=watcher.trace,
-        latency=watcher.latency,
-        pictures=pictures,
-        graph=tree(prepared.compiled.spec),
-    )
+) -> RunSummary:
+    """Write both; the summary as it is then. What cannot be written fails the run, and hides no earlier reason."""
+    try:
+        write_run_json(output / SUMMARY_FILE, summary)
+        write_report_html(
+            output / REPORT_FILE,
+            summary,
+            trace=watcher.trace,
+            latency=watcher.latency,
+            pictures=pictures,
+            graph=tree(prepared.compiled.spec),
+        )
+    except OutputError as error:
+        failed = msgspec.structs.replace(summary, outcome="failed", exit_code=error.exit_code)
+        if summary.error is None:
+            failed = msgspec.structs.replace(failed, error=error.message)
+        else:
+            failed = msgspec.structs.replace(failed, notes=[*summary.notes, error.message])
+        with contextlib.suppress(OutputError):  # what it says must not be that all went well
+            write_run_json(output / SUMMARY_FILE, failed)
+        return failed
+    return summary

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import threading
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 import llamapipe
 from llamapipe import Pipeline
-from llamapipe.errors import AssetError, InterruptedRun, LlamapipeError, SourceError, UsageError
+from llamapipe.errors import AssetError, InterruptedRun, LlamapipeError, OutputError, SourceError, UsageError
 from llamapipe.session import RunRequest
 from llamapipe.session.pipeline import RunOptions
 
@@ -151,3 +152,17 @@ def test_an_interrupt_while_a_model_is_fetched_is_no_failure_of_the_network(
     with pytest.raises(InterruptedRun, match="fetched"):
         llamapipe.run("people", clip, output=tmp_path / "out", interrupt=stop)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_report_that_cannot_be_written_fails_the_run_and_hides_nothing(
+    clip: Path, operators: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(path: Path, *parts: object, **more: object) -> None:
+        raise OutputError(f"{path} cannot be written: no space left on device")
+
+    monkeypatch.setattr("llamapipe.session.execute.write_report_html", full_disk)
+    summary = pipeline_of("test/level@v1").run(clip, output=tmp_path, ops_files=[operators])
+    assert (summary.outcome, summary.exit_code) == ("failed", 1)
+    assert summary.error == f"{tmp_path / 'report.html'} cannot be written: no space left on device"
+    assert summary.frames.delivered == 12
+    assert json.loads((tmp_path / "run.json").read_text())["outcome"] == "failed"
