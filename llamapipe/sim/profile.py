@@ -100,11 +100,10 @@ def profile_of_log(plan: RunPlan, entries: Iterable[LogEntry], *, moments: bool 
         if isinstance(event, ev.InvocationDone) and event.invocation in dispatched:
             dispatch = dispatched.pop(event.invocation)
             busy[dispatch.stage].append((event.busy_s, len(dispatch.items)))
-            for i, (stream, seq, index) in enumerate(dispatch.items):
+            # An answer that came second to another worker's has no counts: that one's are the items' outcomes.
+            for i, ((stream, seq, index), count) in enumerate(zip(dispatch.items, event.counts, strict=False)):
                 measures = tuple(event.measures[i]) if event.measures else ()
-                outcomes[dispatch.stage, stream, seq, index] = ItemOutcome(
-                    event.counts[i], measures, event.errors.get(i, "")
-                )
+                outcomes[dispatch.stage, stream, seq, index] = ItemOutcome(count, measures, event.errors.get(i, ""))
         elif isinstance(event, ev.ReplicaLoaded):
             load[event.replica.rsplit("/", 1)[1]] = event.load_s
         elif isinstance(event, ev.FramesArrived):

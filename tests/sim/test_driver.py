@@ -4,7 +4,8 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 from msgspec.structs import replace
 
-from llamapipe.control import ResumePlan, SinkTally, StreamPlan, encode_entry, encode_plan, read_log, replay
+from llamapipe.control import LogEntry, ResumePlan, SinkTally, StreamPlan, encode_entry, encode_plan, read_log, replay
+from llamapipe.control import actions as act
 from llamapipe.control import events as ev
 from llamapipe.control.actions import Checkpoint
 from llamapipe.sim import ItemOutcome, SourceTrace, WorldProfile, profile_of_log, simulate
@@ -93,3 +94,16 @@ def test_a_run_that_goes_on_with_another_simulates_from_where_that_had_come_and_
     assert result.ledger.accounts["cam0", "out"].delivered == 55
     made_at = [(action.seq, action.ended) for action in seen if isinstance(action, Checkpoint)]
     assert made_at == [(30, False), (50, False), (55, True)]  # one is prepared at a time
+
+
+def test_an_answer_that_came_second_says_nothing_of_its_items():
+    run_plan = detect_only(workers=2)
+    sent = act.Dispatch(0, "w0/detect", "w0", "detect", [("cam0", 0, 0)])
+    twin = act.Dispatch(1, "w1/detect", "w1", "detect", [("cam0", 0, 0)])
+    entries = [
+        LogEntry(0.0, ev.FramesArrived("cam0", 0, [0.0], [0.0]), [sent]),
+        LogEntry(1.0, ev.WorkerSilent("w0"), [twin]),
+        LogEntry(2.0, ev.InvocationDone(1, [3], busy_s=0.5), [act.Forget(0)]),
+        LogEntry(3.0, ev.InvocationDone(0, [], busy_s=2.5), []),
+    ]
+    assert profile_of_log(run_plan, entries).outcome("detect", "cam0", 0, 0).count == 3
