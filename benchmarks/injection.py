@@ -18,9 +18,10 @@ from typing import Any
 RNG = random.Random(0)
 
 
-def start(pipeline: str | Path, output: Path, *options: str) -> subprocess.Popen[bytes]:
+def start(pipeline: str | Path, output: Path, *options: str, events: bool = True) -> subprocess.Popen[bytes]:
     """`llamapipe run`, in the background."""
-    command = [sys.executable, "-m", "llamapipe", "run", str(pipeline), "-o", str(output), "--events", "--force", "-q"]
+    command = [sys.executable, "-m", "llamapipe", "run", str(pipeline), "-o", str(output), "--force", "-q"]
+    command += ["--events"] if events else []
     return subprocess.Popen([*command, *options])
 
 
