@@ -4,8 +4,11 @@ from llamapipe.control.controller import Controller
 from llamapipe.control.ledger import Ledger, SinkAccount
 from llamapipe.control.log import LogEntry, encode_entry, encode_plan, read_log, replay
 from llamapipe.control.plan import (
+    Candidate,
     EdgePlan,
     FaultPlan,
+    JobPlan,
+    PolicyPlan,
     ResumePlan,
     RunPlan,
     SinkPlan,
@@ -16,11 +19,14 @@ from llamapipe.control.plan import (
 )
 
 __all__ = [
+    "Candidate",
     "Controller",
     "EdgePlan",
     "FaultPlan",
+    "JobPlan",
     "Ledger",
     "LogEntry",
+    "PolicyPlan",
     "ResumePlan",
     "RunPlan",
     "SinkAccount",

@@ -55,11 +55,12 @@ class KillWorker(_Action, frozen=True):
 
 
 class Load(_Action, frozen=True):
-    """Load a stage's configuration into a worker."""
+    """Load a stage's configuration into a worker, that of its first candidate unless another is named."""
 
     replica: str
     worker: str
     stage: str
+    choice: int = 0
 
 
 class Dispatch(_Action, frozen=True):
@@ -72,6 +73,7 @@ class Dispatch(_Action, frozen=True):
     items: list[tuple[str, int, int]]
     deadline_s: float | None = None
     snapshot: bool = False  # the stage's state after it is to be kept
+    choice: int = 0  # of the stage's candidates
 
 
 class Forget(_Action, frozen=True):

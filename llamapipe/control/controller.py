@@ -18,7 +18,7 @@ from llamapipe.control.dataflow import Dataflow, FrameRecord, Topology
 from llamapipe.control.dispatch import Dispatcher
 from llamapipe.control.ledger import Ledger, SinkAccount
 from llamapipe.control.lifecycle import RUN, ItemState, LinkState, Machine, ReplicaState, RunState
-from llamapipe.control.plan import RunPlan, StreamPlan
+from llamapipe.control.plan import RunPlan, StreamPlan, replica_parts
 from llamapipe.control.queues import Sampler, Sequencer
 from llamapipe.control.timers import Timers
 from llamapipe.control.workforce import Workforce
@@ -80,6 +80,8 @@ class Controller:
         self._in_order = [stage.stateful or stage.sample_fps is not None for stage in plan.stages]
         self._sequencers: dict[tuple[int, str], Sequencer] = {}
         self._samplers: dict[tuple[int, str], Sampler] = {}
+        self._choosing = self._work.chooser.active
+        self._now_s = 0.0
         self._failure: str | None = None  # why the run will count as failed; it may go on for other streams
         self._over = False  # a stage can be served by nobody
         self._cancelled: str | None = None
@@ -105,6 +107,7 @@ class Controller:
 
     def step(self, event: ev.Event, now_s: float) -> list[act.Action]:
         """Take one event, give what is to be done. Raises InvalidTransition for an event that cannot be."""
+        self._now_s = now_s
         self._out = self._workforce.out = self._work.out = self._checkpoints.out = []
         match event:
             case ev.InvocationDone():
@@ -124,6 +127,7 @@ class Controller:
             case ev.StreamEnded():
                 stream = self._streams[event.stream]
                 stream.num_frames, stream.error = event.num_frames, event.error
+                self._work.chooser.expects_more = any(s.num_frames is None for s in self._streams.values())
                 self._maybe_close(stream)
             case ev.StreamClosed():
                 self._stream_closed(self._streams[event.stream])
@@ -193,22 +197,29 @@ class Controller:
                 self._out.append(act.Grant(stream.plan.stream, stream.window))
 
     def _replica_loaded(self, event: ev.ReplicaLoaded) -> None:
-        worker, stage = event.replica.rsplit("/", 1)
-        self._workforce.loaded(self._workforce.seats[worker], self.topology.index[stage])
+        worker, stage, choice = replica_parts(event.replica)
+        self._workforce.loaded(self._workforce.seats[worker], self.topology.index[stage], choice)
+        self._maybe_running()
+
+    def _maybe_running(self) -> None:
         if self.run.state is RunState.DEPLOYING:
-            if all(any(s.serves(i) for s in self._workforce) for i in range(len(self.plan.stages))):
+            served = all(any(s.serves_some(i) for s in self._workforce) for i in range(len(self.plan.stages)))
+            # A worker that still loads the rest of its candidates would be late with everything it is given.
+            if served and not (self._work.chooser.active and self._workforce.loading()):
                 self.run.to(RunState.RUNNING)
                 self._open(paced=True)
         elif self.run.state is RunState.DEGRADED and self._workforce.whole():
             self.run.to(RunState.RUNNING)
 
     def _replica_failed(self, event: ev.ReplicaFailed) -> None:
-        worker, stage = event.replica.rsplit("/", 1)
+        worker, stage, choice = replica_parts(event.replica)
         index = self.topology.index[stage]
         seat = self._workforce.seats[worker]
-        seat.replicas[index].to(ReplicaState.FAILED)
-        self._work.unable(seat, index)
+        seat.replicas[index, choice].to(ReplicaState.FAILED)
+        if not seat.may_yet_serve(index):
+            self._work.unable(seat, index)
         self._require(index, event.reason)
+        self._maybe_running()
 
     def _worker_lost(self, event: ev.WorkerLost, now_s: float) -> None:
         seat = self._workforce.seats[event.worker]
@@ -237,6 +248,8 @@ class Controller:
                 self._work.hangs(number)
             elif kind == "restore":
                 self._work.restore_hangs(name, number)
+            elif kind == "look":
+                continue  # every event is followed by a look at what waits
             elif kind == "respawn":
                 self._workforce.respawn(self._workforce.seats[name], number)
             else:
@@ -313,6 +326,8 @@ class Controller:
         n = self._flow.start(frame, stage)
         if n:
             self._work.queues[stage].put(frame, n)
+            if self._choosing:
+                self._work.chooser.arrived(stage, n, self._now_s)
 
     def _sequencer(self, stage: int, stream: str) -> Sequencer:
         return self._sequencers.setdefault((stage, stream), Sequencer())
@@ -343,6 +358,9 @@ class Controller:
 
     def _stage_settled(self, frame: FrameRecord, stage: int) -> None:
         plan = self.plan.stages[stage]
+        if self._choosing:
+            skipped = frame.state[stage] is ItemState.SKIPPED
+            self._work.chooser.saw_frame(stage, 0 if skipped else self._flow.num_items(frame, stage))
         if plan.sample_fps is not None and (sampler := self._samplers.get((stage, frame.stream))):
             for held in sampler.waiting.pop(frame.seq, ()):
                 if held.state[stage] is ItemState.WAITING:  # it was not ended while it waited

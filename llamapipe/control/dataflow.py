@@ -154,6 +154,13 @@ class Dataflow:
         else:
             self.settle(frame, stage, ItemState.DONE, frame.count[stage])
 
+    def drop(self, frame: FrameRecord, stage: int, reason: str) -> None:
+        """Give up all items that the stage has of the frame, none of which anybody works on."""
+        plan = self.topology.stages[stage]
+        self.ledger.items_done[plan.name] += frame.remaining[stage]
+        frame.remaining[stage] = 0
+        self.settle(frame, stage, ItemState.DROPPED, 0, plan.name, reason)
+
     def settle(
         self, frame: FrameRecord, stage: int, state: ItemState, count: int, origin: str = "", reason: str = ""
     ) -> None:

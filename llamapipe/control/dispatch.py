@@ -15,9 +15,10 @@ from typing import TypeAlias
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
 from llamapipe.control.checkpoints import Checkpointer
+from llamapipe.control.chooser import Chooser, Verdict
 from llamapipe.control.dataflow import Dataflow, FrameRecord, Topology
 from llamapipe.control.lifecycle import ItemState, LinkState
-from llamapipe.control.plan import RunPlan
+from llamapipe.control.plan import RunPlan, replica_name
 from llamapipe.control.queues import StageQueue
 from llamapipe.control.timers import Timers
 from llamapipe.control.workforce import Seat, Workforce
@@ -38,6 +39,7 @@ class Invocation:
     stage: int
     seat: Seat
     items: list[Item]
+    choice: int = 0  # of the stage's candidates
     twin: Invocation | None = None  # the same items at another worker
     void: bool = False  # the twin has answered: this one only keeps its worker busy
 
@@ -102,14 +104,16 @@ class Dispatcher:
         self._timers = timers
         self.out = out
         self.queues = [StageQueue(stage.stateful) for stage in plan.stages]
-        self._deep_first = sorted(range(len(plan.stages)), key=lambda i: (-plan.stages[i].depth, i))
+        order = -1 if plan.policy.deep_first else 1
+        self._deep_first = sorted(range(len(plan.stages)), key=lambda i: (order * plan.stages[i].depth, i))
         self._stream_index = {stream.stream: i for i, stream in enumerate(plan.streams)}
         takes_pictures = [any(edge.kind == "frames" for edge in stage.inputs) for stage in plan.stages]
         faults = plan.faults
         self._snapshot_every = [faults.snapshot_frames if p else faults.snapshot_items for p in takes_pictures]
+        self.chooser = Chooser(plan, topology, workforce, timers, self.queues)
         self.invocations: dict[int, Invocation] = {}
         self._next = 0
-        self._durations = [_Durations() for _ in plan.stages]
+        self._durations = [[_Durations() for _ in range(stage.num_choices)] for stage in plan.stages]
         self._blames: dict[tuple[int, str, int, int], tuple[int, str]] = {}  # item -> failures so far, the last seat
         self._late: list[Invocation] = []  # that want a second worker
         self._homes: dict[tuple[int, str], _Home] = {}
@@ -128,6 +132,9 @@ class Dispatcher:
             queue = self.queues[stage]
             if not len(queue):
                 continue
+            if self.chooser.decides_for(stage):
+                self._serve_by_choice(stage, queue, now_s)
+                continue
             batch = max(1, self._plan.stages[stage].configuration.batch)
             if queue.stateful:
                 for stream in queue.streams():
@@ -138,6 +145,30 @@ class Dispatcher:
                     if seat is None:
                         break
                     self._dispatch(seat, stage, self._take(stage, batch), now_s)
+
+    def _serve_by_choice(self, stage: int, queue: StageQueue, now_s: float) -> None:
+        while (first := queue.first()) is not None:
+            decision = self.chooser.decide(stage, first[0], len(queue), now_s, self._avoided(stage, first))
+            if decision.verdict is Verdict.WAIT:
+                return
+            if decision.verdict is Verdict.DROP and self._drop_first(stage, queue):
+                continue
+            if decision.seat is None:
+                return
+            items = self._take(stage, decision.num_items)
+            self._dispatch(decision.seat, stage, items, now_s, choice=decision.choice)
+
+    def _drop_first(self, stage: int, queue: StageQueue) -> bool:
+        """Give the first item's frame up; not where some of its items are out or have been answered for."""
+        first = queue.first()
+        assert first is not None
+        frame = first[0]
+        items = queue.take_frame(frame)
+        if len(items) == frame.remaining[stage] == self._flow.num_items(frame, stage):
+            self._flow.drop(frame, stage, "late")
+            return True
+        queue.put_back(items)
+        return False
 
     def _serve_stream(self, stage: int, stream: str, batch: int, now_s: float) -> None:
         queue = self.queues[stage]
@@ -212,14 +243,16 @@ class Dispatcher:
             return ""
         return self._blames.get(self._key(stage, item), (0, ""))[1]
 
-    def _free(self, seat: Seat, stage: int) -> bool:
-        return len(seat.held) < self._plan.max_queued and seat.usable and seat.serves(stage)
+    def _free(self, seat: Seat, stage: int, choice: int = 0) -> bool:
+        return len(seat.held) < self._plan.max_queued and seat.usable and seat.serves(stage, choice)
 
     def _freest(self, stage: int, avoid: str = "") -> Seat | None:
         free = [seat for seat in self._workforce if self._free(seat, stage)]
         return min(free, key=lambda seat: (seat.name == avoid, len(seat.held)), default=None)
 
-    def _dispatch(self, seat: Seat, stage: int, items: list[Item], now_s: float, home: _Home | None = None) -> None:
+    def _dispatch(
+        self, seat: Seat, stage: int, items: list[Item], now_s: float, home: _Home | None = None, choice: int = 0
+    ) -> None:
         for frame, _ in items:
             frame.state[stage] = ItemState.DISPATCHED
         snapshot = False
@@ -227,25 +260,29 @@ class Dispatcher:
             home.since_snapshot += len(items)
             if home.since_snapshot >= self._snapshot_every[stage]:
                 snapshot, home.since_snapshot = True, 0
-        self._send(Invocation(self._next, stage, seat, items), now_s, snapshot)
+        self._send(Invocation(self._next, stage, seat, items, choice), now_s, snapshot)
 
     def _send(self, invocation: Invocation, now_s: float, snapshot: bool = False) -> None:
         self._next += 1
         seat, plan = invocation.seat, self._plan.stages[invocation.stage]
         self.invocations[invocation.number] = invocation
         seat.held.append(invocation.number)
+        if self.chooser.active:
+            usual_s = self.chooser.median_s(invocation.stage, invocation.choice, len(invocation.items))
+            seat.free_at_s = max(seat.free_at_s, now_s) + usual_s
         if len(seat.held) == 1:
             self._watch(invocation, now_s)
         slo = self._plan.latency_slo_s
         self.out.append(
             act.Dispatch(
                 invocation.number,
-                f"{seat.name}/{plan.name}",
+                replica_name(seat.name, plan.name, invocation.choice),
                 seat.name,
                 plan.name,
                 [(frame.stream, frame.seq, index) for frame, index in invocation.items],
                 None if slo is None else min(frame.captured_at_s for frame, _ in invocation.items) + slo,
                 snapshot,
+                invocation.choice,
             )
         )
 
@@ -260,7 +297,11 @@ class Dispatcher:
         seat.losses = 0
         seat.answered.add(stage)
         self._leave(seat, invocation.number, now_s)
-        self._durations[stage].add(event.busy_s)
+        self._durations[stage][invocation.choice].add(event.busy_s)
+        if self.chooser.active:
+            self.chooser.saw(stage, invocation.choice, len(invocation.items), event.busy_s)
+            held = (self.invocations[number] for number in seat.held)
+            seat.free_at_s = now_s + sum(self.chooser.median_s(i.stage, i.choice, len(i.items)) for i in held)
         if invocation.void:
             return
         if invocation.twin is not None:
@@ -305,6 +346,7 @@ class Dispatcher:
                 self._checkpoints.state_lost(stage, stream)
         held = list(seat.held)
         seat.held.clear()
+        seat.free_at_s = now_s
         for number in reversed(held):
             invocation = self.invocations.pop(number)
             if invocation.void:
@@ -369,13 +411,14 @@ class Dispatcher:
     def _watch(self, invocation: Invocation, now_s: float) -> None:
         if self._restoring(invocation.seat):  # it has to wait for that first
             return
-        durations, faults = self._durations[invocation.stage], self._faults
+        durations, faults = self._durations[invocation.stage][invocation.choice], self._faults
         p95_s = durations.p95_s
         hang_s = faults.first_hang_s if p95_s is None else max(faults.hang_factor * p95_s, faults.hang_floor_s)
         if invocation.stage not in invocation.seat.answered:  # it may import, compile and warm up
             hang_s = max(hang_s, faults.warm_hang_s)
         self._timers.add(now_s + hang_s, "hang", "", invocation.number)
-        if p95_s is not None and durations.settled and not self._plan.stages[invocation.stage].stateful:
+        twins = self._plan.policy.stragglers and not self._plan.stages[invocation.stage].stateful
+        if p95_s is not None and durations.settled and twins:
             slow_s = max(faults.straggler_factor * p95_s, faults.straggler_floor_s)
             self._timers.add(now_s + slow_s, "straggle", "", invocation.number)
 
@@ -415,11 +458,13 @@ class Dispatcher:
         for late in self._late:
             if late.void or late.twin is not None or self.invocations.get(late.number) is not late:
                 continue
-            free = [s for s in self._workforce if s is not late.seat and self._free(s, late.stage)]
+            free = [s for s in self._workforce if s is not late.seat and self._free(s, late.stage, late.choice)]
             if not free:
                 waiting.append(late)
                 continue
-            twin = Invocation(self._next, late.stage, min(free, key=lambda s: len(s.held)), late.items, late)
+            twin = Invocation(
+                self._next, late.stage, min(free, key=lambda s: len(s.held)), late.items, late.choice, late
+            )
             late.twin = twin
             self._send(twin, now_s)
         self._late = waiting

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from llamapipe.catalog import Configuration
+from llamapipe.catalog import BatchPoint, Configuration
 
 __all__ = [
+    "Candidate",
     "EdgePlan",
     "FaultPlan",
+    "JobPlan",
+    "PolicyPlan",
     "ResumePlan",
     "RunPlan",
     "SinkPlan",
@@ -16,7 +19,56 @@ __all__ = [
     "StagePlan",
     "StreamPlan",
     "WorkerPlan",
+    "choice_name",
+    "replica_name",
+    "replica_parts",
 ]
+
+
+def choice_name(stage: str, choice: int) -> str:
+    """``detect``, or ``detect#2`` for the stage's third candidate."""
+    return f"{stage}#{choice}" if choice else stage
+
+
+def replica_name(worker: str, stage: str, choice: int = 0) -> str:
+    """``worker-0/detect``, or ``worker-0/detect#2`` for the stage's third candidate."""
+    return f"{worker}/{choice_name(stage, choice)}"
+
+
+def replica_parts(replica: str) -> tuple[str, str, int]:
+    """(worker, stage, candidate) of a replica's name."""
+    worker, _, rest = replica.rpartition("/")
+    stage, _, choice = rest.partition("#")
+    return worker, stage, int(choice or 0)
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """One of the ways in which a stage may be run, with what is known of it beforehand.
+
+    ``accuracy`` is on the one scale of the run's floor. ``price`` is that of a core-second.
+    """
+
+    configuration: Configuration
+    points: tuple[BatchPoint, ...] = ()  # latency by batch, in order of batch; empty: to be learned
+    accuracy: float = 1.0
+    price: float = 1.0
+
+    @property
+    def cores(self) -> int:
+        """That an invocation takes for as long as it lasts."""
+        variant = self.configuration.variant
+        return 1 if variant is None else max(1, variant.threads)
+
+    @property
+    def device(self) -> str:
+        """Where it runs; empty: anywhere."""
+        variant = self.configuration.variant
+        return "" if variant is None else variant.device
+
+    @property
+    def max_batch(self) -> int:
+        """The most items that one invocation may have."""
+        return max(1, self.configuration.batch)
 
 
 class EdgePlan(msgspec.Struct, frozen=True, array_like=True):
@@ -51,6 +103,16 @@ class StagePlan(msgspec.Struct, frozen=True):
     sample_fps: float | None = None
     max_items: int = 64  # fan-out cap per frame
     placement: str = "thread"  # kind of worker that serves it: thread | process
+    candidates: tuple[Candidate, ...] = ()  # ways to run it, the first as ``configuration`` says; empty: only that way
+
+    @property
+    def num_choices(self) -> int:
+        """In how many ways it may be run."""
+        return max(1, len(self.candidates))
+
+    def choice(self, number: int) -> Configuration:
+        """The configuration of a candidate."""
+        return self.candidates[number].configuration if self.candidates else self.configuration
 
 
 class SinkPlan(msgspec.Struct, frozen=True):
@@ -100,6 +162,7 @@ class WorkerPlan(msgspec.Struct, frozen=True, array_like=True):
     name: str
     kind: str = "thread"  # thread | process
     cores: tuple[int, ...] = ()
+    device: str = "cpu"  # that candidates must name to be loaded there
 
 
 class FaultPlan(msgspec.Struct, frozen=True):
@@ -126,6 +189,32 @@ class FaultPlan(msgspec.Struct, frozen=True):
     snapshot_frames: int = 8  # the same where its inputs are pictures, which are kept until then
 
 
+class JobPlan(msgspec.Struct, frozen=True):
+    """A job's objective: all of it done ``deadline_s`` after ``began_s``, a moment on the run's clock."""
+
+    began_s: float
+    deadline_s: float
+    num_frames: dict[str, int]  # by stream, as far as known or estimated
+    fill_s: float = 0.0  # before the first frame can be expected
+
+
+class PolicyPlan(msgspec.Struct, frozen=True):
+    """How candidates are chosen among, per invocation. Every mechanism can be switched off by itself.
+
+    ``fixed`` takes every stage's first candidate as work comes, whatever happens.
+    """
+
+    name: str = "fixed"  # fixed | llamapipe
+    floor: float = 0.0  # the least accuracy of a candidate
+    second_floor: float = 0.0  # below which even `degrade` does not go
+    on_overload: str = "late"  # late | degrade | drop
+    feedback: bool = True  # latencies follow what is observed
+    late_commit: bool = True  # work waits uncommitted for the candidate that it is best for
+    delayed_batching: bool = True
+    deep_first: bool = True
+    stragglers: bool = True
+
+
 class RunPlan(msgspec.Struct, frozen=True):
     """Initial state of a run: with the event log it determines every action."""
 
@@ -137,7 +226,9 @@ class RunPlan(msgspec.Struct, frozen=True):
     max_in_flight: int = 16  # frames between admission and commit, all streams together
     max_queued: int = 2  # invocations that a worker may hold, the running one included
     latency_slo_s: float | None = None
+    job: JobPlan | None = None
+    policy: PolicyPlan = PolicyPlan()
     faults: FaultPlan = FaultPlan()
     checkpoint_every_s: float = 5.0  # at most one checkpoint of a stream in that time
     seed: int = 0
-    version: int = 2
+    version: int = 3

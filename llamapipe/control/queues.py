@@ -112,6 +112,15 @@ class StageQueue:
             limit = sum(1 for _ in itertools.islice(same, limit))
         return [queue.popleft() for _ in range(min(limit, len(queue)))]
 
+    def take_frame(self, frame: FrameRecord) -> list[tuple[FrameRecord, int]]:
+        """All items of one frame (a stateless stage's only), wherever they wait."""
+        items = [item for item in self._any if item[0] is frame]
+        if len(items) == 1 and self._any[0][0] is frame:
+            self._any.popleft()
+        else:
+            self._any = deque(item for item in self._any if item[0] is not frame)
+        return items
+
     def clear(self) -> list[tuple[FrameRecord, int]]:
         """Everything that waits, taken out."""
         items = list(self._any)

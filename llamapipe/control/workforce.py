@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from llamapipe.control import actions as act
 from llamapipe.control.lifecycle import LINK, REPLICA, LinkState, Machine, ReplicaState
-from llamapipe.control.plan import FaultPlan, RunPlan, WorkerPlan
+from llamapipe.control.plan import FaultPlan, RunPlan, WorkerPlan, replica_name
 from llamapipe.control.timers import Timers
 
 __all__ = ["Seat", "Workforce"]
@@ -26,13 +26,14 @@ class Seat:
     index: int
     stages: tuple[int, ...]  # that it is to serve
     link: Machine[LinkState]
-    replicas: dict[int, Machine[ReplicaState]] = field(default_factory=dict)  # by stage index
+    replicas: dict[tuple[int, int], Machine[ReplicaState]] = field(default_factory=dict)  # by stage and candidate
     held: deque[int] = field(default_factory=deque)  # invocations out to it, oldest first: that one is being run
     answered: set[int] = field(default_factory=set)  # stages that this incarnation has answered for
     incarnation: int = 0
     losses: int = 0  # since it last answered an invocation
     given_up: bool = False  # it will not come back
     condemned: bool = False  # it is being killed
+    free_at_s: float = 0.0  # when it is expected to be done with what it holds
 
     @property
     def name(self) -> str:
@@ -44,17 +45,21 @@ class Seat:
         """Whether new work may go to it."""
         return self.link.state is LinkState.ALIVE and not self.condemned
 
-    def serves(self, stage: int) -> bool:
-        """Whether the stage is loaded there."""
-        replica = self.replicas.get(stage)
+    def serves(self, stage: int, choice: int = 0) -> bool:
+        """Whether the stage's candidate is loaded there."""
+        replica = self.replicas.get((stage, choice))
         return replica is not None and replica.state is ReplicaState.READY
+
+    def serves_some(self, stage: int) -> bool:
+        """Whether any of the stage's candidates is loaded there."""
+        return any(r.state is ReplicaState.READY for (s, _), r in self.replicas.items() if s == stage)
 
     def may_yet_serve(self, stage: int) -> bool:
         """Whether it serves the stage, or can be waited for."""
         if self.given_up or stage not in self.stages:
             return False
-        replica = self.replicas.get(stage)
-        return replica is None or replica.state is not ReplicaState.FAILED
+        replicas = [replica for (s, _), replica in self.replicas.items() if s == stage]
+        return not replicas or any(replica.state is not ReplicaState.FAILED for replica in replicas)
 
 
 class Workforce:
@@ -80,17 +85,30 @@ class Workforce:
 
     def _fill(self, seat: Seat) -> None:
         self.out.append(act.StartWorker(seat.name, seat.incarnation))
-        for stage in seat.stages:
-            name = f"{seat.name}/{self._plan.stages[stage].name}"
-            replica = seat.replicas.get(stage)
+        for stage, choice in self._loads(seat):
+            name = replica_name(seat.name, self._plan.stages[stage].name, choice)
+            replica = seat.replicas.get((stage, choice))
             if replica is None:
-                replica = seat.replicas[stage] = Machine(name, REPLICA, ReplicaState.STARTING)
+                replica = seat.replicas[stage, choice] = Machine(name, REPLICA, ReplicaState.STARTING)
             elif replica.state is ReplicaState.BACKOFF:
                 replica.to(ReplicaState.STARTING)
             else:  # it failed to load before, for good
                 continue
             replica.to(ReplicaState.LOADING)
-            self.out.append(act.Load(name, seat.name, self._plan.stages[stage].name))
+            self.out.append(act.Load(name, seat.name, self._plan.stages[stage].name, choice))
+
+    def _loads(self, seat: Seat) -> list[tuple[int, int]]:
+        """(stage, candidate) of all that the seat can have, every stage's first candidate first."""
+        wanted: list[tuple[int, int]] = []
+        fixed = self._plan.policy.name == "fixed"
+        for choice in range(max((stage.num_choices for stage in self._plan.stages), default=1)):
+            for index in seat.stages:
+                stage = self._plan.stages[index]
+                if choice >= stage.num_choices or (fixed and choice > 0):
+                    continue
+                if not stage.candidates or stage.candidates[choice].device in ("", seat.plan.device):
+                    wanted.append((index, choice))
+        return wanted
 
     # -- what is heard of them ----------------------------------------------------------------------------------
 
@@ -99,10 +117,20 @@ class Workforce:
         if seat.link.state is LinkState.UNKNOWN:
             seat.link.to(LinkState.ALIVE)
 
-    def loaded(self, seat: Seat, stage: int) -> None:
-        """A stage is ready there."""
+    def loaded(self, seat: Seat, stage: int, choice: int = 0) -> None:
+        """A stage's candidate is ready there."""
         self.joined(seat)
-        seat.replicas[stage].to(ReplicaState.READY)
+        seat.replicas[stage, choice].to(ReplicaState.READY)
+
+    def num_serving(self, stage: int) -> int:
+        """Workers that may be given the stage's invocations now."""
+        return sum(seat.usable and seat.serves_some(stage) for seat in self.seats.values())
+
+    def loading(self) -> bool:
+        """Whether something is still being loaded."""
+        return any(
+            r.state is ReplicaState.LOADING for seat in self if not seat.given_up for r in seat.replicas.values()
+        )
 
     def silent(self, seat: Seat, now_s: float) -> None:
         """It has not been heard of for a while: no new work, and its end if that lasts."""

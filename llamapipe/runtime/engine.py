@@ -16,6 +16,7 @@ from llamapipe.clock import Clock
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
 from llamapipe.control.controller import Controller
+from llamapipe.control.plan import replica_parts
 from llamapipe.errors import LlamapipeError
 from llamapipe.runtime.arena import Arena
 from llamapipe.runtime.checkpoints import CheckpointBook, StreamPoint
@@ -301,7 +302,7 @@ class Engine:
             self._tell(ev.WorkerJoined(worker))
 
     def _loaded(self, message: Loaded) -> None:
-        worker, stage = message.replica.rsplit("/", 1)
+        worker, stage, _ = replica_parts(message.replica)
         if message.error is None:
             self._observer.loaded(stage, worker, message.load_s, message.variant)
             self._tell(ev.ReplicaLoaded(message.replica, message.load_s))
@@ -407,7 +408,7 @@ class Engine:
             case act.Hold():
                 self._store.hold(action.stage, action.stream, action.seq, action.from_seq)
             case act.Load():
-                self._send(self._crew.identity(action.worker), LoadReplica(action.replica, action.stage))
+                self._send(self._crew.identity(action.worker), LoadReplica(action.replica, action.stage, action.choice))
             case act.StartWorker():
                 self._crew.start(action.worker, self._make_worker(action.worker, action.incarnation))
             case act.StopWorker():

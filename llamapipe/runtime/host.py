@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from llamapipe.catalog import Configuration
 from llamapipe.control.events import FAILED_ITEM, FILTERED_ITEM
 from llamapipe.control.plan import EdgePlan, StagePlan
 from llamapipe.data import Boxes, Classes, Events, FrameRef, Image, Tracks
@@ -50,7 +51,7 @@ class StageSetup:
     operator: type[Operator]
     params: Mapping[str, Any]
     atoms: Sequence[Atom] = ()  # `when` atoms further down that ask about this stage
-    load_predictor: Callable[[], Predictor] | None = None
+    load_predictor: Callable[[Configuration], Predictor] | None = None  # of a stage with a model
 
 
 def merge_payloads(payloads: Sequence[Payload], kind: str, arena: PictureSpace) -> Any:
@@ -68,13 +69,17 @@ def merge_payloads(payloads: Sequence[Payload], kind: str, arena: PictureSpace) 
 class StageHost:
     """One replica: an operator (per stream, where it remembers) with its variant loaded."""
 
-    def __init__(self, setup: StageSetup, arena: PictureSpace, streams: Mapping[str, StreamFacts]) -> None:
+    def __init__(
+        self, setup: StageSetup, arena: PictureSpace, streams: Mapping[str, StreamFacts], choice: int = 0
+    ) -> None:
         self._setup = setup
         self._plan = setup.plan
         self._arena = arena
         self._streams = streams
         self._manifest = setup.operator.manifest
-        self._predictor = setup.load_predictor() if setup.load_predictor is not None else None
+        self._configuration = setup.plan.choice(choice)
+        load = setup.load_predictor
+        self._predictor = None if load is None or self._configuration.variant is None else load(self._configuration)
         self._operators: dict[str, Operator] = {}
         self._edges: dict[str, list[tuple[int, EdgePlan]]] = {}
         for i, edge in enumerate(setup.plan.inputs):
@@ -85,7 +90,7 @@ class StageHost:
     @property
     def variant(self) -> str | None:
         """Name of what is loaded."""
-        variant = self._plan.configuration.variant
+        variant = self._configuration.variant
         return None if variant is None else variant.name
 
     def _make(self, stream: str) -> Operator:

@@ -114,7 +114,7 @@ class Worker:
     def _load(self, message: LoadReplica) -> Loaded:
         started_s = self._clock.now_s()
         try:
-            host = StageHost(self._setups[message.stage], self._arena, self._streams)
+            host = StageHost(self._setups[message.stage], self._arena, self._streams, message.choice)
         except Exception as error:
             hint = error.hint if isinstance(error, LlamapipeError) else None
             text = error.message if isinstance(error, LlamapipeError) else f"{type(error).__name__}: {error}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from llamapipe.catalog import Configuration, Variant
+from llamapipe.catalog import Configuration
 from llamapipe.control.plan import EdgePlan, FaultPlan, RunPlan, SinkPlan, StagePlan, StreamPlan, WorkerPlan
 from llamapipe.errors import LlamapipeError, Problem, SpecError
 from llamapipe.inference import (
@@ -86,7 +86,7 @@ def compile_pipeline(
         setups[plan.name] = replace(
             setups[plan.name],
             atoms=when_atoms(plan.name, stages),
-            load_predictor=predictor_loader(plan.configuration, plan.configuration.variant, assets),
+            load_predictor=predictor_loader(assets),
         )
         if fetch and plan.configuration.variant is not None:
             for asset in required_assets(plan.configuration.variant):
@@ -216,15 +216,15 @@ def _configuration(manifest: Manifest, knobs: Mapping[str, Any], params: Mapping
     return Configuration(variant, batch, params, wanted.get("min_score"), labels)
 
 
-def predictor_loader(
-    configuration: Configuration, variant: Variant | None, assets: AssetStore
-) -> Callable[[], Predictor] | None:
-    """What loads a stage's variant; None for a stage without one."""
-    if variant is None:
-        return None
-    return partial(
-        load_predictor,
-        variant,
+def predictor_loader(assets: AssetStore) -> Callable[[Configuration], Predictor]:
+    """What loads the variant of a stage's configuration."""
+    return partial(_load, assets)
+
+
+def _load(assets: AssetStore, configuration: Configuration) -> Predictor:
+    assert configuration.variant is not None
+    return load_predictor(
+        configuration.variant,
         min_score=configuration.min_score,
         labels=configuration.labels,
         batch=configuration.batch,

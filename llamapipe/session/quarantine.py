@@ -139,7 +139,7 @@ def reproduce(path: Path, *, env: Env) -> tuple[QuarantinedItem, ItemOutputs]:
         kept.stage,
         operator,
         configuration.params,
-        load_predictor=predictor_loader(configuration, configuration.variant, assets),
+        load_predictor=predictor_loader(assets),
     )
     arena = LocalArena()
     pictures = [unpack(layout, memoryview(data)) for layout, data in zip(kept.pictures, pixels, strict=True)]

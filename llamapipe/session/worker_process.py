@@ -26,7 +26,7 @@ def _setups(boot: Boot) -> Mapping[str, StageSetup]:
             registry.get(stage.type),
             stage.configuration.params,
             when_atoms(stage.name, boot.all_stages),
-            predictor_loader(stage.configuration, stage.configuration.variant, assets),
+            predictor_loader(assets),
         )
         for stage in boot.stages
     }

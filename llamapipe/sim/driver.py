@@ -11,6 +11,7 @@ from itertools import count
 from llamapipe.control import Controller, Ledger, RunPlan
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
+from llamapipe.control.plan import choice_name
 from llamapipe.errors import LlamapipeError
 from llamapipe.sim.profile import Moment, Moments, SourceTrace, WorldProfile
 
@@ -81,7 +82,7 @@ class _Sim:
         moments = self.profile.moments
         match action:
             case act.Dispatch():
-                fixed_s, item_s = self.profile.service_s.get(action.stage, (0.0, 0.0))
+                fixed_s, item_s = self.profile.service_s.get(choice_name(action.stage, action.choice), (0.0, 0.0))
                 busy_s = fixed_s + item_s * len(action.items)
                 start_s = max(self.now_s, self.worker_free_s.get(action.worker, 0.0))
                 self.worker_free_s[action.worker] = start_s + busy_s
@@ -115,7 +116,7 @@ class _Sim:
                 self.later(free_s, ev.StateCaptured(action.stage, action.stream, action.seq))
             case act.Load():
                 start_s = max(self.now_s, self.worker_free_s.get(action.worker, 0.0))
-                load_s = self.profile.load_s.get(action.stage, 0.0)
+                load_s = self.profile.load_s.get(choice_name(action.stage, action.choice), 0.0)
                 self.worker_free_s[action.worker] = start_s + load_s
                 loaded = ev.ReplicaLoaded(action.replica, load_s)
                 if moments is not None:

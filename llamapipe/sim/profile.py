@@ -9,6 +9,7 @@ from statistics import fmean
 from llamapipe.control import LogEntry, RunPlan
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
+from llamapipe.control.plan import choice_name, replica_parts
 
 __all__ = ["ItemOutcome", "Moments", "SourceTrace", "WorldProfile", "profile_of_log"]
 
@@ -65,7 +66,10 @@ class Moments:
 
 @dataclass(frozen=True, slots=True)
 class WorldProfile:
-    """Durations in seconds. ``service_s`` by stage is (per invocation, per item)."""
+    """Durations in seconds. ``service_s`` is (per invocation, per item), by stage for its first candidate and by
+
+    ``stage#2`` for the third; ``load_s`` likewise.
+    """
 
     service_s: Mapping[str, tuple[float, float]]
     sources: Mapping[str, SourceTrace]
@@ -89,7 +93,7 @@ def profile_of_log(plan: RunPlan, entries: Iterable[LogEntry], *, moments: bool 
     kept = Moments() if moments else None
     dispatched: dict[int, act.Dispatch] = {}
     outcomes: dict[tuple[str, str, int, int], ItemOutcome] = {}
-    busy: dict[str, list[tuple[float, int]]] = {stage.name: [] for stage in plan.stages}
+    busy: dict[str, list[tuple[float, int]]] = {stage.name: [] for stage in plan.stages}  # by stage and candidate
     load: dict[str, float] = {}
     pts: dict[str, list[float]] = {stream.stream: [] for stream in plan.streams}
     undecodable: dict[str, dict[int, str]] = {stream.stream: {} for stream in plan.streams}
@@ -99,13 +103,15 @@ def profile_of_log(plan: RunPlan, entries: Iterable[LogEntry], *, moments: bool 
             kept.note((entry.t, place), event)
         if isinstance(event, ev.InvocationDone) and event.invocation in dispatched:
             dispatch = dispatched.pop(event.invocation)
-            busy[dispatch.stage].append((event.busy_s, len(dispatch.items)))
+            busy.setdefault(choice_name(dispatch.stage, dispatch.choice), []).append(
+                (event.busy_s, len(dispatch.items))
+            )
             # An answer that came second to another worker's has no counts: that one's are the items' outcomes.
             for i, ((stream, seq, index), count) in enumerate(zip(dispatch.items, event.counts, strict=False)):
                 measures = tuple(event.measures[i]) if event.measures else ()
                 outcomes[dispatch.stage, stream, seq, index] = ItemOutcome(count, measures, event.errors.get(i, ""))
         elif isinstance(event, ev.ReplicaLoaded):
-            load[event.replica.rsplit("/", 1)[1]] = event.load_s
+            load[choice_name(*replica_parts(event.replica)[1:])] = event.load_s
         elif isinstance(event, ev.FramesArrived):
             pts[event.stream] += event.pts_s
         elif isinstance(event, ev.FrameUndecodable):

@@ -43,7 +43,7 @@ __all__ = [
     "Undecoded",
 ]
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Version of the messages below; both ends must speak the same."""
 
 
@@ -61,10 +61,11 @@ class Hello(_Message, frozen=True):
 
 
 class LoadReplica(_Message, frozen=True):
-    """Make a stage ready to run."""
+    """Make a stage ready to run, in the configuration of one of its candidates."""
 
     replica: str
     stage: str
+    choice: int = 0
 
 
 class Loaded(_Message, frozen=True):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from llamapipe.control import Controller, RunPlan, encode_entry, encode_plan
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
+from llamapipe.control.plan import replica_name
 
 Move = tuple[str, Callable[[int], None]]  # name, and what it does with a number that it may take details from
 
@@ -26,7 +27,7 @@ class _Worker:
     incarnation: int
     inbox: deque[act.Load | act.Dispatch | act.Restore] = field(default_factory=deque)
     joined: bool = False
-    loaded: set[str] = field(default_factory=set)  # stages
+    loaded: set[str] = field(default_factory=set)  # replicas
     silent: bool = False
     condemned: bool = False
     hung: bool = False  # what it is at will never end
@@ -235,7 +236,7 @@ class Driver:
             if detail % 20 == 0:
                 self.tell(ev.ReplicaFailed(message.replica, "no room"))
             else:
-                worker.loaded.add(message.stage)
+                worker.loaded.add(message.replica)
                 self.tell(ev.ReplicaLoaded(message.replica, 0.1))
         elif isinstance(message, act.Restore):
             key = (message.stage, message.stream)
@@ -322,7 +323,7 @@ class Driver:
                 assert wanted, f"{action} twice"
                 self._out[action.invocation] = dispatch, False
             case act.Restore():
-                worker = self._ready(action.worker, action.stage)
+                worker = self._ready(action.worker, action.replica)
                 assert not any(isinstance(m, act.Restore) and m.stream == action.stream for m in worker.inbox)
                 worker.inbox.append(action)
             case act.Quarantine():
@@ -358,11 +359,12 @@ class Driver:
                 self.finished = action
 
     def _dispatch(self, action: act.Dispatch) -> None:
-        worker = self._ready(action.worker, action.stage)
+        worker = self._ready(action.worker, action.replica)
+        assert action.replica == replica_name(action.worker, action.stage, action.choice)
         assert action.invocation not in self._numbers, f"invocation {action.invocation} twice"
         self._numbers.add(action.invocation)
         stage = self._stages[action.stage]
-        assert 1 <= len(action.items) <= max(1, stage.configuration.batch)
+        assert 1 <= len(action.items) <= max(1, stage.choice(action.choice).batch)
         for item in action.items:
             self._here(item[0], item[1])
             assert (action.stage, *item) not in self._answered, f"{action}: {item} has been answered for"
@@ -375,11 +377,11 @@ class Driver:
         self._out[action.invocation] = action, True
         worker.inbox.append(action)
 
-    def _ready(self, name: str, stage: str) -> _Worker:
+    def _ready(self, name: str, replica: str) -> _Worker:
         worker = self.workers[name]
         assert not worker.condemned, f"{name} is being killed"
         assert not worker.silent, f"{name} is silent"
-        assert stage in worker.loaded, f"{name} has not loaded {stage}"
+        assert replica in worker.loaded, f"{name} has not loaded {replica}"
         return worker
 
     def _here(self, stream: str, seq: int) -> None:

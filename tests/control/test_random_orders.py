@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from llamapipe.control import FaultPlan, RunPlan, StreamPlan, replay
+from llamapipe.catalog import BatchPoint
+from llamapipe.control import Candidate, FaultPlan, PolicyPlan, RunPlan, StagePlan, StreamPlan, replay
 from tests.control.driver import Driver
 from tests.control.plans import boxes, detect_only, faces_in_people, frames, plan, stage
 
@@ -45,6 +46,23 @@ def sampled_join(**more):
 
 
 @st.composite
+def chosen_among(draw: st.DrawFn, of: StagePlan) -> StagePlan:
+    """The stage with up to three candidates, as right and as fast as they may be."""
+    if of.stateful:
+        return of
+    candidates = []
+    for number in range(draw(st.integers(1, 3))):
+        median_s = draw(st.sampled_from([0.001, 0.02, 0.2]))
+        batch = of.configuration.batch if number == 0 else draw(st.integers(1, 6))
+        points = tuple(
+            BatchPoint(n, median_s * (1 + n) / 2, median_s * n, median_s * n) for n in (1, batch) if n <= batch
+        )
+        accuracy = draw(st.sampled_from([0.6, 0.8, 1.0]))
+        candidates.append(Candidate(replace(of.configuration, batch=batch), points, accuracy))
+    return replace(of, candidates=tuple(candidates))
+
+
+@st.composite
 def plans(draw: st.DrawFn) -> RunPlan:
     make = draw(st.sampled_from([detect_only, faces_in_people, gated, sampled_join]))
     made = make(
@@ -57,12 +75,24 @@ def plans(draw: st.DrawFn) -> RunPlan:
     kinds = draw(st.sampled_from([("thread",), ("process",), ("thread", "process")]))
     workers = tuple(replace(w, name=f"{kind}{i}", kind=kind) for i, w in enumerate(made.workers) for kind in kinds)
     stages = tuple(replace(s, placement=draw(st.sampled_from(kinds))) for s in made.stages)
+    policy, slo_s = PolicyPlan(), None
+    if draw(st.booleans()):
+        stages = tuple(draw(chosen_among(s)) for s in stages)
+        overload = st.sampled_from(["late", "degrade", "drop"])
+        policy = PolicyPlan(
+            name="llamapipe",
+            floor=draw(st.sampled_from([0.0, 0.7, 0.95])),
+            on_overload=draw(overload),
+            late_commit=draw(st.booleans()),
+            delayed_batching=draw(st.booleans()),
+        )
+        slo_s = draw(st.sampled_from([None, 0.01, 0.2, 2.0]))
     policies = st.sampled_from(["block", "drop-oldest", "drop-newest"])
     streams = tuple(
         StreamPlan(s.stream, draw(policies), max_pending=draw(st.integers(1, 4)), paced=draw(st.booleans()))
         for s in made.streams
     )
-    return replace(made, workers=workers, stages=stages, streams=streams)
+    return replace(made, workers=workers, stages=stages, streams=streams, policy=policy, latency_slo_s=slo_s)
 
 
 def play(run_plan: RunPlan, choices: list[tuple[int, int]]) -> Driver:

@@ -1,0 +1,292 @@
+"""Which candidate runs the next invocation of a stage, with how many items, where, and when.
+
+    c* = argmin over candidates c and counts n of cost(c, n) / n
+         subject to  p95 latency(c, n) + wait(c) <= slack  and  accuracy(c) >= floor
+
+The queue of a stage is unbounded and uncommitted: every look at it decides anew (early speculation), and only what a
+worker has room for is committed (late commit). Where the best candidate's workers are busy, work waits for them as
+long as its slack allows, and goes elsewhere when it no longer does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from math import ceil, inf
+
+from llamapipe.control.dataflow import FrameRecord, Topology
+from llamapipe.control.estimates import LatencyEstimate
+from llamapipe.control.lifecycle import ItemState
+from llamapipe.control.plan import Candidate, RunPlan
+from llamapipe.control.queues import StageQueue
+from llamapipe.control.timers import Timers
+from llamapipe.control.workforce import Seat, Workforce
+from llamapipe.slo import FrameDeadlines, ItemsPerFrame, JobPace, LatencyBound, StageGraph
+
+__all__ = ["Chooser", "Decision", "Verdict"]
+
+_PAYS = 0.05  # share of an item's cost that a fuller batch must save to be waited for
+_PATIENCE = 1.5  # times the expected time until a batch is full
+_LOOK_S = 1e-3  # between two looks at what waits
+_ALPHA = 0.1  # of the time between two items
+
+
+class Verdict(Enum):
+    """What becomes of the items at the head of a queue."""
+
+    GO = "go"
+    WAIT = "wait"  # for more items, or for a worker that is busy
+    DROP = "drop"  # the first one: it is too late for it
+
+
+@dataclass(slots=True)
+class Decision:
+    """A verdict, for GO with its candidate, how many items, and the seat."""
+
+    verdict: Verdict
+    choice: int = 0
+    num_items: int = 0
+    seat: Seat | None = None
+
+
+_WAIT = Decision(Verdict.WAIT)
+_DROP = Decision(Verdict.DROP)
+
+
+class Chooser:
+    """Decides for one run. Looks at the time again through ``timers`` under the kind ``look``."""
+
+    def __init__(
+        self, plan: RunPlan, topology: Topology, workforce: Workforce, timers: Timers, queues: list[StageQueue]
+    ) -> None:
+        self._plan = plan
+        self._policy = plan.policy
+        self._topology = topology
+        self._workforce = workforce
+        self._timers = timers
+        self._queues = queues
+        self._graph = StageGraph(topology.consumers)
+        self.candidates: list[tuple[Candidate, ...]] = [
+            stage.candidates or (Candidate(stage.configuration),) for stage in plan.stages
+        ]
+        feedback = plan.policy.feedback
+        self.estimates = [[LatencyEstimate(c.points, feedback=feedback) for c in each] for each in self.candidates]
+        self._items = [ItemsPerFrame() for _ in plan.stages]
+        self._between_s = [inf] * len(plan.stages)  # two items of a stage, on average
+        self._last_s = [-inf] * len(plan.stages)
+        self._held_until_s = [inf] * len(plan.stages)  # how long its first items are to wait for others
+        self._deadlines = _deadlines(plan)
+        self.expects_more = True  # sources may still give frames
+        self._allowed = [self._fit_for(each, plan.policy.floor) for each in self.candidates]
+        self._degraded = [self._fit_for(each, plan.policy.second_floor) for each in self.candidates]
+
+    @staticmethod
+    def _fit_for(candidates: tuple[Candidate, ...], floor: float) -> tuple[int, ...]:
+        """Candidates that are right enough; the most right ones where none is."""
+        fitting = tuple(i for i, candidate in enumerate(candidates) if candidate.accuracy >= floor)
+        best = max(candidate.accuracy for candidate in candidates)
+        return fitting or tuple(i for i, candidate in enumerate(candidates) if candidate.accuracy == best)
+
+    @property
+    def active(self) -> bool:
+        """Whether there is anything to decide."""
+        return self._policy.name != "fixed"
+
+    def decides_for(self, stage: int) -> bool:
+        """Whether the stage's invocations are this one's to form. Those of a stage that remembers have one home."""
+        return self.active and not self._plan.stages[stage].stateful
+
+    def due_s(self, frame: FrameRecord) -> float:
+        """When the frame is to have left the pipeline; infinite without an objective."""
+        deadlines = self._deadlines.get(frame.stream)
+        return inf if deadlines is None else deadlines.due_s(frame.captured_at_s, frame.seq)
+
+    # -- what is observed ---------------------------------------------------------------------------------------
+
+    def arrived(self, stage: int, num_items: int, now_s: float) -> None:
+        """So many items have become ready."""
+        last_s = self._last_s[stage]
+        self._last_s[stage] = now_s
+        if last_s > -inf:
+            between_s = (now_s - last_s) / num_items
+            known_s = self._between_s[stage]
+            self._between_s[stage] = between_s if known_s == inf else known_s + _ALPHA * (between_s - known_s)
+
+    def saw_frame(self, stage: int, num_items: int) -> None:
+        """A frame has had so many items at the stage, 0 where it was not taken there."""
+        self._items[stage].saw(num_items)
+
+    def saw(self, stage: int, choice: int, num_items: int, busy_s: float) -> None:
+        """An invocation came back."""
+        self.estimates[stage][choice].saw(num_items, busy_s)
+
+    def median_s(self, stage: int, choice: int, num_items: int) -> float:
+        """What the invocation usually takes."""
+        return self.estimates[stage][choice].median_s(num_items)
+
+    # -- slack --------------------------------------------------------------------------------------------------
+
+    def efforts_s(self, frame: FrameRecord, num_frames: int) -> list[float]:
+        """What every stage takes of the time of ``num_frames`` frames like this one, in its first candidate."""
+        topology, efforts = self._topology, [0.0] * len(self._plan.stages)
+        for stage in range(len(efforts)):
+            state = frame.state[stage]
+            if state is not ItemState.WAITING and state is not ItemState.QUEUED:
+                continue  # what is done, or skipped, gives its time back
+            level = topology.level[stage]
+            known = level >= 0 and frame.state[level] is ItemState.DONE
+            items = num_frames * (frame.count[level] if known else self._items[stage].upper)
+            if items <= 0:
+                continue
+            parallel = max(1, self._workforce.num_serving(stage))
+            estimate = self.estimates[stage][0]
+            batch = max(1, min(self.candidates[stage][0].max_batch, ceil(items / parallel)))
+            waiting = len(self._queues[stage]) // (batch * parallel)
+            efforts[stage] = estimate.p95_s(batch) * ceil(items / (batch * parallel)) + waiting * estimate.median_s(
+                batch
+            )
+        return efforts
+
+    def _slack_s(self, stage: int, frame: FrameRecord, num_items: int, now_s: float) -> float:
+        due_s = self.due_s(frame)
+        if due_s == inf:
+            return inf
+        per_frame = max(1.0, self._items[stage].mean)
+        efforts = self.efforts_s(frame, max(1, round(num_items / per_frame)))
+        return self._graph.slack_s(stage, due_s - now_s, efforts)
+
+    # -- the decision -------------------------------------------------------------------------------------------
+
+    def decide(self, stage: int, frame: FrameRecord, available: int, now_s: float, avoid: str = "") -> Decision:
+        """For the ``available`` items at the head of the queue, the first of them ``frame``'s."""
+        candidates = self.candidates[stage]
+        largest = min(available, max(candidates[i].max_batch for i in self._allowed[stage]))
+        slack_s = self._slack_s(stage, frame, largest, now_s)
+        found = self._cheapest(stage, self._allowed[stage], available, slack_s, now_s, avoid)
+        if found is None and self._policy.on_overload == "drop" and self._too_late(stage, frame, now_s):
+            return _DROP
+        if found is None and self._policy.on_overload == "degrade":
+            found = self._cheapest(stage, self._degraded[stage], available, slack_s, now_s, avoid)
+        if found is None:
+            degrade = self._policy.on_overload == "degrade"
+            allowed = (self._degraded if degrade else self._allowed)[stage]
+            found = self._fastest(stage, allowed, available, now_s, avoid)
+            if found is None:
+                return _WAIT
+            choice, num_items, seat, latency_s = found
+            return Decision(Verdict.GO, choice, num_items, seat) if seat is not None else _WAIT
+        choice, num_items, seat, latency_s = found
+        if seat is None:  # the best one is busy: as long as there is time, wait for it
+            self._look_at(stage, now_s + max(_LOOK_S, slack_s - latency_s))
+            return _WAIT
+        if self._policy.delayed_batching and self._waits(stage, choice, num_items, available, slack_s, now_s):
+            return _WAIT
+        self._held_until_s[stage] = inf
+        return Decision(Verdict.GO, choice, num_items, seat)
+
+    def _cheapest(
+        self, stage: int, allowed: tuple[int, ...], available: int, slack_s: float, now_s: float, avoid: str
+    ) -> tuple[int, int, Seat | None, float] | None:
+        """(candidate, items, seat or None where all are busy, latency) of the least cost an item."""
+        best: tuple[int, int, Seat | None, float] | None = None
+        best_key = (inf, inf)
+        for choice in allowed:
+            candidate, estimate = self.candidates[stage][choice], self.estimates[stage][choice]
+            seat, wait_s = self._seat(stage, choice, now_s, avoid)
+            if wait_s == inf or (seat is None and not self._policy.late_commit):
+                continue
+            rate = candidate.price * candidate.cores
+            num_items = min(available, candidate.max_batch)
+            while num_items > 0:
+                latency_s = estimate.p95_s(num_items) + wait_s
+                if latency_s <= slack_s:
+                    key = (rate * estimate.median_s(num_items) / num_items, latency_s)
+                    if key < best_key:
+                        best, best_key = (choice, num_items, seat, latency_s), key
+                    break
+                num_items //= 2
+        return best
+
+    def _fastest(
+        self, stage: int, allowed: tuple[int, ...], available: int, now_s: float, avoid: str
+    ) -> tuple[int, int, Seat | None, float] | None:
+        """Of those with a free worker the one that gets most done: it is too late for anything else."""
+        best: tuple[int, int, Seat | None, float] | None = None
+        least_s = inf
+        for choice in allowed:
+            seat, wait_s = self._seat(stage, choice, now_s, avoid)
+            if seat is None:
+                continue
+            num_items = min(available, self.candidates[stage][choice].max_batch)
+            latency_s = self.estimates[stage][choice].median_s(num_items)
+            if (latency_s + wait_s) / num_items < least_s:
+                least_s = (latency_s + wait_s) / num_items
+                best = choice, num_items, seat, latency_s + wait_s
+        return best
+
+    def _seat(self, stage: int, choice: int, now_s: float, avoid: str) -> tuple[Seat | None, float]:
+        """The seat with room that is free first, None where all are full; and the wait. Infinite: nobody has it."""
+        best: Seat | None = None
+        best_key = (True, inf)
+        soonest_s = inf
+        for seat in self._workforce:
+            if not seat.usable or not seat.serves(stage, choice):
+                continue
+            wait_s = max(0.0, seat.free_at_s - now_s)
+            soonest_s = min(soonest_s, wait_s)
+            key = (seat.name == avoid, wait_s)
+            if len(seat.held) < self._plan.max_queued and key < best_key:
+                best, best_key = seat, key
+        return best, soonest_s if best is None else best_key[1]
+
+    def _too_late(self, stage: int, frame: FrameRecord, now_s: float) -> bool:
+        """Whether even the fastest candidate, started now, would leave the frame late."""
+        remaining_s = self.due_s(frame) - now_s
+        efforts = self.efforts_s(frame, 1)
+        rest_s = self._graph.ways_s(efforts)[stage] - efforts[stage]
+        fastest_s = min(
+            self.estimates[stage][i].median_s(1) + self._seat(stage, i, now_s, "")[1] for i in self._allowed[stage]
+        )
+        return remaining_s - rest_s < fastest_s
+
+    # -- waiting ------------------------------------------------------------------------------------------------
+
+    def _waits(self, stage: int, choice: int, num_items: int, available: int, slack_s: float, now_s: float) -> bool:
+        """Whether a fuller batch pays, is on its way and comes in time."""
+        candidate, estimate = self.candidates[stage][choice], self.estimates[stage][choice]
+        full = candidate.max_batch
+        if num_items < available or num_items >= full or not self.expects_more:
+            return False
+        between_s = self._between_s[stage]
+        if between_s == inf:
+            return False
+        saved = 1.0 - (estimate.median_s(full) / full) / (estimate.median_s(num_items) / num_items)
+        if saved < _PAYS:
+            return False
+        latest_s = now_s + slack_s - estimate.p95_s(full)
+        needed_s = (full - num_items) * between_s
+        until_s = min(self._held_until_s[stage], latest_s, now_s + _PATIENCE * needed_s)
+        if until_s <= now_s or now_s + needed_s > latest_s:
+            return False
+        self._held_until_s[stage] = until_s
+        self._look_at(stage, until_s)
+        return True
+
+    def _look_at(self, stage: int, at_s: float) -> None:
+        if at_s < inf:
+            self._timers.add(at_s, "look", "", stage)
+
+
+def _deadlines(plan: RunPlan) -> dict[str, FrameDeadlines]:
+    """By stream; none for a run without an objective."""
+    if plan.latency_slo_s is not None:
+        bound = LatencyBound(plan.latency_slo_s)
+        return {stream.stream: bound for stream in plan.streams}
+    if plan.job is not None:
+        job = plan.job
+        return {
+            stream: JobPace(job.began_s, job.deadline_s, num_frames, job.fill_s)
+            for stream, num_frames in job.num_frames.items()
+            if num_frames > 0
+        }
+    return {}
