@@ -226,18 +226,11 @@ class Chooser:
 
     def _seat(self, stage: int, choice: int, now_s: float, avoid: str) -> tuple[Seat | None, float]:
         """The seat with room that is free first, None where all are full; and the wait. Infinite: nobody has it."""
-        best: Seat | None = None
-        best_key = (True, inf)
-        soonest_s = inf
-        for seat in self._workforce:
-            if not seat.usable or not seat.serves(stage, choice):
-                continue
-            wait_s = max(0.0, seat.free_at_s - now_s)
-            soonest_s = min(soonest_s, wait_s)
-            key = (seat.name == avoid, wait_s)
-            if len(seat.held) < self._plan.max_queued and key < best_key:
-                best, best_key = seat, key
-        return best, soonest_s if best is None else best_key[1]
+        seat = self._workforce.freest(stage, choice, avoid)
+        if seat is not None:
+            return seat, max(0.0, seat.free_at_s - now_s) if seat.held else 0.0
+        wait_s = self._workforce.wait_s(stage, choice, now_s)
+        return None, inf if wait_s is None else wait_s
 
     def _too_late(self, stage: int, frame: FrameRecord, now_s: float) -> bool:
         """Whether even the fastest candidate, started now, would leave the frame late."""

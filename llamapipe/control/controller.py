@@ -17,7 +17,7 @@ from llamapipe.control.checkpoints import Checkpointer
 from llamapipe.control.dataflow import Dataflow, FrameRecord, Topology
 from llamapipe.control.dispatch import Dispatcher
 from llamapipe.control.ledger import Ledger, SinkAccount
-from llamapipe.control.lifecycle import RUN, ItemState, LinkState, Machine, ReplicaState, RunState
+from llamapipe.control.lifecycle import RUN, ItemState, LinkState, Machine, RunState
 from llamapipe.control.plan import RunPlan, StreamPlan, replica_parts
 from llamapipe.control.queues import Sampler, Sequencer
 from llamapipe.control.timers import Timers
@@ -138,13 +138,17 @@ class Controller:
             case ev.SinkFailed():
                 self._sink_failed(event)
             case ev.WorkerJoined():
-                self._workforce.joined(self._workforce.seats[event.worker])
+                seat = self._workforce.seats[event.worker]
+                self._workforce.joined(seat)
+                self._work.worker_changed(seat)
             case ev.WorkerSilent():
                 seat = self._workforce.seats[event.worker]
                 self._workforce.silent(seat, now_s)
                 self._work.silent(seat)
             case ev.WorkerBack():
-                self._workforce.back(self._workforce.seats[event.worker])
+                seat = self._workforce.seats[event.worker]
+                self._workforce.back(seat)
+                self._work.worker_changed(seat)
             case ev.StateRestored():
                 self._work.restored(event, now_s)
             case ev.WorkerLost():
@@ -158,6 +162,9 @@ class Controller:
             self._ring(now_s)
         self._settle()
         self._work.schedule(now_s)
+        while self._flow.unsettled:  # what was dropped while work was given out may make room for more
+            self._settle()
+            self._work.schedule(now_s)
         return self._out
 
     def next_deadline_s(self) -> float | None:
@@ -198,14 +205,16 @@ class Controller:
 
     def _replica_loaded(self, event: ev.ReplicaLoaded) -> None:
         worker, stage, choice = replica_parts(event.replica)
-        self._workforce.loaded(self._workforce.seats[worker], self.topology.index[stage], choice)
+        seat = self._workforce.seats[worker]
+        self._workforce.loaded(seat, self.topology.index[stage], choice)
+        self._work.worker_changed(seat)
         self._maybe_running()
 
     def _maybe_running(self) -> None:
         if self.run.state is RunState.DEPLOYING:
             served = all(any(s.serves_some(i) for s in self._workforce) for i in range(len(self.plan.stages)))
             # A worker that still loads the rest of its candidates would be late with everything it is given.
-            if served and not (self._work.chooser.active and self._workforce.loading()):
+            if served and not (self._work.chooser.active and self._workforce.loading):
                 self.run.to(RunState.RUNNING)
                 self._open(paced=True)
         elif self.run.state is RunState.DEGRADED and self._workforce.whole():
@@ -215,9 +224,10 @@ class Controller:
         worker, stage, choice = replica_parts(event.replica)
         index = self.topology.index[stage]
         seat = self._workforce.seats[worker]
-        seat.replicas[index, choice].to(ReplicaState.FAILED)
+        self._workforce.unable(seat, index, choice)
         if not seat.may_yet_serve(index):
             self._work.unable(seat, index)
+        self._work.worker_changed(seat)
         self._require(index, event.reason)
         self._maybe_running()
 
@@ -229,6 +239,7 @@ class Controller:
         if self.run.state is RunState.RUNNING:
             self.run.to(RunState.DEGRADED)
         self._work.lost(seat, f"worker lost: {event.reason}", now_s)
+        self._work.worker_changed(seat)
         for stage in seat.stages:
             self._require(stage, f"no worker left ({event.reason})")
 
@@ -299,7 +310,7 @@ class Controller:
     def _settle(self) -> None:
         """Work off what the dataflow left, until nothing follows any more."""
         flow = self._flow
-        while flow.ready or flow.settled or flow.ended:
+        while flow.unsettled:
             ready, flow.ready = flow.ready, []
             for frame, stage in ready:
                 self._stage_ready(frame, stage)

@@ -107,6 +107,11 @@ class Dataflow:
         self.settled: list[tuple[FrameRecord, int]] = []  # stages that got their record
         self.ended: list[tuple[FrameRecord, int, str, str, str]] = []  # sink, outcome, stage, reason
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether something is left for the caller."""
+        return bool(self.ready or self.settled or self.ended)
+
     def admit(self, frame: FrameRecord) -> None:
         """The frame's pixels are there: every stage that needs nothing else is ready."""
         for stage in self.topology.roots:

@@ -55,6 +55,18 @@ class _Home:
     restoring: bool = False
     restored: int = 0  # times that it was brought up again
 
+    def settle(self, seat: Seat) -> None:
+        """Be there from now on."""
+        self.seat = seat
+        seat.homes += 1
+
+    def leave(self) -> None:
+        """Be nowhere."""
+        if self.seat is not None:
+            self.seat.homes -= 1
+            self.seat.restoring -= self.restoring
+        self.seat, self.restoring = None, False
+
 
 class _Durations:
     """95th percentile of a stage's latest invocations, seconds."""
@@ -120,6 +132,8 @@ class Dispatcher:
         for resumed in plan.streams:
             for name in resumed.resume.states if resumed.resume is not None else ():
                 self._homes[topology.index[name], resumed.stream] = _Home(None, has_state=True, touched=True)
+        self._may_settle: dict[int, tuple[int, list[Seat]]] = {}  # stage -> (version of the workforce, seats)
+        self._homeless: dict[tuple[int, str], None] = {}  # (stage, stream) whose items nobody can take now
         self._hopeless: str | None = None  # why nothing is tried again any more
 
     # -- giving out ---------------------------------------------------------------------------------------------
@@ -137,11 +151,11 @@ class Dispatcher:
                 continue
             batch = max(1, self._plan.stages[stage].configuration.batch)
             if queue.stateful:
-                for stream in queue.streams():
+                for stream in queue.take_fresh():
                     self._serve_stream(stage, stream, batch, now_s)
             else:
                 while len(queue):
-                    seat = self._freest(stage, self._avoided(stage, queue.first()))
+                    seat = self._workforce.freest(stage, 0, self._avoided(stage, queue.first()))
                     if seat is None:
                         break
                     self._dispatch(seat, stage, self._take(stage, batch), now_s)
@@ -173,16 +187,33 @@ class Dispatcher:
     def _serve_stream(self, stage: int, stream: str, batch: int, now_s: float) -> None:
         queue = self.queues[stage]
         home = self._homes.setdefault((stage, stream), _Home(None))
-        if home.seat is None and not self._settle_in(home, stage, stream, now_s):
-            return
+        if home.seat is None:
+            self._settle_in(home, stage, stream, now_s)
         seat = home.seat
-        assert seat is not None
+        if seat is None:
+            self._homeless[stage, stream] = None
+            return
         while not home.restoring and self._free(seat, stage) and queue.has(stream):
             items = self._take(stage, batch, stream)
             if self._checkpoints.wants_state(stage, stream, items[0][0].seq):
                 self._capture(home, stage, stream)
             home.touched = True
             self._dispatch(seat, stage, items, now_s, home)
+        if queue.has(stream):
+            seat.blocked[stage, stream] = None
+
+    def _unblock(self, seat: Seat) -> None:
+        """The seat may have room for what waits for it alone."""
+        for stage, stream in seat.blocked:
+            self.queues[stage].freshen(stream)
+        seat.blocked.clear()
+
+    def worker_changed(self, seat: Seat) -> None:
+        """It came, went, or has loaded something: whoever waits for it, or for any home, is looked at again."""
+        self._unblock(seat)
+        for stage, stream in self._homeless:
+            self.queues[stage].freshen(stream)
+        self._homeless.clear()
 
     def _capture(self, home: _Home, stage: int, stream: str) -> None:
         """Ask for what the home remembers now. One that was never sent anything remembers nothing."""
@@ -202,24 +233,34 @@ class Dispatcher:
                 self._checkpoints.abandon(stream)
                 return
 
-    def _settle_in(self, home: _Home, stage: int, stream: str, now_s: float) -> bool:
+    def _settle_in(self, home: _Home, stage: int, stream: str, now_s: float) -> None:
         """Find the stream a home; with a memory to bring along, only where that can be done at once."""
-        seats = [seat for seat in self._workforce if seat.may_yet_serve(stage)]
         if not home.has_state:
-            seats = [seat for seat in seats if seat.link.state is not LinkState.DEAD] or seats
-            home.seat = seats[self._stream_index[stream] % len(seats)] if seats else None
-            return home.seat is not None
-        ready = [seat for seat in seats if seat.usable and seat.serves(stage)]
+            seats = self._settlers(stage)
+            if not seats:
+                return
+            home.settle(seats[self._stream_index[stream] % len(seats)])
+            return
+        ready = [seat for seat in self._workforce if seat.usable and seat.serves(stage)]
         if not ready:
-            return False
-        counts = [sum(other.seat is seat for other in self._homes.values()) for seat in ready]
-        home.seat = ready[counts.index(min(counts))]
+            return
+        home.settle(min(ready, key=lambda seat: seat.homes))
+        assert home.seat is not None
         home.restoring = True
+        home.seat.restoring += 1
         home.restored += 1
         name = self._plan.stages[stage].name
         self._timers.add(now_s + self._faults.first_hang_s, "restore", f"{name}/{stream}", home.restored)
         self.out.append(act.Restore(f"{home.seat.name}/{name}", home.seat.name, name, stream))
-        return False
+
+    def _settlers(self, stage: int) -> list[Seat]:
+        """Who may be a new home, those that are gone only if there is nobody else."""
+        version, seats = self._may_settle.get(stage, (-1, []))
+        if version != self._workforce.version:
+            seats = [seat for seat in self._workforce if seat.may_yet_serve(stage)]
+            seats = [seat for seat in seats if seat.link.state is not LinkState.DEAD] or seats
+            self._may_settle[stage] = self._workforce.version, seats
+        return seats
 
     def _take(self, stage: int, batch: int, stream: str | None = None) -> list[Item]:
         """The next batch; an item that failed before goes alone."""
@@ -246,10 +287,6 @@ class Dispatcher:
     def _free(self, seat: Seat, stage: int, choice: int = 0) -> bool:
         return len(seat.held) < self._plan.max_queued and seat.usable and seat.serves(stage, choice)
 
-    def _freest(self, stage: int, avoid: str = "") -> Seat | None:
-        free = [seat for seat in self._workforce if self._free(seat, stage)]
-        return min(free, key=lambda seat: (seat.name == avoid, len(seat.held)), default=None)
-
     def _dispatch(
         self, seat: Seat, stage: int, items: list[Item], now_s: float, home: _Home | None = None, choice: int = 0
     ) -> None:
@@ -270,6 +307,7 @@ class Dispatcher:
         if self.chooser.active:
             usual_s = self.chooser.median_s(invocation.stage, invocation.choice, len(invocation.items))
             seat.free_at_s = max(seat.free_at_s, now_s) + usual_s
+        self._workforce.changed(seat)
         if len(seat.held) == 1:
             self._watch(invocation, now_s)
         slo = self._plan.latency_slo_s
@@ -302,6 +340,8 @@ class Dispatcher:
             self.chooser.saw(stage, invocation.choice, len(invocation.items), event.busy_s)
             held = (self.invocations[number] for number in seat.held)
             seat.free_at_s = now_s + sum(self.chooser.median_s(i.stage, i.choice, len(i.items)) for i in held)
+        self._workforce.changed(seat)
+        self._unblock(seat)
         if invocation.void:
             return
         if invocation.twin is not None:
@@ -329,20 +369,22 @@ class Dispatcher:
         seat = home.seat
         if seat is not None and seat.name == event.worker:
             home.restoring = False
-            if seat.held and not self._restoring(seat):
+            seat.restoring -= 1
+            self._unblock(seat)
+            if seat.held and not seat.restoring:
                 self._watch(self.invocations[seat.held[0]], now_s)
 
     def unable(self, seat: Seat, stage: int) -> None:
         """A worker cannot load the stage: it is nobody's home there."""
         for (at, _), home in self._homes.items():
             if at == stage and home.seat is seat:
-                home.seat, home.restoring = None, False
+                home.leave()
 
     def lost(self, seat: Seat, reason: str, now_s: float) -> None:
         """A worker is gone: what it had goes to others. Only the invocation that it was running is to blame."""
         for (stage, stream), home in self._homes.items():
             if home.seat is seat:
-                home.seat, home.restoring = None, False
+                home.leave()
                 self._checkpoints.state_lost(stage, stream)
         held = list(seat.held)
         seat.held.clear()
@@ -409,7 +451,7 @@ class Dispatcher:
             self._watch(self.invocations[seat.held[0]], now_s)
 
     def _watch(self, invocation: Invocation, now_s: float) -> None:
-        if self._restoring(invocation.seat):  # it has to wait for that first
+        if invocation.seat.restoring:  # it has to wait for that first
             return
         durations, faults = self._durations[invocation.stage][invocation.choice], self._faults
         p95_s = durations.p95_s
@@ -421,9 +463,6 @@ class Dispatcher:
         if p95_s is not None and durations.settled and twins:
             slow_s = max(faults.straggler_factor * p95_s, faults.straggler_floor_s)
             self._timers.add(now_s + slow_s, "straggle", "", invocation.number)
-
-    def _restoring(self, seat: Seat) -> bool:
-        return any(home.restoring and home.seat is seat for home in self._homes.values())
 
     def straggles(self, number: int) -> None:
         """The invocation takes longer than it should."""
@@ -458,13 +497,11 @@ class Dispatcher:
         for late in self._late:
             if late.void or late.twin is not None or self.invocations.get(late.number) is not late:
                 continue
-            free = [s for s in self._workforce if s is not late.seat and self._free(s, late.stage, late.choice)]
-            if not free:
+            other = self._workforce.freest(late.stage, late.choice, late.seat.name)
+            if other is None or other is late.seat:
                 waiting.append(late)
                 continue
-            twin = Invocation(
-                self._next, late.stage, min(free, key=lambda s: len(s.held)), late.items, late.choice, late
-            )
+            twin = Invocation(self._next, late.stage, other, late.items, late.choice, late)
             late.twin = twin
             self._send(twin, now_s)
         self._late = waiting

@@ -69,30 +69,51 @@ class Sampler:
 class StageQueue:
     """Items of one stage that wait for a replica."""
 
-    __slots__ = ("_any", "_by_stream", "stateful")
+    __slots__ = ("_any", "_by_stream", "_fresh", "_num", "stateful")
 
     def __init__(self, stateful: bool) -> None:
         self.stateful = stateful
         self._any: deque[tuple[FrameRecord, int]] = deque()
         self._by_stream: dict[str, deque[tuple[FrameRecord, int]]] = {}
+        self._fresh: dict[str, None] = {}  # streams with something to look at (a stateful stage's only)
+        self._num = 0
 
     def __len__(self) -> int:
-        return len(self._any) + sum(len(queue) for queue in self._by_stream.values())
+        return self._num
+
+    def _queue(self, stream: str) -> deque[tuple[FrameRecord, int]]:
+        if not self.stateful:
+            return self._any
+        self._fresh[stream] = None
+        queue = self._by_stream.get(stream)
+        if queue is None:
+            queue = self._by_stream[stream] = deque()
+        return queue
 
     def put(self, frame: FrameRecord, num_items: int) -> None:
         """Append a frame's items."""
-        queue = self._by_stream.setdefault(frame.stream, deque()) if self.stateful else self._any
-        queue.extend((frame, index) for index in range(num_items))
+        self._num += num_items
+        queue = self._queue(frame.stream)
+        for index in range(num_items):
+            queue.append((frame, index))
 
     def put_back(self, items: list[tuple[FrameRecord, int]]) -> None:
         """Return items to the front, in their order."""
+        self._num += len(items)
         for item in reversed(items):
-            queue = self._by_stream.setdefault(item[0].stream, deque()) if self.stateful else self._any
-            queue.appendleft(item)
+            self._queue(item[0].stream).appendleft(item)
 
-    def streams(self) -> list[str]:
-        """Streams with waiting items (a stateful stage's only)."""
-        return [stream for stream, queue in self._by_stream.items() if queue]
+    def freshen(self, stream: str) -> None:
+        """What kept the stream's items waiting may be over (a stateful stage's only)."""
+        self._fresh[stream] = None
+
+    def take_fresh(self) -> list[str]:
+        """Streams that have got items or were freshened since the last look (a stateful stage's only)."""
+        if not self._fresh:
+            return []
+        streams = list(self._fresh)
+        self._fresh.clear()
+        return streams
 
     def has(self, stream: str) -> bool:
         """Whether the stream has waiting items (a stateful stage's only)."""
@@ -110,15 +131,15 @@ class StageQueue:
             segment = queue[0][0].seq // segment_frames
             same = itertools.takewhile(lambda item: item[0].seq // segment_frames == segment, queue)
             limit = sum(1 for _ in itertools.islice(same, limit))
-        return [queue.popleft() for _ in range(min(limit, len(queue)))]
+        num = min(limit, len(queue))
+        self._num -= num
+        return [queue.popleft() for _ in range(num)]
 
     def take_frame(self, frame: FrameRecord) -> list[tuple[FrameRecord, int]]:
         """All items of one frame (a stateless stage's only), wherever they wait."""
         items = [item for item in self._any if item[0] is frame]
-        if len(items) == 1 and self._any[0][0] is frame:
-            self._any.popleft()
-        else:
-            self._any = deque(item for item in self._any if item[0] is not frame)
+        self._num -= len(items)
+        self._any = deque(item for item in self._any if item[0] is not frame)
         return items
 
     def clear(self) -> list[tuple[FrameRecord, int]]:
@@ -128,4 +149,5 @@ class StageQueue:
         for queue in self._by_stream.values():
             items += queue
             queue.clear()
+        self._num = 0
         return items

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from llamapipe.control import actions as act
 from llamapipe.control.lifecycle import LINK, REPLICA, LinkState, Machine, ReplicaState
 from llamapipe.control.plan import FaultPlan, RunPlan, WorkerPlan, replica_name
+from llamapipe.control.pools import Pool
 from llamapipe.control.timers import Timers
 
 __all__ = ["Seat", "Workforce"]
@@ -34,6 +35,10 @@ class Seat:
     given_up: bool = False  # it will not come back
     condemned: bool = False  # it is being killed
     free_at_s: float = 0.0  # when it is expected to be done with what it holds
+    stamp: int = 0  # counts its changes, see `llamapipe.control.pools`
+    homes: int = 0  # memories that are there, or are to be
+    restoring: int = 0  # memories that are being brought up there
+    blocked: dict[tuple[int, str], None] = field(default_factory=dict)  # (stage, stream) that wait for it alone
 
     @property
     def name(self) -> str:
@@ -62,6 +67,10 @@ class Seat:
         return not replicas or any(replica.state is not ReplicaState.FAILED for replica in replicas)
 
 
+def _rank(seat: Seat, avoid: str) -> tuple[bool, int, float, int]:
+    return seat.name == avoid, len(seat.held), seat.free_at_s if seat.held else 0.0, seat.index
+
+
 class Workforce:
     """All seats. Actions go to ``out``, times into ``timers`` under the kinds ``respawn`` and ``dead``."""
 
@@ -71,9 +80,25 @@ class Workforce:
         self._timers = timers
         self.out = out
         self.seats: dict[str, Seat] = {}
+        self._pools: dict[tuple[str, str], Pool] = {}  # by kind and device
+        self.version = 0  # counts every change of who is there and serves what
+        self._serving: dict[int, tuple[int, int]] = {}  # stage -> (version, how many serve it)
+        self._num_loading = 0
         for index, worker in enumerate(plan.workers):
             stages = tuple(i for i, stage in enumerate(plan.stages) if stage.placement == worker.kind)
             self.seats[worker.name] = Seat(worker, index, stages, Machine(worker.name, LINK, LinkState.UNKNOWN))
+            self._pools.setdefault((worker.kind, worker.device), Pool(plan.max_queued))
+        self._pools_of = [
+            [
+                [
+                    pool
+                    for (kind, device), pool in self._pools.items()
+                    if kind == stage.placement and (not of or of == device)
+                ]
+                for of in ([c.device for c in stage.candidates] or [""])
+            ]
+            for stage in plan.stages
+        ]
 
     def __iter__(self) -> Iterator[Seat]:
         return iter(self.seats.values())
@@ -95,6 +120,7 @@ class Workforce:
             else:  # it failed to load before, for good
                 continue
             replica.to(ReplicaState.LOADING)
+            self._num_loading += 1
             self.out.append(act.Load(name, seat.name, self._plan.stages[stage].name, choice))
 
     def _loads(self, seat: Seat) -> list[tuple[int, int]]:
@@ -110,52 +136,96 @@ class Workforce:
                     wanted.append((index, choice))
         return wanted
 
+    # -- who is free --------------------------------------------------------------------------------------------
+
+    def changed(self, seat: Seat, *, serves: bool = False) -> None:
+        """What the seat holds has changed; ``serves``: or whether work may go to it, or what it has loaded."""
+        self._pools[seat.plan.kind, seat.plan.device].place(seat)
+        if serves:
+            self.version += 1
+
+    def freest(self, stage: int, choice: int = 0, avoid: str = "") -> Seat | None:
+        """A seat with room that has the candidate loaded."""
+        best: Seat | None = None
+        for pool in self._pools_of[stage][choice]:
+            seat = pool.freest(stage, choice, avoid)
+            if seat is not None and (best is None or _rank(seat, avoid) < _rank(best, avoid)):
+                best = seat
+        return best
+
+    def wait_s(self, stage: int, choice: int, now_s: float) -> float | None:
+        """Until somebody has room where now nobody has; None: nobody has the candidate at all."""
+        soonest: float | None = None
+        for pool in self._pools_of[stage][choice]:
+            seat = pool.soonest(stage, choice)
+            if seat is not None:
+                wait_s = max(0.0, seat.free_at_s - now_s)
+                soonest = wait_s if soonest is None else min(soonest, wait_s)
+        return soonest
+
     # -- what is heard of them ----------------------------------------------------------------------------------
 
     def joined(self, seat: Seat) -> None:
         """It has said hello."""
         if seat.link.state is LinkState.UNKNOWN:
             seat.link.to(LinkState.ALIVE)
+            self.changed(seat, serves=True)
 
     def loaded(self, seat: Seat, stage: int, choice: int = 0) -> None:
         """A stage's candidate is ready there."""
         self.joined(seat)
         seat.replicas[stage, choice].to(ReplicaState.READY)
+        self._num_loading -= 1
+        self.changed(seat, serves=True)
+
+    def unable(self, seat: Seat, stage: int, choice: int = 0) -> None:
+        """A stage's candidate cannot be loaded there."""
+        seat.replicas[stage, choice].to(ReplicaState.FAILED)
+        self._num_loading -= 1
+        self.changed(seat, serves=True)
 
     def num_serving(self, stage: int) -> int:
         """Workers that may be given the stage's invocations now."""
-        return sum(seat.usable and seat.serves_some(stage) for seat in self.seats.values())
+        version, number = self._serving.get(stage, (-1, 0))
+        if version != self.version:
+            number = sum(seat.usable and seat.serves_some(stage) for seat in self.seats.values())
+            self._serving[stage] = self.version, number
+        return number
 
+    @property
     def loading(self) -> bool:
         """Whether something is still being loaded."""
-        return any(
-            r.state is ReplicaState.LOADING for seat in self if not seat.given_up for r in seat.replicas.values()
-        )
+        return self._num_loading > 0
 
     def silent(self, seat: Seat, now_s: float) -> None:
         """It has not been heard of for a while: no new work, and its end if that lasts."""
         if seat.link.state not in (LinkState.UNKNOWN, LinkState.ALIVE):  # it may stop before it has said hello
             return
         seat.link.to(LinkState.SUSPECT)
+        self.changed(seat, serves=True)
         self._timers.add(now_s + self._faults.dead_after_s, "dead", seat.name, seat.incarnation)
 
     def back(self, seat: Seat) -> None:
         """A silent one is heard again."""
         if seat.link.state is LinkState.SUSPECT and not seat.condemned:
             seat.link.to(LinkState.ALIVE)
+            self.changed(seat, serves=True)
 
     def condemn(self, seat: Seat, reason: str) -> None:
         """End it by force. What follows is decided when the driver says that it is gone."""
         if not seat.condemned and seat.link.state is not LinkState.DEAD:
             seat.condemned = True
+            self.changed(seat, serves=True)
             self.out.append(act.KillWorker(seat.name, reason))
 
     def lost(self, seat: Seat, now_s: float) -> None:
         """It is gone, and will be replaced after a while, unless it has died too often without doing anything."""
         if seat.link.state is not LinkState.DEAD:
             seat.link.to(LinkState.DEAD)
+        self.changed(seat, serves=True)
         for replica in seat.replicas.values():
             if replica.state is not ReplicaState.FAILED:
+                self._num_loading -= replica.state is ReplicaState.LOADING
                 replica.to(ReplicaState.FAILED)
                 replica.to(ReplicaState.BACKOFF)
         seat.losses += 1
