@@ -27,6 +27,7 @@ __all__ = ["Chooser", "Decision", "Verdict"]
 
 _PAYS = 0.05  # share of an item's cost that a fuller batch must save to be waited for
 _PATIENCE = 1.5  # times the expected time until a batch is full
+_NEVER = 1 << 60  # items
 _LOOK_S = 1e-3  # between two looks at what waits
 _ALPHA = 0.1  # of the time between two items
 
@@ -76,7 +77,10 @@ class Chooser:
         self._last_s = [-inf] * len(plan.stages)
         self._held_until_s = [inf] * len(plan.stages)  # how long its first items are to wait for others
         self._deadlines = _deadlines(plan)
-        self.expects_more = True  # sources may still give frames
+        # A stage that waits is not looked at before one of these: so many items are there, somebody has become free,
+        # the time has come.
+        self._asleep: list[tuple[int, int, float] | None] = [None] * len(plan.stages)
+        self.expects_more = True
         self._allowed = [self._fit_for(each, plan.policy.floor) for each in self.candidates]
         self._degraded = [self._fit_for(each, plan.policy.second_floor) for each in self.candidates]
 
@@ -101,6 +105,16 @@ class Chooser:
         deadlines = self._deadlines.get(frame.stream)
         return inf if deadlines is None else deadlines.due_s(frame.captured_at_s, frame.seq)
 
+    def asleep(self, stage: int, available: int, now_s: float) -> bool:
+        """Whether nothing has happened since the stage began to wait that could end its waiting."""
+        asleep = self._asleep[stage]
+        if asleep is None:
+            return False
+        if available < asleep[0] and asleep[1] in (-1, self._workforce.freed) and now_s < asleep[2]:
+            return True
+        self._asleep[stage] = None
+        return False
+
     # -- what is observed ---------------------------------------------------------------------------------------
 
     def arrived(self, stage: int, num_items: int, now_s: float) -> None:
@@ -111,6 +125,11 @@ class Chooser:
             between_s = (now_s - last_s) / num_items
             known_s = self._between_s[stage]
             self._between_s[stage] = between_s if known_s == inf else known_s + _ALPHA * (between_s - known_s)
+
+    def no_more(self) -> None:
+        """Every source has ended: nothing comes that a batch could be filled with."""
+        self.expects_more = False
+        self._asleep = [None] * len(self._asleep)
 
     def saw_frame(self, stage: int, num_items: int) -> None:
         """A frame has had so many items at the stage, 0 where it was not taken there."""
@@ -172,15 +191,15 @@ class Chooser:
             allowed = (self._degraded if degrade else self._allowed)[stage]
             found = self._fastest(stage, allowed, available, now_s, avoid)
             if found is None:
-                return _WAIT
-            choice, num_items, seat, latency_s = found
-            return Decision(Verdict.GO, choice, num_items, seat) if seat is not None else _WAIT
+                return self._sleep(stage, inf, inf)
+            choice, num_items, seat, _ = found
+            return Decision(Verdict.GO, choice, num_items, seat)
         choice, num_items, seat, latency_s = found
         if seat is None:  # the best one is busy: as long as there is time, wait for it
-            self._look_at(stage, now_s + max(_LOOK_S, slack_s - latency_s))
-            return _WAIT
+            return self._sleep(stage, inf, now_s + max(_LOOK_S, slack_s - latency_s))
         if self._policy.delayed_batching and self._waits(stage, choice, num_items, available, slack_s, now_s):
-            return _WAIT
+            full = self.candidates[stage][choice].max_batch
+            return self._sleep(stage, full, self._held_until_s[stage], seats=False)
         self._held_until_s[stage] = inf
         return Decision(Verdict.GO, choice, num_items, seat)
 
@@ -262,12 +281,15 @@ class Chooser:
         if until_s <= now_s or now_s + needed_s > latest_s:
             return False
         self._held_until_s[stage] = until_s
-        self._look_at(stage, until_s)
         return True
 
-    def _look_at(self, stage: int, at_s: float) -> None:
-        if at_s < inf:
-            self._timers.add(at_s, "look", "", stage)
+    def _sleep(self, stage: int, num_items: float, until_s: float, *, seats: bool = True) -> Decision:
+        """Wait for so many items, a time, and unless ``seats`` is false, for somebody to become free."""
+        enough = _NEVER if num_items == inf else int(num_items)
+        self._asleep[stage] = enough, self._workforce.freed if seats else -1, until_s
+        if until_s < inf:
+            self._timers.add(until_s, "look", "", stage)
+        return _WAIT
 
 
 def _deadlines(plan: RunPlan) -> dict[str, FrameDeadlines]:

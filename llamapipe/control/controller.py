@@ -127,7 +127,8 @@ class Controller:
             case ev.StreamEnded():
                 stream = self._streams[event.stream]
                 stream.num_frames, stream.error = event.num_frames, event.error
-                self._work.chooser.expects_more = any(s.num_frames is None for s in self._streams.values())
+                if all(other.num_frames is not None for other in self._streams.values()):
+                    self._work.chooser.no_more()
                 self._maybe_close(stream)
             case ev.StreamClosed():
                 self._stream_closed(self._streams[event.stream])

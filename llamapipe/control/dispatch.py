@@ -161,7 +161,7 @@ class Dispatcher:
                     self._dispatch(seat, stage, self._take(stage, batch), now_s)
 
     def _serve_by_choice(self, stage: int, queue: StageQueue, now_s: float) -> None:
-        while (first := queue.first()) is not None:
+        while (first := queue.first()) is not None and not self.chooser.asleep(stage, len(queue), now_s):
             decision = self.chooser.decide(stage, first[0], len(queue), now_s, self._avoided(stage, first))
             if decision.verdict is Verdict.WAIT:
                 return
@@ -340,7 +340,7 @@ class Dispatcher:
             self.chooser.saw(stage, invocation.choice, len(invocation.items), event.busy_s)
             held = (self.invocations[number] for number in seat.held)
             seat.free_at_s = now_s + sum(self.chooser.median_s(i.stage, i.choice, len(i.items)) for i in held)
-        self._workforce.changed(seat)
+        self._workforce.changed(seat, freed=True)
         self._unblock(seat)
         if invocation.void:
             return

@@ -23,7 +23,7 @@ class LatencyEstimate:
     item is learned.
     """
 
-    __slots__ = ("_cache", "_deviation", "_feedback", "_points", "_ratio", "num_seen")
+    __slots__ = ("_cache", "_deviation", "_feedback", "_now", "_points", "_ratio", "num_seen")
 
     def __init__(self, points: Sequence[BatchPoint] = (), *, feedback: bool = True) -> None:
         self._points = tuple(points)
@@ -31,7 +31,8 @@ class LatencyEstimate:
         self._ratio = 1.0
         self._deviation = 0.0
         self.num_seen = 0
-        self._cache: dict[int, tuple[float, float]] = {}
+        self._cache: dict[int, tuple[float, float]] = {}  # the profile, by batch
+        self._now: dict[int, tuple[float, float]] = {}  # the same as observed lately
 
     @property
     def known(self) -> bool:
@@ -70,15 +71,23 @@ class LatencyEstimate:
 
     def median_s(self, batch: int) -> float:
         """What an invocation usually takes."""
-        return self._prior(batch)[0] * self._ratio
+        now = self._now.get(batch)
+        return (now or self._bend(batch))[0]
 
     def p95_s(self, batch: int) -> float:
         """What all but one in twenty take at most."""
+        now = self._now.get(batch)
+        return (now or self._bend(batch))[1]
+
+    def _bend(self, batch: int) -> tuple[float, float]:
+        """The profile as it is now, kept until the next observation."""
         median_s, p95_s = self._prior(batch)
         trust = self.confidence if self._points else 1.0
         profiled = p95_s / median_s if median_s > 0 else 1.0
         observed = 1.0 + _TAIL * self._deviation / self._ratio if self._ratio > 0 else 1.0
-        return median_s * self._ratio * max(1.0, (1.0 - trust) * profiled + trust * observed)
+        usual_s = median_s * self._ratio
+        now = self._now[batch] = usual_s, usual_s * max(1.0, (1.0 - trust) * profiled + trust * observed)
+        return now
 
     def saw(self, batch: int, busy_s: float) -> None:
         """An invocation of so many items took so long."""
@@ -88,6 +97,7 @@ class LatencyEstimate:
         if expected_s <= 0.0:
             return
         ratio = busy_s / expected_s
+        self._now.clear()
         self.num_seen += 1
         if self.num_seen == 1 and not self._points:
             self._ratio = ratio

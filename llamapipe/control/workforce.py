@@ -82,6 +82,7 @@ class Workforce:
         self.seats: dict[str, Seat] = {}
         self._pools: dict[tuple[str, str], Pool] = {}  # by kind and device
         self.version = 0  # counts every change of who is there and serves what
+        self.freed = 0  # counts how often somebody may have become free
         self._serving: dict[int, tuple[int, int]] = {}  # stage -> (version, how many serve it)
         self._num_loading = 0
         for index, worker in enumerate(plan.workers):
@@ -138,8 +139,9 @@ class Workforce:
 
     # -- who is free --------------------------------------------------------------------------------------------
 
-    def changed(self, seat: Seat, *, serves: bool = False) -> None:
+    def changed(self, seat: Seat, *, freed: bool = False, serves: bool = False) -> None:
         """What the seat holds has changed; ``serves``: or whether work may go to it, or what it has loaded."""
+        self.freed += freed or serves
         self._pools[seat.plan.kind, seat.plan.device].place(seat)
         if serves:
             self.version += 1

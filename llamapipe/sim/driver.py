@@ -202,9 +202,11 @@ def simulate(
     else:
         sim.later(0.0, ev.Start())
     event: ev.Event
-    while sim.heap:
+    while not sim.result.outcome:
         due_s = sim.controller.next_deadline_s() if profile.moments is None else None
-        if due_s is not None and due_s < sim.heap[0][0]:
+        if not sim.heap and due_s is None:
+            break
+        if due_s is not None and (not sim.heap or due_s < sim.heap[0][0]):
             sim.now_s, event = max(sim.now_s, due_s), ev.Tick()
         else:
             sim.now_s, _, _, event = heapq.heappop(sim.heap)
