@@ -1,0 +1,64 @@
+"""What makes two machines alike for a measurement: the processor, what it can compute, and accelerators."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+from pathlib import Path
+
+__all__ = ["fingerprint"]
+
+# Extensions that inference libraries choose their kernels by.
+_EXTENSIONS = frozenset(
+    [
+        "avx",
+        "avx2",
+        "fma",
+        "avx512f",
+        "avx512_vnni",
+        "avx512_bf16",
+        "avx_vnni",
+        "amx_tile",
+        "amx_int8",
+        "amx_bf16",
+        "asimd",
+        "asimddp",
+        "sve",
+        "bf16",
+        "i8mm",
+    ]
+)
+
+
+def fingerprint(root: Path = Path("/")) -> str:
+    """``amd-epyc-7b13-2x-3fa91c02``: the processor's name, its logical cores, and a digest of all that matters.
+
+    The same after a reboot, in a container, and under a narrower affinity. ``root`` is where /proc lies.
+    """
+    info = _text(root / "proc/cpuinfo")
+    name = _field(info, "model name") or _field(info, "CPU implementer") or platform.machine() or "unknown"
+    flags = set((_field(info, "flags") or _field(info, "Features")).split()) & _EXTENSIONS
+    cores = sum(line.startswith("processor") for line in info.splitlines()) or os.cpu_count() or 1
+    gpus = sorted(_field(_text(file), "Model") for file in (root / "proc/driver/nvidia/gpus").glob("*/information"))
+    facts = "\n".join((platform.machine(), name, str(cores), *sorted(flags), *gpus))
+    digest = hashlib.sha256(facts.encode()).hexdigest()[:8]
+    slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)|\bcpu\b|\bprocessor\b|@.*", " ", name.lower())).strip("-")
+    return f"{slug or 'cpu'}-{cores}x-{digest}"
+
+
+def _field(text: str, key: str) -> str:
+    """Value of the first ``key: value`` line; empty where there is none."""
+    for line in text.splitlines():
+        found, colon, value = line.partition(":")
+        if colon and found.strip() == key:
+            return value.strip()
+    return ""
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,317 @@
+"""What was measured and registered is there for every later process, and never half of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llamapipe.catalog import (
+    Accuracy,
+    AccuracyFigure,
+    AccuracyKind,
+    BatchPoint,
+    Model,
+    Profile,
+    ProfileState,
+    Variant,
+)
+from llamapipe.errors import AssetError, UsageError
+from llamapipe.inference.catalogue import ANY, CatalogueStore, digest_of, open_catalogue, refined
+from llamapipe.testing.clock import FakeClock
+
+VARIANT = Variant("m", "onnxruntime", "cpu", "fp32", (64, 64), 1)
+PROFILE = Profile(
+    VARIANT,
+    "here",
+    load_s=0.5,
+    peak_memory_bytes=1000,
+    points=(BatchPoint(1, 0.010, 0.012, 0.010, 20, 0.02), BatchPoint(4, 0.040, 0.044, 0.040, 0, 0.02)),
+    accuracy=(AccuracyFigure("f1", 0.9, "clip", "agreement", 0.85, 0.95),),
+    tasks=("person-detection",),
+)
+MODEL = Model(
+    "m",
+    ("person-detection",),
+    "yolox",
+    ("person",),
+    "onnx",
+    (),
+    ((64, 64),),
+    accuracy=(Accuracy("coco_ap", 0.25, "COCO", AccuracyKind.PUBLISHED),),
+)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: FakeClock) -> Iterator[CatalogueStore]:
+    with CatalogueStore(tmp_path, hardware="here", clock=clock) as store:
+        yield store
+
+
+def again(store: CatalogueStore, hardware: str = "here") -> CatalogueStore:
+    return CatalogueStore(store.folder.parent, hardware=hardware)
+
+
+def network(tmp_path: Path, name: str = "net.onnx", data: bytes = b"weights") -> tuple[Path, str]:
+    path = tmp_path / "given" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    return path, digest_of(path)
+
+
+def test_a_profile_is_there_for_the_next_process(store: CatalogueStore) -> None:
+    store.put(PROFILE)
+    with again(store) as other:
+        assert other.profiles() == [PROFILE]
+        assert other.profile(VARIANT.name) == PROFILE
+
+
+def test_profiles_are_found_by_model_task_and_machine(store: CatalogueStore) -> None:
+    there = Profile(VARIANT, "there", state=ProfileState.REJECTED, reason="F1 0.2", tasks=("face-detection",))
+    store.put(PROFILE, there)
+    assert store.profiles() == [PROFILE]
+    assert store.profiles(hardware="there") == [there]
+    assert store.profiles(hardware=ANY) == [PROFILE, there]
+    assert store.profiles(model="m", task="person-detection") == [PROFILE]
+    assert store.profiles(model="other") == store.profiles(task="face-detection") == []
+
+
+def test_the_later_measurement_counts(store: CatalogueStore) -> None:
+    store.put(PROFILE)
+    later = Profile(VARIANT, "here", load_s=2.0)
+    store.put(later)
+    assert store.profiles() == [later]
+
+
+def test_the_catalogue_lies_in_the_cache(tmp_path: Path) -> None:
+    with open_catalogue({"LLAMAPIPE_CACHE": str(tmp_path)}) as store:
+        assert store.folder == tmp_path / "catalogue"
+
+
+def test_observations_move_a_point_by_how_many_they_are(store: CatalogueStore, clock: FakeClock) -> None:
+    store.put(PROFILE)
+    for _ in range(20):
+        store.observe(VARIANT.name, 1, 0.020)
+    assert store.profiles() == [PROFILE]  # not yet written
+    clock.advance(5.0)
+    store.observe(VARIANT.name, 1, 0.020)
+    (point, untouched) = store.profiles()[0].points
+    assert point.median_s == pytest.approx(0.010 + 0.010 * 21 / 41)
+    assert point.p95_s == pytest.approx(0.012 + 0.008 * 21 / 41)
+    assert point.count == 41
+    assert point.spread > 0.02
+    assert untouched == PROFILE.points[1]
+
+
+def test_what_is_left_is_written_at_the_end(store: CatalogueStore) -> None:
+    store.put(PROFILE)
+    store.observe(VARIANT.name, 1, 0.020)
+    store.close()
+    with again(store) as other:
+        assert other.profiles()[0].points[0].count == 21
+
+
+def test_observations_of_what_nobody_measured_are_let_go(store: CatalogueStore) -> None:
+    store.observe("nobody/knows", 1, 0.1)
+    store.flush()
+    assert store.profiles() == []
+
+
+def test_observing_never_waits_for_another_process(store: CatalogueStore, clock: FakeClock) -> None:
+    store.put(PROFILE)
+    other = sqlite3.connect(store.folder / "catalogue.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    for _ in range(16):
+        store.observe(VARIANT.name, 1, 0.020)
+    clock.advance(5.0)
+    started_s = time.monotonic()
+    store.observe(VARIANT.name, 1, 0.020)
+    assert time.monotonic() - started_s < 1
+    assert store.profiles() == [PROFILE]
+    other.execute("ROLLBACK")
+    other.close()
+    store.flush()
+    assert store.profiles()[0].points[0].count == 37
+
+
+def test_a_prediction_gives_way_to_observations_sooner_than_a_measurement() -> None:
+    measured = refined(PROFILE, 1, [0.020] * 4).points[0].median_s / 0.010
+    predicted = refined(PROFILE, 4, [0.080] * 4).points[1].median_s / 0.040
+    assert predicted > measured
+
+
+def test_a_batch_between_measured_ones_becomes_a_point() -> None:
+    assert [point.batch for point in refined(PROFILE, 2, [0.02] * 16).points] == [1, 2, 4]
+
+
+def test_a_batch_beyond_the_measured_ones_needs_enough_observations() -> None:
+    assert refined(PROFILE, 8, [0.08] * 15) == PROFILE
+    assert refined(PROFILE, 8, [0.08] * 16).points[-1] == BatchPoint(8, 0.08, 0.08, 0.08, 16)
+
+
+def test_a_model_and_its_file_survive(store: CatalogueStore, tmp_path: Path) -> None:
+    path, sha256 = network(tmp_path)
+    store.add_model(MODEL, path, sha256, calibration=tmp_path / "clip.mp4")
+    path.unlink()
+    with again(store) as other:
+        (kept,) = other.kept_models()
+        assert kept.model == MODEL
+        assert kept.file.read_bytes() == b"weights"
+        assert kept.calibration == tmp_path / "clip.mp4"
+        assert kept.ground_truth is None
+        assert other.models() == [MODEL]
+
+
+def test_the_same_again_changes_nothing_and_another_of_the_name_is_refused(
+    store: CatalogueStore, tmp_path: Path
+) -> None:
+    path, sha256 = network(tmp_path)
+    assert store.add_model(MODEL, path, sha256) == store.add_model(MODEL, path, sha256)
+    path, sha256 = network(tmp_path, data=b"others")
+    with pytest.raises(UsageError, match="model name m is taken"):
+        store.add_model(MODEL, path, sha256)
+    assert store.models() == [MODEL]
+
+
+def test_weights_beside_a_description_are_kept_with_it(store: CatalogueStore, tmp_path: Path) -> None:
+    xml, _ = network(tmp_path, "net.xml", b"<net/>")
+    alone = digest_of(xml)
+    network(tmp_path, "net.bin", b"weights")
+    assert digest_of(xml) != alone
+    kept = store.add_model(MODEL, xml, digest_of(xml))
+    assert kept.file.with_suffix(".bin").read_bytes() == b"weights"
+
+
+def test_a_file_that_is_not_what_was_announced_is_not_kept(store: CatalogueStore, tmp_path: Path) -> None:
+    path, _ = network(tmp_path)
+    with pytest.raises(AssetError, match="expected sha256 0000"):
+        store.add_model(MODEL, path, "0" * 64)
+    assert store.models() == []
+    assert not list((store.folder / "files").iterdir())
+
+
+def test_built_files_are_found_by_their_key(store: CatalogueStore, tmp_path: Path) -> None:
+    path, sha256 = network(tmp_path)
+    assert store.artifact("m", "int8") is None
+    kept = store.add_artifact("m", "int8", path, sha256)
+    assert store.artifact("m", "int8") == kept
+    assert store.artifacts("m") == {"int8": kept}
+    assert kept.read_bytes() == b"weights"
+
+
+def test_removing_leaves_the_files_of_others(store: CatalogueStore, tmp_path: Path) -> None:
+    path, sha256 = network(tmp_path)
+    own, own_sha256 = network(tmp_path, "own.onnx", b"own")
+    store.put(PROFILE)
+    shared = store.add_artifact("other", "fp32", path, sha256)
+    store.add_model(MODEL, path, sha256)
+    mine = store.add_artifact("m", "int8", own, own_sha256)
+    assert store.remove("m")
+    assert not store.remove("m")
+    assert store.profiles() == store.models() == []
+    assert shared.is_file()
+    assert not mine.exists()
+
+
+def test_a_newer_catalogue_is_refused(store: CatalogueStore) -> None:
+    store.close()
+    database = sqlite3.connect(store.folder / "catalogue.sqlite")
+    database.execute("PRAGMA user_version = 99")
+    database.close()
+    with pytest.raises(AssetError, match="newer llamapipe"):
+        again(store)
+
+
+def test_a_damaged_catalogue_is_refused_with_the_way_out(store: CatalogueStore) -> None:
+    store.close()
+    (store.folder / "catalogue.sqlite").write_bytes(b"no database at all" * 100)
+    with pytest.raises(AssetError, match="cannot be read") as refused:
+        again(store)
+    assert str(store.folder) in str(refused.value.hint)
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "catalogue").write_text("a file")
+    with pytest.raises(AssetError, match="cannot be made"):
+        CatalogueStore(tmp_path, hardware="here")
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from llamapipe.catalog import BatchPoint, Model, Profile, Variant
+from llamapipe.inference.catalogue import CatalogueStore, digest_of
+root, first, path = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+print("ready", flush=True)
+sys.stdin.readline()
+for n in range(first, first + int(sys.argv[4])):
+    with CatalogueStore(root, hardware="here") as store:
+        store.put(*(Profile(Variant(f"m{n}", "onnxruntime", threads=t), "here", load_s=n) for t in (1, 2)))
+        store.add_model(Model("same", (), "yolox", ("a",), "onnx", (), ((64, 64),)), path, digest_of(path))
+        store.add_artifact(f"m{n}", "int8", path, digest_of(path))
+    print(n, flush=True)
+"""
+
+
+def writer(root: Path, first: int, path: Path, num: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(root), str(first), str(path), str(num)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_processes_at_once_lose_nothing_of_each_other(tmp_path: Path) -> None:
+    path, _ = network(tmp_path, data=os.urandom(1 << 20))
+    writers = [writer(tmp_path, 100 * n, path, 10) for n in range(3)]
+    for process in writers:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in writers:
+        process.communicate("go\n", timeout=60)
+        assert process.returncode == 0
+    with CatalogueStore(tmp_path, hardware="here") as store:
+        assert len(store.profiles()) == 60
+        (kept,) = store.kept_models()
+        assert hashlib.sha256(kept.file.read_bytes()).hexdigest() == kept.sha256
+
+
+def test_a_process_killed_at_any_moment_leaves_nothing_by_halves(tmp_path: Path) -> None:
+    path, sha256 = network(tmp_path, data=os.urandom(1 << 20))
+    for attempt in range(6):
+        process = writer(tmp_path, 1000 * attempt, path, 1000)
+        assert process.stdout is not None
+        assert process.stdin is not None
+        process.stdout.readline()
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        done = int(process.stdout.readline())
+        time.sleep(0.003 * attempt)
+        process.send_signal(signal.SIGKILL)
+        done = max([done, *(int(line) for line in process.stdout.read().split())])
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+        with CatalogueStore(tmp_path, hardware="here") as store:
+            names = [profile.variant.model for profile in store.profiles()]
+            assert all(names.count(name) == 2 for name in names)  # both of a pair or none
+            assert {f"m{n}" for n in range(1000 * attempt, done + 1)} <= set(names)
+            for name in names:
+                built = store.artifact(name, "int8")
+                assert built is None or digest_of(built) == sha256
+            assert store.keep(path, sha256).is_file()
+    assert not list((tmp_path / "catalogue/files").glob(".partial-*"))
