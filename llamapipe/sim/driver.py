@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Protocol
 
 from llamapipe.control import Controller, Ledger, RunPlan
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
-from llamapipe.control.plan import choice_name
 from llamapipe.errors import LlamapipeError
-from llamapipe.sim.profile import Moment, Moments, SourceTrace, WorldProfile
+from llamapipe.sim.cores import SharedCores
+from llamapipe.sim.profile import Moment, Moments, SourceTrace, World
 
-__all__ = ["SimResult", "simulate"]
+__all__ = ["Meter", "SimResult", "simulate"]
+
+
+class Meter(Protocol):
+    """Is told what a simulation should be judged by. Times in virtual seconds."""
+
+    def invocation(self, dispatch: act.Dispatch, start_s: float, busy_s: float) -> None:
+        """A worker has begun an invocation, which will take so long if nobody disturbs it."""
+        ...
+
+    def delivered(self, stream: str, seq: int, captured_at_s: float, now_s: float) -> None:
+        """A sink has written a frame."""
+        ...
+
+    def worker(self, worker: str, now_s: float, *, up: bool) -> None:
+        """A worker is there from now on, or no more."""
+        ...
 
 
 @dataclass(slots=True)
@@ -27,6 +45,7 @@ class SimResult:
     ledger: Ledger
     wall_s: float
     num_invocations: int
+    num_events: int
     busy_s: dict[str, float]  # by worker
     latencies_s: list[float]  # of delivered frames, from capture to commit at a sink, in order of commit
 
@@ -40,12 +59,35 @@ class _Source:
     free_at_s: float = 0.0
     stopped: bool = False
     ended: bool = False
+    reading: bool = False  # a frame is being decoded on shared cores
+
+
+@dataclass(slots=True)
+class _Task:
+    """Something that is being done on shared cores, and what happens when it is done."""
+
+    events: list[ev.Event]
+    line: str = ""  # that it is the first of
+    source: str = ""  # that reads a frame
+    weight: float = 1.0
+    owner: tuple[str, int] | None = None
+
+
+@dataclass(slots=True)
+class _Line:
+    """Tasks that are done one after another: a worker's, a sink's."""
+
+    waiting: deque[tuple[float, _Task]] = field(default_factory=deque)
+    busy: bool = False
 
 
 @dataclass(slots=True)
 class _Sim:
     controller: Controller
-    profile: WorldProfile
+    world: World
+    result: SimResult
+    meter: Meter | None
+    keep_latencies: bool
     now_s: float = 0.0
     heap: list[tuple[float, float, int, ev.Event]] = field(default_factory=list)
     order: count[int] = field(default_factory=count)
@@ -53,21 +95,67 @@ class _Sim:
     sink_free_s: dict[str, float] = field(default_factory=dict)
     sources: dict[str, _Source] = field(default_factory=dict)
     captured: dict[tuple[str, int], float] = field(default_factory=dict)
-    result: SimResult | None = None
+    cores: SharedCores | None = None
+    lines: dict[str, _Line] = field(default_factory=dict)
+    incarnations: dict[str, int] = field(default_factory=dict)
+    owners: dict[int, tuple[str, int]] = field(default_factory=dict)  # entry in the heap -> (worker, incarnation)
+    awaited: set[tuple[str, str, int]] = field(default_factory=set)  # frames that a sink is writing
 
-    def later(self, at_s: float, event: ev.Event) -> None:
-        heapq.heappush(self.heap, (at_s, math.inf, next(self.order), event))
+    def later(self, at_s: float, event: ev.Event, owner: tuple[str, int] | None = None) -> None:
+        """Let an event happen, unless its owner dies before."""
+        order = next(self.order)
+        heapq.heappush(self.heap, (at_s, math.inf, order, event))
+        if owner is not None:
+            self.owners[order] = owner
 
     def as_recorded(self, moment: Moment | None, event: ev.Event) -> None:
         """Let an event happen when it did; None: it never did."""
         if moment is not None:
             heapq.heappush(self.heap, (max(self.now_s, moment[0]), moment[1], next(self.order), event))
 
+    # -- sources ------------------------------------------------------------------------------------------------
+
+    def begin(self, stream: str) -> None:
+        """Let a source that keeps time send its first frame."""
+        source = self.sources[stream]
+        if source.trace.paced and self.world.moments is None:
+            self.next_paced(stream)
+
+    def next_paced(self, stream: str) -> None:
+        """Bring on the next frame of a source that keeps time; one at a time, however long it will be."""
+        source = self.sources[stream]
+        if source.ended:
+            return
+        trace = source.trace
+        if source.next < len(trace.pts_s):
+            at_s = trace.pts_s[source.next]
+            self.later(at_s, _frame(stream, trace, source.first, source.next, at_s))
+            source.next += 1
+        else:
+            source.ended = True
+            self.later(max(self.now_s, trace.pts_s[-1] if trace.pts_s else 0.0), self._end(stream))
+
+    def _end(self, stream: str) -> ev.Event:
+        source = self.sources[stream]
+        return ev.StreamEnded(stream, source.first + source.next)
+
     def pump(self, stream: str) -> None:
         """Let a source that waits for credit read on."""
         source = self.sources[stream]
         trace = source.trace
-        if trace.paced or self.profile.moments is not None:
+        if trace.paced or self.world.moments is not None:
+            return
+        if self.cores is not None:
+            if source.credits > 0 and source.next < len(trace.pts_s) and not source.stopped and not source.reading:
+                source.credits -= 1
+                source.reading = True
+                frame = _frame(stream, trace, source.first, source.next, 0.0)
+                source.next += 1
+                self.cores.add(self.now_s, trace.decode_s, _Task([frame], source=stream))
+            ended = source.stopped or source.next == len(trace.pts_s)
+            if ended and not source.ended and not source.reading:
+                source.ended = True
+                self.later(self.now_s, self._end(stream))
             return
         while source.credits > 0 and source.next < len(trace.pts_s) and not source.stopped:
             source.credits -= 1
@@ -76,90 +164,225 @@ class _Sim:
             source.next += 1
         if not source.ended and (source.stopped or source.next == len(trace.pts_s)):
             source.ended = True
-            self.later(max(source.free_at_s, self.now_s), ev.StreamEnded(stream, source.first + source.next))
+            self.later(max(source.free_at_s, self.now_s), self._end(stream))
+
+    def stop_source(self, stream: str) -> None:
+        source = self.sources[stream]
+        source.stopped = True
+        if source.trace.paced and not source.ended and self.world.moments is None:
+            source.ended = True
+            waiting = [entry for entry in self.heap if _of_source(entry[3], stream)]
+            source.next -= len(waiting)
+            self.heap = [entry for entry in self.heap if not _of_source(entry[3], stream)]
+            heapq.heapify(self.heap)
+            self.later(self.now_s, self._end(stream))
+        self.pump(stream)
+
+    # -- workers and sinks --------------------------------------------------------------------------------------
+
+    def work(
+        self,
+        name: str,
+        work_s: float,
+        events: list[ev.Event],
+        weight: float = 1.0,
+        owner: tuple[str, int] | None = None,
+    ) -> None:
+        """Queue a task of a worker or a sink on the shared cores."""
+        assert self.cores is not None
+        line = self.lines.setdefault(name, _Line())
+        task = _Task(events, line=name, weight=weight, owner=owner)
+        if line.busy:
+            line.waiting.append((work_s, task))
+        else:
+            line.busy = True
+            self.cores.add(self.now_s, work_s, task, weight)
+
+    def task_done(self, task: object) -> None:
+        """A task on the shared cores has ended: its events happen now, and whoever it kept waiting begins."""
+        assert isinstance(task, _Task)
+        for event in task.events:
+            if isinstance(event, ev.FramesArrived):
+                event = ev.FramesArrived(event.stream, event.first_seq, [self.now_s], event.pts_s)
+            self.later(self.now_s, event, task.owner)
+        if task.source:
+            self.sources[task.source].reading = False
+            self.pump(task.source)
+            return
+        line = self.lines[task.line]
+        line.busy = False
+        if line.waiting:
+            line.busy = True
+            work_s, following = line.waiting.popleft()
+            assert self.cores is not None
+            self.cores.add(self.now_s, work_s, following, following.weight)
+
+    def on_worker(self, worker: str, work_s: float, event: ev.Event, weight: float = 1.0) -> float:
+        """Let a worker do something after all that it has to do already; when it begins."""
+        owner = worker, self.incarnations.get(worker, 0)
+        if self.cores is not None:
+            self.work(f"{owner[0]}.{owner[1]}", work_s, [event], weight, owner)
+            return self.now_s
+        start_s = max(self.now_s, self.worker_free_s.get(worker, 0.0))
+        self.worker_free_s[worker] = start_s + work_s
+        self.later(start_s + work_s, event, owner)
+        return start_s
+
+    def start_worker(self, action: act.StartWorker) -> None:
+        worker = action.worker
+        self.incarnations[worker] = action.incarnation
+        self.worker_free_s[worker] = self.now_s
+        self.on_worker(worker, self.world.starting_s(worker), ev.WorkerJoined(worker))
+        lives_s = self.world.dies_after_s(worker, action.incarnation)
+        if lives_s is not None:
+            self.later(self.now_s + lives_s, ev.WorkerLost(worker, "died"), (worker, action.incarnation))
+        if self.meter is not None:
+            self.meter.worker(worker, self.now_s, up=True)
+
+    def lose_worker(self, worker: str) -> None:
+        """It is gone: nothing comes any more of what it was doing."""
+        self.incarnations[worker] = -1
+        if self.meter is not None:
+            self.meter.worker(worker, self.now_s, up=False)
+
+    def dispatch(self, action: act.Dispatch) -> None:
+        world = self.world
+        busy_s = world.work_s(action, self.now_s)
+        result = self.result
+        result.num_invocations += 1
+        result.busy_s[action.worker] = result.busy_s.get(action.worker, 0.0) + busy_s
+        outcomes = world.outcomes_of(action)
+        done = ev.InvocationDone(
+            action.invocation,
+            [outcome.count for outcome in outcomes],
+            [list(o.measures) for o in outcomes] if any(o.measures for o in outcomes) else [],
+            {i: o.error for i, o in enumerate(outcomes) if o.error},
+            busy_s,
+        )
+        if world.moments is not None:
+            self.as_recorded(*world.moments.done.get(action.invocation, (None, done)))
+            return
+        start_s = self.on_worker(action.worker, busy_s, done, world.weight(action))
+        if self.meter is not None:
+            self.meter.invocation(action, start_s, busy_s)
+
+    def deliver(self, action: act.Deliver) -> None:
+        moments = self.world.moments
+        committed = ev.Committed(action.stream, action.sink, action.seq)
+        sink_s = self.world.sinking_s(action.stream)
+        if moments is not None:  # one commit may have stood for several frames
+            free_s = max(self.now_s, self.sink_free_s.get(action.stream, 0.0)) + sink_s
+            self.sink_free_s[action.stream] = free_s
+            if action.outcome == "delivered":
+                self.result.latencies_s.append(free_s - self.captured[action.stream, action.seq])
+            self.as_recorded(moments.committed.get((action.stream, action.sink, action.seq)), committed)
+            return
+        events: list[ev.Event] = [committed]
+        if action.mark:
+            events.append(ev.SinkMarked(action.stream, action.sink, action.seq + 1))
+        if action.outcome == "delivered":
+            self.awaited.add((action.stream, action.sink, action.seq))
+        if self.cores is not None:
+            self.work(f"sink {action.stream}", sink_s if action.outcome == "delivered" else 0.0, events)
+            return
+        free_s = max(self.now_s, self.sink_free_s.get(action.stream, 0.0)) + sink_s
+        self.sink_free_s[action.stream] = free_s
+        for event in events:
+            self.later(free_s, event)
+
+    def commits(self, event: ev.Committed) -> None:
+        """A frame has left the pipeline."""
+        key = (event.stream, event.sink, event.seq)
+        if key not in self.awaited:  # it was dropped, or has failed
+            return
+        self.awaited.discard(key)
+        captured_s = self.captured[event.stream, event.seq]
+        if self.keep_latencies:
+            self.result.latencies_s.append(self.now_s - captured_s)
+        if self.meter is not None:
+            self.meter.delivered(event.stream, event.seq, captured_s, self.now_s)
 
     def carry_out(self, action: act.Action) -> None:
-        moments = self.profile.moments
+        moments = self.world.moments
         match action:
             case act.Dispatch():
-                fixed_s, item_s = self.profile.service_s.get(choice_name(action.stage, action.choice), (0.0, 0.0))
-                busy_s = fixed_s + item_s * len(action.items)
-                start_s = max(self.now_s, self.worker_free_s.get(action.worker, 0.0))
-                self.worker_free_s[action.worker] = start_s + busy_s
-                assert self.result is not None
-                self.result.num_invocations += 1
-                self.result.busy_s[action.worker] = self.result.busy_s.get(action.worker, 0.0) + busy_s
-                outcomes = [self.profile.outcome(action.stage, *item) for item in action.items]
-                done = ev.InvocationDone(
-                    action.invocation,
-                    [outcome.count for outcome in outcomes],
-                    [list(o.measures) for o in outcomes] if any(o.measures for o in outcomes) else [],
-                    {i: o.error for i, o in enumerate(outcomes) if o.error},
-                    busy_s,
-                )
-                if moments is not None:
-                    self.as_recorded(*moments.done.get(action.invocation, (None, done)))
-                else:
-                    self.later(start_s + busy_s, done)
+                self.dispatch(action)
+            case act.Deliver():
+                self.deliver(action)
+            case act.Release():
+                self.captured.pop((action.stream, action.seq), None)
+            case act.Grant():
+                self.sources[action.stream].credits += action.credits
+                self.pump(action.stream)
             case act.StartWorker() | act.KillWorker() | act.Restore() | act.Capture() if moments is not None:
                 pass  # what came of it is among the events from outside
             case act.StartWorker():
-                self.worker_free_s[action.worker] = self.now_s + self.profile.start_s
-                self.later(self.now_s + self.profile.start_s, ev.WorkerJoined(action.worker))
+                self.start_worker(action)
             case act.KillWorker():
                 self.later(self.now_s, ev.WorkerLost(action.worker, action.reason))
+            case act.StopWorker():
+                if self.meter is not None:
+                    self.meter.worker(action.worker, self.now_s, up=False)
             case act.Restore():
-                free_s = max(self.now_s, self.worker_free_s.get(action.worker, 0.0))
-                self.later(free_s, ev.StateRestored(action.stage, action.stream, action.worker))
+                self.on_worker(action.worker, 0.0, ev.StateRestored(action.stage, action.stream, action.worker))
             case act.Capture():
-                free_s = max(self.now_s, self.worker_free_s.get(action.worker, 0.0))
-                self.later(free_s, ev.StateCaptured(action.stage, action.stream, action.seq))
+                self.on_worker(action.worker, 0.0, ev.StateCaptured(action.stage, action.stream, action.seq))
             case act.Load():
-                start_s = max(self.now_s, self.worker_free_s.get(action.worker, 0.0))
-                load_s = self.profile.load_s.get(choice_name(action.stage, action.choice), 0.0)
-                self.worker_free_s[action.worker] = start_s + load_s
+                load_s = self.world.loading_s(action.worker, action.stage, action.choice)
                 loaded = ev.ReplicaLoaded(action.replica, load_s)
                 if moments is not None:
                     self.as_recorded(moments.loaded.get(action.replica), loaded)
                 else:
-                    self.later(start_s + load_s, loaded)
-            case act.Deliver():
-                free_s = max(self.now_s, self.sink_free_s.get(action.stream, 0.0)) + self.profile.sink_s
-                self.sink_free_s[action.stream] = free_s
-                if action.outcome == "delivered" and self.result is not None:
-                    self.result.latencies_s.append(free_s - self.captured[action.stream, action.seq])
-                committed = ev.Committed(action.stream, action.sink, action.seq)
-                if moments is not None:  # one commit may have stood for several frames
-                    self.as_recorded(moments.committed.get((action.stream, action.sink, action.seq)), committed)
-                else:
-                    self.later(free_s, committed)
-                    if action.mark:
-                        self.later(free_s, ev.SinkMarked(action.stream, action.sink, action.seq + 1))
-            case act.Grant():
-                self.sources[action.stream].credits += action.credits
-                self.pump(action.stream)
+                    self.on_worker(action.worker, load_s, loaded)
             case act.StopSource():
-                source = self.sources[action.stream]
-                source.stopped = True
-                if source.trace.paced and not source.ended and moments is None:
-                    source.ended = True
-                    self.heap = [e for e in self.heap if not _of_source(e[3], action.stream)]
-                    heapq.heapify(self.heap)
-                    self.later(self.now_s, ev.StreamEnded(action.stream, source.first + source.next))
-                self.pump(action.stream)
+                self.stop_source(action.stream)
             case act.CloseStream():
-                at_s = max(self.now_s, self.sink_free_s.get(action.stream, 0.0))
+                closed = ev.StreamClosed(action.stream)
                 if moments is not None:
-                    self.as_recorded(moments.closed.get(action.stream), ev.StreamClosed(action.stream))
+                    self.as_recorded(moments.closed.get(action.stream), closed)
+                elif self.cores is not None:
+                    self.work(f"sink {action.stream}", 0.0, [closed])
                 else:
-                    self.later(at_s, ev.StreamClosed(action.stream))
+                    self.later(max(self.now_s, self.sink_free_s.get(action.stream, 0.0)), closed)
             case act.Finish():
-                assert self.result is not None
                 self.result.outcome, self.result.reason = action.outcome, action.reason
                 self.result.wall_s = self.now_s
-                self.heap.clear()
-            case act.Release():
-                self.captured.pop((action.stream, action.seq), None)
+
+    # -- the loop -----------------------------------------------------------------------------------------------
+
+    def next_event(self) -> ev.Event | None:
+        """The next thing that happens, at `now_s`; None where nothing does."""
+        while True:
+            due_s = self.controller.next_deadline_s() if self.world.moments is None else None
+            heap_s = self.heap[0][0] if self.heap else math.inf
+            task_s = self.cores.next_s() if self.cores is not None else None
+            if task_s is not None and task_s < heap_s and (due_s is None or task_s <= due_s):
+                assert self.cores is not None
+                self.now_s = max(self.now_s, task_s)
+                self.task_done(self.cores.pop(self.now_s))
+                continue
+            if due_s is not None and due_s < heap_s:
+                self.now_s = max(self.now_s, due_s)
+                return ev.Tick()
+            if not self.heap:
+                return None
+            self.now_s, _, order, event = heapq.heappop(self.heap)
+            owner = self.owners.pop(order, None)
+            if owner is not None and self.incarnations.get(owner[0], 0) != owner[1]:
+                continue  # whoever was doing it is dead
+            return event
+
+    def note(self, event: ev.Event) -> None:
+        """What is kept of an event before control hears of it."""
+        if isinstance(event, ev.FramesArrived):
+            for i, at_s in enumerate(event.captured_at_s):
+                self.captured[event.stream, event.first_seq + i] = at_s
+        elif isinstance(event, ev.FrameUndecodable):
+            self.captured[event.stream, event.seq] = self.now_s
+        elif isinstance(event, ev.Committed) and self.world.moments is None:
+            self.commits(event)
+        elif isinstance(event, ev.WorkerLost) and self.world.moments is None:
+            self.lose_worker(event.worker)
 
 
 def _frame(stream: str, trace: SourceTrace, first: int, index: int, at_s: float) -> ev.Event:
@@ -176,50 +399,46 @@ def _from_outside(sim: _Sim, moments: Moments) -> None:
 
 
 def _of_source(event: ev.Event, stream: str) -> bool:
-    ours = isinstance(event, ev.FramesArrived | ev.FrameUndecodable | ev.StreamEnded)
-    return ours and event.stream == stream  # type: ignore[union-attr]  # narrowed by `ours`
+    return isinstance(event, ev.FramesArrived | ev.FrameUndecodable) and event.stream == stream
 
 
 def simulate(
-    plan: RunPlan, profile: WorldProfile, *, observe: Callable[[float, ev.Event, list[act.Action]], None] | None = None
+    plan: RunPlan,
+    world: World,
+    *,
+    observe: Callable[[float, ev.Event, list[act.Action]], None] | None = None,
+    meter: Meter | None = None,
+    keep_latencies: bool = True,
 ) -> SimResult:
-    """Run ``plan`` in the world that ``profile`` describes.
+    """Run ``plan`` in the given world.
 
     Raises LlamapipeError where nothing is left to happen and the run is not over: a deadlock, hence a bug.
     """
-    sim = _Sim(Controller(plan), profile)
-    sim.result = SimResult("", "", sim.controller.ledger, 0.0, 0, {}, [])
+    controller = Controller(plan)
+    result = SimResult("", "", controller.ledger, 0.0, 0, 0, {}, [])
+    sim = _Sim(controller, world, result, meter, keep_latencies)
+    if world.cores is not None:
+        sim.cores = SharedCores(world.cores)
     for stream in plan.streams:
-        trace = profile.sources[stream.stream]
-        sim.sources[stream.stream] = source = _Source(trace, stream.resume.seq if stream.resume is not None else 0)
-        if trace.paced and profile.moments is None:
-            source.next = len(trace.pts_s)
-            for index, at_s in enumerate(trace.pts_s):
-                sim.later(at_s, _frame(stream.stream, trace, source.first, index, at_s))
-            sim.later(trace.pts_s[-1] if trace.pts_s else 0.0, ev.StreamEnded(stream.stream, len(trace.pts_s)))
-    if profile.moments is not None:
-        _from_outside(sim, profile.moments)
+        first = stream.resume.seq if stream.resume is not None else 0
+        sim.sources[stream.stream] = _Source(world.trace(stream.stream), first)
+        sim.begin(stream.stream)
+    if world.moments is not None:
+        _from_outside(sim, world.moments)
     else:
         sim.later(0.0, ev.Start())
-    event: ev.Event
-    while not sim.result.outcome:
-        due_s = sim.controller.next_deadline_s() if profile.moments is None else None
-        if not sim.heap and due_s is None:
-            break
-        if due_s is not None and (not sim.heap or due_s < sim.heap[0][0]):
-            sim.now_s, event = max(sim.now_s, due_s), ev.Tick()
-        else:
-            sim.now_s, _, _, event = heapq.heappop(sim.heap)
-        if isinstance(event, ev.FramesArrived):
-            for i, at_s in enumerate(event.captured_at_s):
-                sim.captured[event.stream, event.first_seq + i] = at_s
-        elif isinstance(event, ev.FrameUndecodable):
-            sim.captured[event.stream, event.seq] = sim.now_s
-        actions = sim.controller.step(event, sim.now_s)
+    while not result.outcome:
+        event = sim.next_event()
+        if event is None:
+            raise LlamapipeError("the simulation stopped before the run was over: nothing is left to happen")
+        sim.note(event)
+        result.num_events += 1
+        actions = controller.step(event, sim.now_s)
         if observe is not None:
             observe(sim.now_s, event, actions)
         for action in actions:
             sim.carry_out(action)
-    if not sim.result.outcome:
-        raise LlamapipeError("the simulation stopped before the run was over: nothing is left to happen")
-    return sim.result
+        arrives = isinstance(event, ev.FramesArrived | ev.FrameUndecodable) and world.moments is None
+        if arrives and sim.sources[event.stream].trace.paced:  # type: ignore[union-attr]  # narrowed by `arrives`
+            sim.next_paced(event.stream)  # type: ignore[union-attr]
+    return result

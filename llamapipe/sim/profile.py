@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
+from typing import Protocol
 
 from llamapipe.control import LogEntry, RunPlan
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
 from llamapipe.control.plan import choice_name, replica_parts
 
-__all__ = ["ItemOutcome", "Moments", "SourceTrace", "WorldProfile", "profile_of_log"]
+__all__ = ["ItemOutcome", "Moments", "SourceTrace", "World", "WorldProfile", "profile_of_log"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,59 @@ class Moments:
                 self.outside.append((moment, event))
 
 
+class World(Protocol):
+    """All that a simulation is told of what is outside control. Times in seconds.
+
+    ``cores`` are shared by workers, sources and sinks; None: everybody has one of their own.
+    """
+
+    @property
+    def moments(self) -> Moments | None:
+        """When things happened, where a recorded run is to be repeated as it was."""
+        ...
+
+    @property
+    def cores(self) -> float | None:
+        """See the class."""
+        ...
+
+    def trace(self, stream: str) -> SourceTrace:
+        """What the source gives."""
+        ...
+
+    def work_s(self, dispatch: act.Dispatch, now_s: float) -> float:
+        """What an invocation takes on cores of its own."""
+        ...
+
+    def weight(self, dispatch: act.Dispatch) -> float:
+        """How many cores it keeps busy."""
+        ...
+
+    def outcome(self, stage: str, stream: str, seq: int, index: int) -> ItemOutcome:
+        """What comes of an item."""
+        ...
+
+    def outcomes_of(self, dispatch: act.Dispatch) -> list[ItemOutcome]:
+        """What comes of all items of an invocation, this time."""
+        ...
+
+    def loading_s(self, worker: str, stage: str, choice: int) -> float:
+        """To load a stage's candidate."""
+        ...
+
+    def starting_s(self, worker: str) -> float:
+        """To bring a worker up."""
+        ...
+
+    def sinking_s(self, stream: str) -> float:
+        """To write one frame."""
+        ...
+
+    def dies_after_s(self, worker: str, incarnation: int) -> float | None:
+        """How long a worker lives once it is started; None: for ever."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class WorldProfile:
     """Durations in seconds. ``service_s`` is (per invocation, per item), by stage for its first candidate and by
@@ -78,6 +132,40 @@ class WorldProfile:
     start_s: float = 0.0  # to bring a worker up
     outcomes: Mapping[tuple[str, str, int, int], ItemOutcome] = field(default_factory=dict)
     moments: Moments | None = None  # overrule the durations
+    cores: float | None = None
+
+    def trace(self, stream: str) -> SourceTrace:
+        """See `World`."""
+        return self.sources[stream]
+
+    def work_s(self, dispatch: act.Dispatch, now_s: float) -> float:
+        """See `World`."""
+        fixed_s, item_s = self.service_s.get(choice_name(dispatch.stage, dispatch.choice), (0.0, 0.0))
+        return fixed_s + item_s * len(dispatch.items)
+
+    def weight(self, dispatch: act.Dispatch) -> float:
+        """See `World`."""
+        return 1.0
+
+    def outcomes_of(self, dispatch: act.Dispatch) -> list[ItemOutcome]:
+        """See `World`."""
+        return [self.outcome(dispatch.stage, *item) for item in dispatch.items]
+
+    def loading_s(self, worker: str, stage: str, choice: int) -> float:
+        """See `World`."""
+        return self.load_s.get(choice_name(stage, choice), 0.0)
+
+    def starting_s(self, worker: str) -> float:
+        """See `World`."""
+        return self.start_s
+
+    def sinking_s(self, stream: str) -> float:
+        """See `World`."""
+        return self.sink_s
+
+    def dies_after_s(self, worker: str, incarnation: int) -> float | None:
+        """See `World`."""
+        return None
 
     def outcome(self, stage: str, stream: str, seq: int, index: int) -> ItemOutcome:
         """What comes of an item; one item out where nothing was recorded."""
