@@ -17,10 +17,11 @@ Nothing here reads a clock or keeps a random generator: what `ask` says follows 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf, log
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -32,11 +33,21 @@ from llamapipe.tune.surrogate import Surrogate
 
 __all__ = ["Best", "Constraint", "Goal", "Interval", "Observation", "Prediction", "Search", "SearchState", "Trend"]
 
-Trend = Callable[[Sequence[Point], NDArray[np.float64], Sequence[Point]], NDArray[np.float64]]
-"""Known structure: (points seen, logarithms of their values, points asked) -> logarithms expected at those asked.
 
-The process then models only what is left. Must take any number of points seen from one up.
-"""
+class Trend(Protocol):
+    """Known structure of a landscape's logarithm: the process models only what it leaves."""
+
+    def mean(self, points: Sequence[Point]) -> NDArray[np.float64]:
+        """What is expected before anything is measured, (points,)."""
+        ...
+
+    def features(self, points: Sequence[Point]) -> NDArray[np.float64]:
+        """(points, k): the logarithm deviates from the mean by a weighted sum of these.
+
+        Each weight is normal around zero with a deviation of about one: scale a column by what it may matter.
+        """
+        ...
+
 
 _INTERVAL_Z = 1.96  # of an interval that holds 95 %
 _COST_NOISE = 0.05  # relative, of the cost of measuring
@@ -351,23 +362,25 @@ class _ValueModel:
     def __init__(self, space: Space, observations: Sequence[Observation], trend: Trend | None) -> None:
         self._space = space
         self._trend = trend
-        self._seen = [tuple(o.point) for o in observations]
-        self._logs = np.log([o.value for o in observations])
+        seen = [tuple(o.point) for o in observations]
+        logs = np.log([o.value for o in observations])
         self._noise = np.maximum([o.noise for o in observations], _LEAST_NOISE)
-        left = self._logs - self._expected(self._seen)
-        self._process = Surrogate(space.encode(self._seen), left, self._noise)
+        self._process = Surrogate(space.encode(seen), logs - self._mean(seen), self._noise, self._features(seen))
 
-    def _expected(self, points: Sequence[Point]) -> NDArray[np.float64]:
-        return np.zeros(len(points)) if self._trend is None else self._trend(self._seen, self._logs, points)
+    def _mean(self, points: Sequence[Point]) -> NDArray[np.float64]:
+        return np.zeros(len(points)) if self._trend is None else self._trend.mean(points)
+
+    def _features(self, points: Sequence[Point]) -> NDArray[np.float64] | None:
+        return None if self._trend is None else self._trend.features(points)
 
     def predict(self, points: Sequence[Point]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and standard deviation of the logarithm."""
-        mean, deviation = self._process.predict(self._space.encode(points))
-        return mean + self._expected(points), deviation
+        mean, deviation = self._process.predict(self._space.encode(points), self._features(points))
+        return mean + self._mean(points), deviation
 
     def information(self, points: Sequence[Point]) -> NDArray[np.float64]:
         """By how much the summed variance of all points would fall if each were measured."""
-        covariance = self._process.covariance(self._space.encode(points))
+        covariance = self._process.covariance(self._space.encode(points), self._features(points))
         variance = np.maximum(np.diag(covariance), 0.0)
         noise = max(float(np.median(self._noise)), self._process.noise) ** 2
         found: NDArray[np.float64] = np.sum(covariance**2, axis=0) / (variance + noise)
