@@ -1,16 +1,20 @@
 """Drives control for real: sockets, workers, frame arenas."""
 
-from llamapipe.runtime.arena import Arena, LocalArena, StaleFrame
-from llamapipe.runtime.checkpoints import StreamPoint
-from llamapipe.runtime.crew import WorkerPeer
-from llamapipe.runtime.engine import Engine, EngineResult, Observer, Peer
-from llamapipe.runtime.host import StageHost, StageSetup, StreamFacts
-from llamapipe.runtime.machine import Machine, read_machine
-from llamapipe.runtime.process import Boot, ProcessWorker, boot_streams, read_boot, serve_process, stages_of
-from llamapipe.runtime.shared import SharedArena
-from llamapipe.runtime.sink import SinkWriter
-from llamapipe.runtime.source import SourceReader
-from llamapipe.runtime.worker import Worker
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llamapipe.runtime.arena import Arena, LocalArena, StaleFrame
+    from llamapipe.runtime.checkpoints import StreamPoint
+    from llamapipe.runtime.crew import WorkerPeer
+    from llamapipe.runtime.engine import Engine, EngineResult, Observer, Peer
+    from llamapipe.runtime.host import StageHost, StageSetup, StreamFacts
+    from llamapipe.runtime.machine import Machine, read_machine
+    from llamapipe.runtime.process import Boot, ProcessWorker, boot_streams, read_boot, serve_process, stages_of
+    from llamapipe.runtime.shared import SharedArena
+    from llamapipe.runtime.sink import SinkWriter
+    from llamapipe.runtime.source import SourceReader
+    from llamapipe.runtime.worker import Worker
 
 __all__ = [
     "Arena",
@@ -38,3 +42,26 @@ __all__ = [
     "serve_process",
     "stages_of",
 ]
+
+_HOMES = {
+    "arena": ("Arena", "LocalArena", "StaleFrame"),
+    "checkpoints": ("StreamPoint",),
+    "crew": ("WorkerPeer",),
+    "engine": ("Engine", "EngineResult", "Observer", "Peer"),
+    "host": ("StageHost", "StageSetup", "StreamFacts"),
+    "machine": ("Machine", "read_machine"),
+    "process": ("Boot", "ProcessWorker", "boot_streams", "read_boot", "serve_process", "stages_of"),
+    "shared": ("SharedArena",),
+    "sink": ("SinkWriter",),
+    "source": ("SourceReader",),
+    "worker": ("Worker",),
+}
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        for module, names in _HOMES.items():
+            if name in names:
+                return getattr(import_module(f"{__name__}.{module}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

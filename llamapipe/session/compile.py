@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from llamapipe.catalog import Configuration
@@ -14,14 +13,14 @@ from llamapipe.inference import (
     AssetStore,
     choose_variant,
     label_table,
-    load_predictor,
     local_file,
     model_named,
     required_assets,
     task_labels,
 )
-from llamapipe.operator import Manifest, PortKind, Predictor, Registry, State
+from llamapipe.operator import Manifest, PortKind, Registry, State
 from llamapipe.runtime import StageSetup
+from llamapipe.session.setups import predictor_loader, when_atoms
 from llamapipe.spec import (
     PLACEMENTS,
     PipelineSpec,
@@ -34,7 +33,7 @@ from llamapipe.spec import (
 )
 from llamapipe.spec.model import OpSpec
 
-__all__ = ["Compiled", "compile_pipeline", "predictor_loader", "run_plan", "when_atoms"]
+__all__ = ["Compiled", "compile_pipeline", "run_plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,29 +213,3 @@ def _configuration(manifest: Manifest, knobs: Mapping[str, Any], params: Mapping
         known = model_named(variant.model).labels
         labels = tuple(label for label in task_labels(wanted.get("task")) if label in known and known != (label,))
     return Configuration(variant, batch, params, wanted.get("min_score"), labels)
-
-
-def predictor_loader(assets: AssetStore) -> Callable[[Configuration], Predictor]:
-    """What loads the variant of a stage's configuration."""
-    return partial(_load, assets)
-
-
-def _load(assets: AssetStore, configuration: Configuration) -> Predictor:
-    assert configuration.variant is not None
-    return load_predictor(
-        configuration.variant,
-        min_score=configuration.min_score,
-        labels=configuration.labels,
-        batch=configuration.batch,
-        assets=assets,
-    )
-
-
-def when_atoms(stage: str, stages: Sequence[StagePlan]) -> tuple[Any, ...]:
-    """What `when` expressions further down ask about a stage, in the order that control expects."""
-    atoms: dict[tuple[str, str], Any] = {}
-    for other in stages:
-        for atom in parse_when(other.when).atoms if other.when else ():
-            if atom.stage == stage:
-                atoms.setdefault((atom.combine, atom.key), atom)
-    return tuple(atoms.values())

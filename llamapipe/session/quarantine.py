@@ -27,7 +27,7 @@ from llamapipe.media import PictureLayout, layout_of, pack, unpack
 from llamapipe.operator import load_registry
 from llamapipe.report import write_whole
 from llamapipe.runtime import Arena, LocalArena, StageHost, StageSetup, StreamFacts
-from llamapipe.session.compile import predictor_loader
+from llamapipe.session.setups import predictor_loader
 from llamapipe.wire import ItemInputs, ItemOutputs, Payload
 
 __all__ = ["QuarantinedItem", "Quarantiner", "reproduce"]

@@ -10,7 +10,7 @@ from llamapipe.clock import SystemClock, system_env
 from llamapipe.inference import AssetStore, register_file
 from llamapipe.operator import load_registry
 from llamapipe.runtime import Boot, StageSetup, read_boot, serve_process
-from llamapipe.session.compile import predictor_loader, when_atoms
+from llamapipe.session.setups import predictor_loader, when_atoms
 
 __all__ = ["main"]
 

@@ -1,39 +1,43 @@
 """Pipelines as data: the spec, its YAML and DSL, validation, graph views."""
 
-from llamapipe.spec.conditions import Condition, Measure
-from llamapipe.spec.dsl import (
-    BoxesStage,
-    ClassesStage,
-    EventsStage,
-    FramesStage,
-    PipelineBuilder,
-    StageHandle,
-    TracksStage,
-)
-from llamapipe.spec.dumper import dump_yaml
-from llamapipe.spec.graph import graph_of, hides_upstream, levels, split_selector, topological, upstream
-from llamapipe.spec.knob_values import PLACEMENTS
-from llamapipe.spec.knobs import knob_names, split_knobs
-from llamapipe.spec.loader import Loaded, Location, load_yaml, read_yaml
-from llamapipe.spec.model import (
-    FIRST_PORT,
-    SOURCE,
-    AccuracyFloor,
-    OpSpec,
-    OverloadPolicy,
-    PipelineSpec,
-    Selector,
-    SinkSpec,
-    SloSpec,
-)
-from llamapipe.spec.ports import BoxesPort, ClassesPort, EventsPort, FramesPort, PortRef, TracksPort
-from llamapipe.spec.resolve import SinkLike, resolve_types
-from llamapipe.spec.schema import json_schema
-from llamapipe.spec.sets import apply_sets
-from llamapipe.spec.slo_text import format_slo, parse_slo
-from llamapipe.spec.validate import validate
-from llamapipe.spec.views import dot, mermaid, tree
-from llamapipe.spec.when import Atom, When, parse_when
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llamapipe.spec.conditions import Condition, Measure
+    from llamapipe.spec.dsl import (
+        BoxesStage,
+        ClassesStage,
+        EventsStage,
+        FramesStage,
+        PipelineBuilder,
+        StageHandle,
+        TracksStage,
+    )
+    from llamapipe.spec.dumper import dump_yaml
+    from llamapipe.spec.graph import graph_of, hides_upstream, levels, split_selector, topological, upstream
+    from llamapipe.spec.knob_values import PLACEMENTS
+    from llamapipe.spec.knobs import knob_names, split_knobs
+    from llamapipe.spec.loader import Loaded, Location, load_yaml, read_yaml
+    from llamapipe.spec.model import (
+        FIRST_PORT,
+        SOURCE,
+        AccuracyFloor,
+        OpSpec,
+        OverloadPolicy,
+        PipelineSpec,
+        Selector,
+        SinkSpec,
+        SloSpec,
+    )
+    from llamapipe.spec.ports import BoxesPort, ClassesPort, EventsPort, FramesPort, PortRef, TracksPort
+    from llamapipe.spec.resolve import SinkLike, resolve_types
+    from llamapipe.spec.schema import json_schema
+    from llamapipe.spec.sets import apply_sets
+    from llamapipe.spec.slo_text import format_slo, parse_slo
+    from llamapipe.spec.validation import validate
+    from llamapipe.spec.views import dot, mermaid, tree
+    from llamapipe.spec.when import Atom, When, parse_when
 
 __all__ = [
     "PLACEMENTS",
@@ -88,3 +92,49 @@ __all__ = [
     "upstream",
     "validate",
 ]
+
+_HOMES = {
+    "conditions": ("Condition", "Measure"),
+    "dsl": (
+        "BoxesStage",
+        "ClassesStage",
+        "EventsStage",
+        "FramesStage",
+        "PipelineBuilder",
+        "StageHandle",
+        "TracksStage",
+    ),
+    "dumper": ("dump_yaml",),
+    "graph": ("graph_of", "hides_upstream", "levels", "split_selector", "topological", "upstream"),
+    "knob_values": ("PLACEMENTS",),
+    "knobs": ("knob_names", "split_knobs"),
+    "loader": ("Loaded", "Location", "load_yaml", "read_yaml"),
+    "model": (
+        "FIRST_PORT",
+        "SOURCE",
+        "AccuracyFloor",
+        "OpSpec",
+        "OverloadPolicy",
+        "PipelineSpec",
+        "Selector",
+        "SinkSpec",
+        "SloSpec",
+    ),
+    "ports": ("BoxesPort", "ClassesPort", "EventsPort", "FramesPort", "PortRef", "TracksPort"),
+    "resolve": ("SinkLike", "resolve_types"),
+    "schema": ("json_schema",),
+    "sets": ("apply_sets",),
+    "slo_text": ("format_slo", "parse_slo"),
+    "validation": ("validate",),
+    "views": ("dot", "mermaid", "tree"),
+    "when": ("Atom", "When", "parse_when"),
+}
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        for module, names in _HOMES.items():
+            if name in names:
+                return getattr(import_module(f"{__name__}.{module}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
