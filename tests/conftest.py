@@ -8,6 +8,12 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def _no_profiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was once measured on this machine must not decide what a test sees."""
+    monkeypatch.setenv("LLAMAPIPE_PROFILES", "off")
+
+
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """The folder of labelled clips and models; the test is skipped where it is not there."""

@@ -2,6 +2,7 @@
 
 from llamapipe.inference.assets import Asset, AssetStore, cache_root
 from llamapipe.inference.backends import BACKENDS, BackendStatus, backends
+from llamapipe.inference.catalogue import CatalogueStore, open_catalogue
 from llamapipe.inference.choose import choose_variant, required_assets
 from llamapipe.inference.decoders import DECODERS
 from llamapipe.inference.models import (
@@ -18,6 +19,8 @@ from llamapipe.inference.models import (
 from llamapipe.inference.predictor import load_predictor
 
 __all__ = [
+    "CatalogueStore",
+    "open_catalogue",
     "BACKENDS",
     "DECODERS",
     "MODELS",

@@ -10,6 +10,7 @@ __all__ = [
     "FrameCounts",
     "Quantiles",
     "RunSummary",
+    "ServedBy",
     "SloResult",
     "StageSummary",
     "StreamSummary",
@@ -48,6 +49,15 @@ class SloResult(msgspec.Struct, frozen=True):
     reason: str = ""  # why it is not judged, or what else was missed
 
 
+class ServedBy(msgspec.Struct, frozen=True):
+    """What one of a stage's candidates did, where it had several."""
+
+    variant: str | None
+    items: int
+    invocations: int
+    busy_s: float
+
+
 class StageSummary(msgspec.Struct, frozen=True):
     """What one stage ran with, and what it did."""
 
@@ -63,6 +73,7 @@ class StageSummary(msgspec.Struct, frozen=True):
     latency_ms: Quantiles | None  # of invocations
     load_s: float  # all replicas together
     replicas: int
+    served_by: list[ServedBy] = []  # in order of candidates; empty where there was no choice
 
 
 class StreamSummary(msgspec.Struct, frozen=True):

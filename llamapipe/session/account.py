@@ -6,7 +6,7 @@ from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 
 from llamapipe.control import Controller, SinkAccount, StagePlan
-from llamapipe.report import FrameCounts, Quantiles, RunSummary, SloResult, StageSummary, StreamSummary
+from llamapipe.report import FrameCounts, Quantiles, RunSummary, ServedBy, SloResult, StageSummary, StreamSummary
 from llamapipe.runtime import EngineResult
 from llamapipe.session.objective import Objective
 from llamapipe.session.prepare import Prepared
@@ -214,7 +214,18 @@ def _stage(plan: StagePlan, watch: StageWatch) -> StageSummary:
         latency_ms=latency,
         load_s=sum(watch.load_s),
         replicas=len(watch.load_s),
+        served_by=_served_by(plan, watch),
     )
+
+
+def _served_by(plan: StagePlan, watch: StageWatch) -> list[ServedBy]:
+    if plan.num_choices < 2:
+        return []
+    found: list[ServedBy] = []
+    for choice, (items, invocations, busy_s) in sorted(watch.served.items()):
+        variant = plan.choice(choice).variant
+        found.append(ServedBy(None if variant is None else variant.name, int(items), int(invocations), busy_s))
+    return found
 
 
 def _versions() -> dict[str, str]:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from llamapipe.control.plan import ResumePlan, SinkPlan, StagePlan
+from llamapipe.control.plan import Candidate, ResumePlan, SinkPlan, StagePlan
 from llamapipe.errors import OutputError, UsageError
 from llamapipe.media import SourceSpec
 from llamapipe.report import RunSummary
@@ -135,8 +135,10 @@ def fingerprint(
     All but plain flags is digested: sinks' parameters may hold passwords.
     """
     found = {f"--{name.removesuffix('_s').replace('_', '-')}": str(getattr(request, name)) for name in _FLAGS}
-    for stage in stages:  # where it runs makes no difference to what comes out
-        found[f"stage {stage.name}"] = _digest(msgspec.json.encode(msgspec.structs.replace(stage, placement="")))
+    for stage in stages:  # where it runs, and how long that takes, makes no difference to what comes out
+        bare = tuple(Candidate(candidate.configuration) for candidate in stage.candidates)
+        stage = msgspec.structs.replace(stage, placement="", candidates=bare)
+        found[f"stage {stage.name}"] = _digest(msgspec.json.encode(stage))
     for sink in sinks:
         found[f"sink {sink.name}"] = _digest(msgspec.json.encode(sink))
     for name, spec in specs.items():

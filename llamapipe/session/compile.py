@@ -6,8 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llamapipe.catalog import Configuration
-from llamapipe.control.plan import EdgePlan, FaultPlan, RunPlan, SinkPlan, StagePlan, StreamPlan, WorkerPlan
+from llamapipe.catalog import Configuration, Profile, Variant
+from llamapipe.control.plan import (
+    Candidate,
+    EdgePlan,
+    FaultPlan,
+    JobPlan,
+    PolicyPlan,
+    RunPlan,
+    SinkPlan,
+    StagePlan,
+    StreamPlan,
+    WorkerPlan,
+)
 from llamapipe.errors import LlamapipeError, Problem, SpecError
 from llamapipe.inference import (
     AssetStore,
@@ -20,6 +31,7 @@ from llamapipe.inference import (
 )
 from llamapipe.operator import Manifest, PortKind, Registry, State
 from llamapipe.runtime import StageSetup
+from llamapipe.session.candidates import Needs, candidates_for
 from llamapipe.session.setups import predictor_loader, when_atoms
 from llamapipe.spec import (
     PLACEMENTS,
@@ -33,7 +45,7 @@ from llamapipe.spec import (
 )
 from llamapipe.spec.model import OpSpec
 
-__all__ = ["Compiled", "compile_pipeline", "run_plan"]
+__all__ = ["Compiled", "compile_pipeline", "latency_of", "run_plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +66,13 @@ def compile_pipeline(
     on_asset: Callable[[str, int, int | None], None] | None = None,
     fetch: bool = True,
     placement: str = "thread",
+    profiles: Sequence[Profile] = (),
+    needs: Needs = Needs(),  # noqa: B008  # frozen
 ) -> Compiled:
-    """Choose every stage's configuration and, unless told not to, fetch what it needs.
+    """Choose every stage's candidates and, unless told not to, fetch what they need.
 
-    ``placement`` is where stages run that do not say: thread or process.
+    ``placement`` is where stages run that do not say: thread or process. ``profiles`` are what is known of variants on
+    this machine; without any, a stage has the first variant that fits.
 
     Raises SpecError where no variant fits a stage, AssetError where a model cannot be had.
     """
@@ -71,7 +86,7 @@ def compile_pipeline(
     for name in topological(spec):
         op = next(op for op in spec.ops if op.name == name)
         try:
-            plan, params = _stage(op, manifests, stage_levels[name], depths, placement)
+            plan, params = _stage(op, manifests, stage_levels[name], depths, placement, profiles, needs)
         except LlamapipeError as error:
             problems.append(Problem(error.code, error.message, f"stage {name}", error.hint))
             depths[name] = 1
@@ -87,8 +102,9 @@ def compile_pipeline(
             atoms=when_atoms(plan.name, stages),
             load_predictor=predictor_loader(assets),
         )
-        if fetch and plan.configuration.variant is not None:
-            for asset in required_assets(plan.configuration.variant):
+        for number in range(plan.num_choices if fetch else 0):
+            variant = plan.choice(number).variant
+            for asset in required_assets(variant) if variant is not None else ():
                 assets.pull(asset, on_asset)
     sinks = tuple(
         SinkPlan(
@@ -113,6 +129,8 @@ def run_plan(
     slo: SloSpec | None,
     faults: FaultPlan,
     cores: Sequence[int] = (),
+    needs: Needs = Needs(),  # noqa: B008  # frozen
+    job: JobPlan | None = None,
 ) -> RunPlan:
     """The initial state of a run on these streams: ``workers`` of each kind that a stage asks for.
 
@@ -128,7 +146,9 @@ def run_plan(
         for position, kind in enumerate(kinds)
         for i in range(workers)
     ]
-    largest_batch = max((stage.configuration.batch for stage in compiled.stages), default=1)
+    largest_batch = max(
+        (stage.choice(i).batch for stage in compiled.stages for i in range(stage.num_choices)), default=1
+    )
     max_queued = 2
     return RunPlan(
         pipeline=compiled.spec.name,
@@ -139,12 +159,26 @@ def run_plan(
         # Enough to keep every worker's queue full while as much waits at the sinks.
         max_in_flight=max(8, 2 * len(seats) * max_queued * largest_batch),
         max_queued=max_queued,
-        latency_slo_s=_latency_s(slo),
+        latency_slo_s=latency_of(slo),
+        job=job,
+        policy=_policy(compiled, needs),
         faults=faults,
     )
 
 
-def _latency_s(slo: SloSpec | None) -> float | None:
+def _policy(compiled: Compiled, needs: Needs) -> PolicyPlan:
+    if not needs.chooses or not any(stage.candidates for stage in compiled.stages):
+        return PolicyPlan()
+    return PolicyPlan(
+        name="llamapipe",
+        floor=needs.floor.value if needs.floor is not None else 0.0,
+        second_floor=needs.second_floor,
+        on_overload=compiled.spec.on_overload or "late",
+    )
+
+
+def latency_of(slo: SloSpec | None) -> float | None:
+    """The tightest latency bound, seconds."""
     if slo is None:
         return None
     tightest = next((v for v in (slo.latency_p99_ms, slo.latency_p95_ms, slo.latency_p50_ms) if v is not None), None)
@@ -160,12 +194,19 @@ def _edge(port: str, selector: str, manifests: Mapping[str, Manifest]) -> EdgePl
 
 
 def _stage(
-    op: OpSpec, manifests: Mapping[str, Manifest], level: str, depths: Mapping[str, int], placement: str
+    op: OpSpec,
+    manifests: Mapping[str, Manifest],
+    level: str,
+    depths: Mapping[str, int],
+    placement: str,
+    profiles: Sequence[Profile],
+    needs: Needs,
 ) -> tuple[StagePlan, Mapping[str, Any]]:
     manifest = manifests[op.name]
     knobs, given = split_knobs(op.params, manifest)
     params = {name: given.get(name, param.default) for name, param in manifest.params.items()}
     edges = tuple(_edge(port, selector, manifests) for port in manifest.inputs for selector in op.inputs.get(port, ()))
+    configuration, candidates = _configurations(manifest, knobs, params, profiles, needs)
     above = [depths[edge.stage] for edge in edges if edge.stage]
     above += [depths[atom.stage] for atom in parse_when(op.when).atoms] if op.when else []
     return (
@@ -174,7 +215,7 @@ def _stage(
             type=op.type,
             inputs=edges,
             outputs={port: spec.kind.value for port, spec in manifest.outputs.items()},
-            configuration=_configuration(manifest, knobs, params),
+            configuration=configuration,
             level=level,
             depth=1 + max(above, default=0),
             stateful=manifest.state is State.PER_STREAM,
@@ -184,18 +225,26 @@ def _stage(
             when=op.when,
             sample_fps=knobs.get("sample_fps"),
             placement=knobs.get("placement") or placement,
+            candidates=candidates,
         ),
         params,
     )
 
 
-def _configuration(manifest: Manifest, knobs: Mapping[str, Any], params: Mapping[str, Any]) -> Configuration:
+def _configurations(
+    manifest: Manifest,
+    knobs: Mapping[str, Any],
+    params: Mapping[str, Any],
+    profiles: Sequence[Profile],
+    needs: Needs,
+) -> tuple[Configuration, tuple[Candidate, ...]]:
+    """The configuration that is budgeted for, and all candidates where something is known of them."""
     batch = int(knobs.get("batch") or 1)
     if not manifest.uses_model:
-        return Configuration(None, batch, params)
+        return Configuration(None, batch, params), ()
     wanted = {**manifest.defaults, **knobs}
-    labels = label_table(wanted.get("labels"))
-    variant = choose_variant(
+    given = label_table(wanted.get("labels"))
+    default = choose_variant(
         task=wanted.get("task"),
         model=wanted.get("model"),
         backend=wanted.get("backend"),
@@ -204,12 +253,20 @@ def _configuration(manifest: Manifest, knobs: Mapping[str, Any], params: Mapping
         input_size=wanted.get("input_size"),
         threads=wanted.get("threads"),
         decoder=wanted.get("decoder"),
-        labels=labels or None,
+        labels=given or None,
         batch=batch,
     )
-    if local_file(variant.model) is not None:  # there `labels` was the network's table
-        labels = ()
-    elif not labels:
-        known = model_named(variant.model).labels
-        labels = tuple(label for label in task_labels(wanted.get("task")) if label in known and known != (label,))
-    return Configuration(variant, batch, params, wanted.get("min_score"), labels)
+
+    def configure(variant: Variant, batch: int) -> Configuration:
+        labels = given
+        if local_file(variant.model) is not None:  # there `labels` was the network's table
+            labels = ()
+        elif not labels:
+            known = model_named(variant.model).labels
+            labels = tuple(label for label in task_labels(wanted.get("task")) if label in known and known != (label,))
+        return Configuration(variant, batch, params, wanted.get("min_score"), labels)
+
+    candidates = candidates_for(default, wanted, profiles, needs, configure)
+    if candidates:
+        return candidates[0].configuration, candidates
+    return configure(default, batch), ()

@@ -10,13 +10,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from llamapipe.catalog import Floor, Profile
 from llamapipe.clock import Clock, Env
-from llamapipe.control.plan import FaultPlan, RunPlan, SinkPlan, StreamPlan
+from llamapipe.control.plan import FaultPlan, JobPlan, RunPlan, SinkPlan, StreamPlan
 from llamapipe.errors import LlamapipeError, UsageError
-from llamapipe.inference import AssetStore, cache_root, registered_files
+from llamapipe.inference import AssetStore, cache_root, open_catalogue, registered_files
 from llamapipe.media import SINKS, ReconnectPolicy, SourceSpec, expand_sources, open_source, open_sources
 from llamapipe.media.contract import SinkContext, VideoSource
 from llamapipe.runtime import Boot, Machine, StreamFacts, StreamPoint, read_machine
+from llamapipe.session.candidates import Needs
 from llamapipe.session.checkpoints import (
     Checkpoint,
     CheckpointStore,
@@ -25,14 +27,14 @@ from llamapipe.session.checkpoints import (
     look_back,
     resume_plan,
 )
-from llamapipe.session.compile import Compiled, compile_pipeline, run_plan
+from llamapipe.session.compile import Compiled, compile_pipeline, latency_of, run_plan
 from llamapipe.session.objective import Objective, objective_of
 from llamapipe.session.outputs import RESERVED, prepare_folders
 from llamapipe.session.processes import boot_of, operator_files, parse_workers
 from llamapipe.session.request import RunRequest
 from llamapipe.session.resolve import LoadedPipeline, load_pipeline
 from llamapipe.session.sinks import with_asked_sinks, with_jsonl, with_results
-from llamapipe.spec import SloSpec
+from llamapipe.spec import PipelineSpec, SloSpec
 
 __all__ = ["OnAsset", "Prepared", "prepare", "resolve"]
 
@@ -146,6 +148,7 @@ def prepare(
 
     ``dry`` makes no folder, and fetches no model.
     """
+    started_s = clock.now_s()
     earlier = _earlier(request)
     loaded = resolve(request, env=env, results=results)
     assets = AssetStore(cache_root(env), env=env)
@@ -162,8 +165,16 @@ def prepare(
     machine = read_machine()
     kind, count = parse_workers(request.workers)
     workers = count if count is not None else _own_count(kind, machine)
+    needs = _needs(loaded.spec, objective)
     compiled = compile_pipeline(
-        loaded.spec, loaded.registry, assets, on_asset=on_asset, fetch=not dry, placement=kind or "thread"
+        loaded.spec,
+        loaded.registry,
+        assets,
+        on_asset=on_asset,
+        fetch=not dry,
+        placement=kind or "thread",
+        profiles=_profiles(env),
+        needs=needs,
     )
     boot = boot_of(compiled, request.ops_files, cache_root(env))
     given = [*operator_files(compiled, compiled.stages, request.ops_files), *(file[0] for file in registered_files())]
@@ -216,6 +227,8 @@ def prepare(
             slo=_judged(objective),
             faults=_faults(request),
             cores=machine.core_numbers,
+            needs=needs,
+            job=_job(objective, sources, started_s),
         )
         keeps = request.output is not None and any(stream.segment_frames for stream in streams)
         return Prepared(
@@ -237,6 +250,37 @@ def prepare(
         for source in sources.values():
             source.close()
         raise
+
+
+def _needs(spec: PipelineSpec, objective: Objective) -> Needs:
+    """What the pipeline asks of its models. Without an objective that is judged there is nothing to choose by."""
+    slo = _judged(objective)
+    floor = spec.accuracy
+    return Needs(
+        floor=None if floor is None else Floor(floor.min, floor.metric or "agreement"),
+        latency_s=latency_of(slo),
+        chooses=slo is not None,
+        threads=1,  # a worker is one thread: the cores are shared among workers
+    )
+
+
+def _profiles(env: Env) -> list[Profile]:
+    """What is known of variants on this machine; nothing where there is no catalogue yet, or it is not to be used."""
+    if (
+        env.get("LLAMAPIPE_PROFILES", "").lower() in ("off", "0", "no", "false")
+        or not (cache_root(env) / "catalogue").is_dir()
+    ):
+        return []
+    with open_catalogue(env) as catalogue:
+        return catalogue.profiles()
+
+
+def _job(objective: Objective, sources: Mapping[str, VideoSource], began_s: float) -> JobPlan | None:
+    slo = _judged(objective)
+    if slo is None or slo.deadline_s is None:
+        return None
+    frames = {name: source.info.num_frames for name, source in sources.items()}
+    return JobPlan(began_s, slo.deadline_s, {name: number for name, number in frames.items() if number})
 
 
 def _reconnect(request: RunRequest) -> ReconnectPolicy:

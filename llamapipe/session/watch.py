@@ -34,6 +34,7 @@ class StageWatch:
     busy_s: float = 0.0
     latency: LatencyTrace = field(default_factory=LatencyTrace)  # of invocations
     load_s: list[float] = field(default_factory=list)  # a replica each
+    served: dict[int, list[float]] = field(default_factory=dict)  # candidate -> [items, invocations, busy_s]
 
 
 class Watcher(Observer):
@@ -143,6 +144,10 @@ class Watcher(Observer):
         stage.invocations += 1
         stage.failed += failed
         stage.busy_s += busy_s
+        served = stage.served.setdefault(dispatch.choice, [0, 0, 0.0])
+        served[0] += len(done.items)
+        served[1] += 1
+        served[2] += busy_s
         stage.latency.add(done.ended_s - self.started_s, busy_s)
         if self.first_dispatch_s is None:
             self.first_dispatch_s = done.started_s

@@ -1,0 +1,92 @@
+"""A stage that names a task and its needs is served by what the catalogue knows, invocation by invocation."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from llamapipe.catalog import AccuracyFigure, BatchPoint, Profile, Variant
+from llamapipe.data import Image
+from llamapipe.inference import AssetStore, cache_root, load_predictor, open_catalogue
+from llamapipe.session import RunRequest, run
+
+PIPELINE = """
+name: people-only
+accuracy: {min: 0.8}
+on_overload: degrade
+ops:
+  - {name: detect, type: detect, inputs: $source.frames, task: person-detection}
+sinks:
+  - {type: jsonl, input: $ops.detect.boxes, path: detections.jsonl}
+"""
+GOOD = Variant("yolox-nano", "openvino", "cpu", "fp32", (416, 416), 1)
+FAST = Variant("yolox-nano", "openvino", "cpu", "fp32", (256, 256), 1)
+ROUGH = Variant("fastestdet", "onnxruntime", "cpu", "fp32", (352, 352), 1)
+
+
+@pytest.fixture
+def env(tmp_path: Path, assets: Path) -> dict[str, str]:
+    cache = tmp_path / "cache"
+    environment = {**os.environ, "LLAMAPIPE_CACHE": str(cache), "LLAMAPIPE_ASSET_MIRROR": str(assets)}
+    environment.pop("LLAMAPIPE_PROFILES", None)
+    return environment
+
+
+def fill(env: dict[str, str], agreements: dict[Variant, float]) -> None:
+    """Measure variants as they are on this machine; how right they are is given."""
+    store = AssetStore(cache_root(env), env=env)
+    with open_catalogue(env) as catalogue:
+        for variant, agreement in agreements.items():
+            predictor = load_predictor(variant, assets=store)
+            picture = Image(width=640, height=480, bgr=np.zeros((480, 640, 3), np.uint8))
+            times = []
+            for _ in range(6):
+                begun = time.perf_counter()
+                predictor.predict([picture])
+                times.append(time.perf_counter() - begun)
+            median_s = sorted(times[1:])[2]
+            point = BatchPoint(1, median_s, max(times[1:]), median_s, 5)
+            figure = AccuracyFigure("agreement", agreement, "test", "agreement")
+            catalogue.put(
+                Profile(variant, catalogue.hardware, points=(point,), accuracy=(figure,), tasks=("person-detection",))
+            )
+
+
+def detect_of(tmp_path: Path, env: dict[str, str], assets: Path, **more: object) -> dict[str, object]:
+    pipeline = tmp_path / "people.yaml"
+    pipeline.write_text(PIPELINE)
+    request = RunRequest(str(pipeline), (str(assets / "TUD-Stadtmitte.mp4"),), output=tmp_path / "out", **more)
+    summary = run(request, env=env)
+    assert summary.outcome == "done", summary.error
+    return msgspec.to_builtins(summary.stages[0]) | {"slo": summary.slo, "frames": summary.frames}
+
+
+def test_the_cheapest_that_is_right_enough_serves_a_job(tmp_path: Path, env: dict[str, str], assets: Path) -> None:
+    fill(env, {GOOD: 1.0, FAST: 0.9, ROUGH: 0.5})
+    stage = detect_of(tmp_path, env, assets)
+    assert stage["variant"] == FAST.name
+    assert stage["served_by"] == []
+
+
+def test_under_an_objective_every_invocation_is_served_by_one_that_is_right_enough(
+    tmp_path: Path, env: dict[str, str], assets: Path
+) -> None:
+    fill(env, {GOOD: 1.0, FAST: 0.9, ROUGH: 0.5})
+    stage = detect_of(tmp_path, env, assets, realtime=True, slo="p95=1s", max_frames=60)
+    served = {entry["variant"]: entry["items"] for entry in stage["served_by"]}
+    assert sum(served.values()) == 60
+    assert set(served) <= {GOOD.name, FAST.name}
+    assert stage["slo"].met
+
+
+def test_a_deadline_that_the_cheap_one_meets_is_met_by_it(tmp_path: Path, env: dict[str, str], assets: Path) -> None:
+    fill(env, {GOOD: 1.0, FAST: 0.9})
+    stage = detect_of(tmp_path, env, assets, slo="deadline=60s")
+    served = {entry["variant"]: entry["items"] for entry in stage["served_by"]}
+    assert served.get(FAST.name, 0) >= 170
+    assert stage["slo"].met
