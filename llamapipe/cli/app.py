@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
 
@@ -15,7 +16,7 @@ import typer
 
 from llamapipe import __version__
 from llamapipe.cli import asset_cache, diagnosis, evaluation, models, ops, pipelines, reproduction, run, starter
-from llamapipe.cli.failures import show_failure
+from llamapipe.cli.failures import INTERRUPTED, show_failure
 from llamapipe.cli.options import Quiet, Verbose
 from llamapipe.cli.terminal import Terminal
 
@@ -97,4 +98,10 @@ def _open_standard_streams() -> None:
 def run_cli() -> NoReturn:
     """The ``llamapipe`` command."""
     _open_standard_streams()
-    sys.exit(call(sys.argv[1:]))
+    code = call(sys.argv[1:])
+    if code == INTERRUPTED and any(thread.name.startswith("llamapipe") for thread in threading.enumerate()):
+        # A thread is still loading a model, which nothing can stop, and whoever pressed Ctrl-C does not wait for it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -484,9 +484,18 @@ class Controller:
         self._release_up_to(stream)
 
     def _cancel(self, reason: str) -> None:
+        """Nothing new is read, and what is in flight is finished; unless nobody can work on it yet."""
         self._cancelled = self._cancelled or reason
         for stream in self._streams.values():
             self._stop(stream, reason)
+        if self.run.state is RunState.DEPLOYING:
+            self._end_frames(reason, cancelled=True)
+
+    def _end_frames(self, reason: str, *, cancelled: bool) -> None:
+        for stream in self._streams.values():
+            for frame in list(stream.frames.values()):
+                self._flow.end_all(frame, ItemState.CANCELLED, "", reason)
+        self._work.give_up(reason, cancelled=cancelled)
 
     def _stop(self, stream: _Stream, reason: str) -> None:
         if stream.stopping:
@@ -506,6 +515,4 @@ class Controller:
         self._failure = self._failure or reason
         for stream in self._streams.values():
             self._stop(stream, reason)
-            for frame in list(stream.frames.values()):
-                self._flow.end_all(frame, ItemState.CANCELLED, "", reason)
-        self._work.give_up(reason)
+        self._end_frames(reason, cancelled=False)

@@ -150,10 +150,24 @@ class Dataflow:
         for (combine, key), value in zip(self.topology.probes[stage], measures, strict=False):
             known = frame.measures.get(key, 0.0)
             frame.measures[key] = known + value if combine == "sum" else max(known, value)
+        self._item_over(frame, stage)
+
+    def item_cancelled(self, frame: FrameRecord, stage: int, reason: str) -> None:
+        """One item is not worked on any more. A frame that has such an item is cancelled there, unless one failed."""
+        plan = self.topology.stages[stage]
+        self.ledger.items_done[plan.name] += 1
+        frame.remaining[stage] -= 1
+        if not frame.why[stage][1]:
+            frame.why[stage] = ("", reason)
+        self._item_over(frame, stage)
+
+    def _item_over(self, frame: FrameRecord, stage: int) -> None:
+        plan = self.topology.stages[stage]
         if frame.remaining[stage]:
             return
-        if frame.why[stage][1]:
-            self.settle(frame, stage, ItemState.FAILED, 0, *frame.why[stage])
+        origin, reason = frame.why[stage]
+        if reason:  # only what failed has somebody whose fault it was
+            self.settle(frame, stage, ItemState.FAILED if origin else ItemState.CANCELLED, 0, origin, reason)
         elif frame.lost_items[stage] and self.topology.level[stage] < 0:
             self.settle(frame, stage, ItemState.FILTERED, 0, plan.name, "filtered")
         else:

@@ -403,12 +403,15 @@ class Dispatcher:
             else:
                 self._requeue(stage, invocation.items)
 
-    def give_up(self, reason: str) -> None:
-        """Nothing is tried again: what is queued fails now, what is out when it comes back."""
+    def give_up(self, reason: str, *, cancelled: bool) -> None:
+        """Nothing is tried again: what is queued fails or is cancelled now, what is out fails if it comes back so."""
         self._hopeless = reason
         for stage, queue in enumerate(self.queues):
             for frame, _ in queue.clear():
-                self._flow.item_done(frame, stage, ev.FAILED_ITEM, (), reason)
+                if cancelled:
+                    self._flow.item_cancelled(frame, stage, reason)
+                else:
+                    self._flow.item_done(frame, stage, ev.FAILED_ITEM, (), reason)
 
     def _requeue(self, stage: int, items: list[Item]) -> None:
         if self._hopeless is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection, Container
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -18,6 +19,7 @@ __all__ = ["Crew", "Lost", "WorkerPeer"]
 WorkerPeer: TypeAlias = Worker | ProcessWorker
 
 _END_S = 5.0  # that workers may take to end once they were told to stop
+_LEAVE_S = 0.5  # that a worker which is loading a model may take to end, where nobody waits for the model
 _NAP_S = 0.02
 _BOOT_S = 60.0  # that a process may take to its first heartbeat
 
@@ -154,19 +156,30 @@ class Crew:
             found.append(Lost(worker, identity, member.killed or reason, reaped))
         return found
 
-    def threads(self) -> list[threading.Thread]:
-        """Threads of those who are here."""
-        return [t for worker in self._workers.values() if (t := self._members[worker].thread) is not None]
+    def end(self, meanwhile: Callable[[], None], unwanted: Collection[str]) -> None:
+        """Wait for all who were told to stop; force processes that do not.
 
-    def end(self, meanwhile: Callable[[], None]) -> None:
-        """Wait for processes that were told to stop; force those that do not."""
-        until_s = self._clock.now_s() + _END_S
-        processes = [
-            peer for worker in self._workers.values() if isinstance(peer := self._members[worker].peer, ProcessWorker)
-        ]
-        for peer in processes:
-            while not peer.ended and self._clock.now_s() < until_s:
+        ``unwanted`` are identities of those who are loading what nobody waits for. Of these, threads, which cannot be
+        forced, end by themselves once they have loaded it.
+        """
+        begun_s = self._clock.now_s()
+        for identity, worker in self._workers.items():
+            member = self._members[worker]
+            if isinstance(member.peer, ProcessWorker):
+                until_s = begun_s + (_LEAVE_S if identity in unwanted else _END_S)
+                while not member.peer.ended and self._clock.now_s() < until_s:
+                    meanwhile()
+                    self._clock.sleep(_NAP_S)
+                member.peer.kill()
+                member.peer.reap()
+                continue
+            assert member.thread is not None
+            if identity in unwanted:
+                member.peer.leave()
+            while member.thread.is_alive():
+                if identity in unwanted and self._clock.now_s() >= begun_s + _LEAVE_S:
+                    # Libraries crash where the interpreter goes away under a thread that they compile a model in.
+                    atexit.register(member.thread.join)
+                    break
+                member.thread.join(_NAP_S)
                 meanwhile()
-                self._clock.sleep(_NAP_S)
-            peer.kill()
-            peer.reap()

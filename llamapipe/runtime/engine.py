@@ -163,6 +163,7 @@ class Engine:
         self._known: set[str] = set()  # peers that have said hello
         self._unsent: dict[str, list[bytes]] = {}  # for peers that have not yet
         self._threads: dict[str, threading.Thread] = {}  # of sources and sinks
+        self._loads: dict[str, set[str]] = {}  # of each worker by identity: replicas that it has yet to load
         self._gone: set[str] = set()
         self._deliveries: dict[str, list[Delivery]] = {}
         self._grants: dict[str, int] = {}
@@ -267,6 +268,7 @@ class Engine:
             self._hello(peer, message)
         elif isinstance(message, Loaded):
             if self._crew.current(peer) is not None:
+                self._loads[peer].discard(message.replica)
                 self._loaded(message)
         elif isinstance(message, Restored):
             self._restored(peer, message)
@@ -408,7 +410,9 @@ class Engine:
             case act.Hold():
                 self._store.hold(action.stage, action.stream, action.seq, action.from_seq)
             case act.Load():
-                self._send(self._crew.identity(action.worker), LoadReplica(action.replica, action.stage, action.choice))
+                identity = self._crew.identity(action.worker)
+                self._loads.setdefault(identity, set()).add(action.replica)
+                self._send(identity, LoadReplica(action.replica, action.stage, action.choice))
             case act.StartWorker():
                 self._crew.start(action.worker, self._make_worker(action.worker, action.incarnation))
             case act.StopWorker():
@@ -541,6 +545,7 @@ class Engine:
             self._gone.add(lost.identity)
             self._known.discard(lost.identity)
             self._unsent.pop(lost.identity, None)
+            self._loads.pop(lost.identity, None)
             for number in [n for n, out in self._out.items() if out.identity == lost.identity]:
                 out = self._out.pop(number)
                 if lost.reaped:
@@ -564,11 +569,12 @@ class Engine:
         if self._result is None:
             for identity in self._crew.identities():
                 self._send(identity, Stop())
-        for thread in [*self._threads.values(), *self._crew.threads()]:
+        for thread in self._threads.values():
             while thread.is_alive():
                 thread.join(_POLL_MS / 1000)
                 self._introduce_late()
-        self._crew.end(self._introduce_late)
+        unwanted = {identity for identity, replicas in self._loads.items() if replicas}
+        self._crew.end(self._introduce_late, unwanted if self._interrupt.is_set() else ())
         self._router.close()
 
     def _introduce_late(self) -> None:

@@ -5,6 +5,7 @@ The same loop serves threads (inproc://), processes (ipc://) and other hosts (tc
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -58,6 +59,11 @@ class Worker:
         self._token = token
         self._lent = lent
         self._hosts: dict[str, StageHost] = {}
+        self._left = threading.Event()
+
+    def leave(self) -> None:
+        """Nobody takes its answers any more: end as soon as what it is at lets it. Called from another thread."""
+        self._left.set()
 
     def serve(self, context: zmq.Context[Any], address: str) -> None:
         """Connect and work until Stop. Blocks."""
@@ -65,7 +71,10 @@ class Worker:
         try:
             socket.send(encode(Hello(self.identity, "worker", token=self._token)))
             while not isinstance(message := decode(socket.recv()), Stop):
-                socket.send(encode(self._answer(message)))
+                answer = self._answer(message)
+                if self._left.is_set():
+                    break
+                socket.send(encode(answer))
         finally:
             for host in self._hosts.values():
                 host.close()

@@ -22,7 +22,7 @@ class _ModelOperator(Operator):
         super().__init__(context)
         if context.predictor is None:
             raise OperatorError(
-                f"stage {context.stage or self.manifest.short_name!r} ({self.manifest.type}) needs a model, got none",
+                f"{self.manifest.type} needs a model, got none",
                 hint="outside a run, hand one over: Context(predictor=...)",
             )
         self._predictor: Predictor = context.predictor

@@ -46,10 +46,9 @@ class Annotate(Operator):
 
         super().__init__(context)
         self._drawers: dict[tuple[int, int], tuple[Any, Any]] = {}
-        stage = context.stage or "annotate"
         self._shapes = [
-            *_shapes(stage, "zones", self.params["zones"], ("polygon",)),
-            *_shapes(stage, "lines", self.params["lines"], ("start", "end")),
+            *_shapes("zones", self.params["zones"], ("polygon",)),
+            *_shapes("lines", self.params["lines"], ("start", "end")),
         ]
 
     def process(self, inputs: Inputs) -> Outputs:
@@ -129,7 +128,7 @@ def _write(pixels: NDArray[np.uint8], events: Events) -> None:
         cv2.putText(pixels, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
 
 
-def _shapes(stage: str, param: str, entries: Any, keys: tuple[str, ...]) -> list[tuple[str, NDArray[np.float32]]]:
+def _shapes(param: str, entries: Any, keys: tuple[str, ...]) -> list[tuple[str, NDArray[np.float32]]]:
     """Names and points (n, 2) as written. Raises UsageError for entries that are none."""
     shapes: list[tuple[str, NDArray[np.float32]]] = []
     for i, entry in enumerate(entries or (), 1):
@@ -138,7 +137,7 @@ def _shapes(stage: str, param: str, entries: Any, keys: tuple[str, ...]) -> list
             points = np.asarray(given, np.float32).reshape(-1, 2)
         except (KeyError, TypeError, ValueError):
             raise UsageError(
-                f"stage {stage!r}: {param}: expected {{name, {', '.join(keys)}}} with points [x, y], got {entry!r}"
+                f"{param}: expected {{name, {', '.join(keys)}}} with points [x, y], got {entry!r}"
             ) from None
         shapes.append((str(entry.get("name", f"{param[:-1]}-{i}")), points))
     return shapes

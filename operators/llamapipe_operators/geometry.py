@@ -41,7 +41,7 @@ class Resize(Operator):
         width, height, max_side = (int(self.params[name]) for name in ("width", "height", "max_side"))
         if not (width or height or max_side) or (max_side and (width or height)):
             raise UsageError(
-                f"stage {context.stage or 'resize'!r}: expected width, height or both, or else max_side, "
+                f"expected width, height or both, or else max_side, "
                 f"got width {width}, height {height}, max_side {max_side}",
                 hint="for example max_side: 640",
             )

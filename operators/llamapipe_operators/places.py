@@ -39,7 +39,7 @@ def _margins(boxes: Boxes, share: float) -> list[float]:
     return margins
 
 
-def _points(stage: str, what: str, value: Any, least: int, context: Context) -> list[Point]:
+def _points(what: str, value: Any, least: int, context: Context) -> list[Point]:
     """Points in source pixels. Raises UsageError for what is no list of [x, y]."""
     try:
         points = [(float(x), float(y)) for x, y in value]
@@ -47,24 +47,24 @@ def _points(stage: str, what: str, value: Any, least: int, context: Context) -> 
         points = []
     if len(points) < least:
         raise UsageError(
-            f"stage {stage!r}: {what}: expected at least {least} points [x, y], got {value!r}",
+            f"{what}: expected at least {least} points [x, y], got {value!r}",
             hint="in pixels of the source, or as shares of its width and height, from 0 to 1",
         )
     if all(0 <= x <= 1 and 0 <= y <= 1 for x, y in points):
         if not context.width or not context.height:
-            raise UsageError(f"stage {stage!r}: {what}: the stream's size is unknown", hint="give the points in pixels")
+            raise UsageError(f"{what}: the stream's size is unknown", hint="give the points in pixels")
         return [(x * context.width, y * context.height) for x, y in points]
     return points
 
 
-def _named(stage: str, param: str, value: Any) -> list[dict[str, Any]]:
+def _named(param: str, value: Any) -> list[dict[str, Any]]:
     """A list of mappings, each with a name of its own. Raises UsageError."""
     if not isinstance(value, list) or not value or not all(isinstance(entry, dict) for entry in value):
-        raise UsageError(f"stage {stage!r}: {param}: expected a list of mappings, got {value!r}")
+        raise UsageError(f"{param}: expected a list of mappings, got {value!r}")
     entries = [{"name": f"{param.rstrip('s')}-{i}", **entry} for i, entry in enumerate(value, 1)]
     names = [entry["name"] for entry in entries]
     if len(set(names)) != len(names):
-        raise UsageError(f"stage {stage!r}: {param}: two have the same name, got {', '.join(map(str, names))}")
+        raise UsageError(f"{param}: two have the same name, got {', '.join(map(str, names))}")
     return entries
 
 
@@ -110,10 +110,8 @@ class Zones(Operator):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._polygons = {
-            entry["name"]: np.array(
-                _points(context.stage, f"zone {entry['name']}", entry.get("polygon"), 3, context), np.float32
-            )
-            for entry in _named(context.stage, "zones", self.params["zones"])
+            entry["name"]: np.array(_points(f"zone {entry['name']}", entry.get("polygon"), 3, context), np.float32)
+            for entry in _named("zones", self.params["zones"])
         }
         self._fps = context.fps if context.fps > 0 else _DEFAULT_FPS
         self._inside: dict[str, dict[int, _Stay]] = {name: {} for name in self._polygons}
@@ -222,8 +220,8 @@ class LineCrossing(Operator):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._lines: dict[str, tuple[Point, Point]] = {}
-        for entry in _named(context.stage, "lines", self.params["lines"]):
-            ends = _points(context.stage, f"line {entry['name']}", [entry.get("start"), entry.get("end")], 2, context)
+        for entry in _named("lines", self.params["lines"]):
+            ends = _points(f"line {entry['name']}", [entry.get("start"), entry.get("end")], 2, context)
             self._lines[entry["name"]] = (ends[0], ends[1])
         self._last: dict[str, dict[int, tuple[int, float, float, int]]] = {name: {} for name in self._lines}
         self._totals: dict[str, list[int]] = {name: [0, 0] for name in self._lines}  # to the right, to the left

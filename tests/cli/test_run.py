@@ -226,3 +226,10 @@ def test_eval_of_what_is_no_such_file_is_one_error(
     assert ended.err.startswith("error: ")
     assert words in ended.err
     assert "bug in llamapipe" not in ended.err
+
+
+def test_an_error_of_a_stage_names_it_once(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
+    ended = cli("run", plain, "-i", clip, "-o", tmp_path / "out", "-q", "--set", "params.width=0")
+    assert ended.code == 1
+    assert ended.err.count("stage") == 1
+    assert "stage resize: expected width, height or both, or else max_side, got width 0" in ended.err

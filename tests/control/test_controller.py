@@ -192,6 +192,18 @@ def test_cancel_stops_sources_and_finishes_what_is_in_flight():
     assert control.step(ev.StreamClosed("cam0"), 0.0)[-1] == act.Finish("cancelled", "interrupted")
 
 
+def test_cancel_while_models_load_waits_for_none_of_them():
+    control = Controller(detect_only(workers=1))
+    control.step(ev.Start(), 0.0)
+    arrive(control, 0)
+    actions = control.step(ev.Cancel(), 0.0)
+    assert [type(action) for action in actions] == [act.StopSource, act.Deliver]
+    assert of(actions, act.Deliver)[0].outcome == "cancelled"
+    control.step(ev.Committed("cam0", "out", 0), 0.0)
+    control.step(ev.StreamEnded("cam0", 1), 0.0)
+    assert control.step(ev.StreamClosed("cam0"), 0.0)[-1] == act.Finish("cancelled", "interrupted")
+
+
 def test_a_stage_that_loads_nowhere_fails_the_run_with_the_ledger_exact():
     control = Controller(detect_only(workers=1))
     control.step(ev.Start(), 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -101,3 +102,53 @@ def test_a_frame_that_no_worker_survives_fails_alone(
     [(reason, count)] = summary.frames.failed.items()
     assert (count, "worker lost: MemoryError" in reason) == (1, True)
     assert summary.frames.delivered == summary.frames.decoded - 1
+
+
+_LOADS_LONG = """
+import time
+from typing import ClassVar
+
+from llamapipe.data import Events
+from llamapipe.operator import Context, Inputs, Manifest, Operator, Outputs, Port, PortKind
+
+
+class LoadsLong(Operator):
+    manifest: ClassVar[Manifest] = Manifest(
+        type="test/loads-long@v1",
+        doc="Takes its time.",
+        inputs={"frames": Port(PortKind.FRAMES, "any")},
+        outputs={"events": Port(PortKind.EVENTS, "none")},
+    )
+
+    def __init__(self, context: Context) -> None:
+        time.sleep(4.0)
+
+    def process(self, inputs: Inputs) -> Outputs:
+        return {"events": Events()}
+"""
+
+
+@pytest.mark.parametrize("workers", ["thread:2", "process:2"])
+def test_an_interrupt_while_models_load_waits_for_none_of_them(clip: Path, tmp_path: Path, workers: str) -> None:
+    """Nothing was worked on, so that there is nothing to finish; threads end by themselves once they have loaded."""
+    ops = tmp_path / "loads_long.py"
+    ops.write_text(_LOADS_LONG)
+    stop = threading.Event()
+    timer = threading.Timer(0.4, stop.set)
+    timer.start()
+    begun_s = time.monotonic()
+    summary = llamapipe.run(
+        pipeline_of("test/loads-long@v1"),
+        clip,
+        output=tmp_path / "out",
+        ops_files=[ops],
+        workers=workers,
+        interrupt=stop,
+    )
+    assert time.monotonic() - begun_s < 3.0
+    assert (summary.outcome, summary.exit_code) == ("cancelled", 130)
+    assert (summary.frames.delivered, summary.frames.cancelled) == (0, summary.frames.decoded)
+    timer.join()
+    for thread in threading.enumerate():
+        if thread.name.startswith("llamapipe"):
+            thread.join(10.0)
