@@ -1,0 +1,552 @@
+"""Serves queries with replicas that come and go: step(event, now_s) -> actions."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from llamapipe.catalog import Profile
+from llamapipe.control.serving import actions as act
+from llamapipe.control.serving import events as ev
+from llamapipe.control.serving.fleet import Batch, Replica
+from llamapipe.control.serving.lifecycle import QueryState, VariantState
+from llamapipe.control.serving.offers import Offer
+from llamapipe.control.serving.plan import Host, ServingPlan
+from llamapipe.control.serving.policies import Admission, Moves, OnDemand, Policy, ServingState
+from llamapipe.control.serving.selector import Selector
+from llamapipe.control.serving.waiting import Group, Pending
+from llamapipe.control.timers import Timers
+from llamapipe.errors import LlamapipeError
+
+__all__ = ["ReplicaStatus", "ServingController"]
+
+_HANG_FLOOR_S = 5.0  # no replica is given up sooner
+_HANG_FACTOR = 20.0  # over the p95 of what it works on
+_LOAD_FLOOR_S = 60.0
+_LOAD_FACTOR = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """One replica, for whoever looks on."""
+
+    name: str
+    variant: str
+    host: str
+    cores: tuple[int, ...]
+    state: str
+    slowdown: float
+    num_served: int  # items
+
+
+class ServingController:
+    """Queues, batches and retries queries and keeps replicas within their hosts; a policy says which there should be.
+
+    ``now_s`` of `step` never goes back. The driver calls it with each event, and with Tick at `next_deadline_s`.
+    """
+
+    def __init__(self, plan: ServingPlan, profiles: Iterable[Profile] = ()) -> None:
+        self._plan = plan
+        self._state = ServingState(plan, Selector(plan.price))
+        self._state.selector.update(profiles)
+        for host in plan.hosts:
+            self._state.fleet.add_host(host)
+        self._policy: Policy = OnDemand(self._state)
+        self._timers = Timers()
+        self._batches: dict[int, Replica] = {}
+        self._num_batches = 0
+        self._num_solves = 0
+        self._now_s = 0.0
+        self._next_plan_s = -inf  # the first query finds nothing planned
+        self._wanted: list[tuple[Offer, str | None]] = []  # starts for which there was no room yet
+        self._failures: dict[str, tuple[int, float, str]] = {}  # variant -> times, not before, reason
+        self._prepared: dict[int, tuple[ev.Prepare, frozenset[str]]] = {}  # not answered yet
+        self._closing = False
+        self._reserved = 0.0
+        self._out: list[act.ServingAction] = []
+        self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
+            ev.QueryArrived: self._on_query,
+            ev.QueryCancelled: self._on_cancelled,
+            ev.Prepare: self._on_prepare,
+            ev.ReplicaReady: self._on_ready,
+            ev.ReplicaFailed: self._on_failed,
+            ev.ReplicaLost: self._on_lost,
+            ev.ReplicaStopped: self._on_stopped,
+            ev.BatchDone: self._on_done,
+            ev.Solved: self._on_solved,
+            ev.HostJoined: self._on_host,
+            ev.HostLost: self._on_host_lost,
+            ev.ProfilesChanged: self._on_profiles,
+            ev.Close: self._on_close,
+            ev.Tick: lambda event, now_s: None,
+        }
+
+    # -- the two calls of a driver -------------------------------------------------------------------------------
+
+    def step(self, event: ev.ServingEvent, now_s: float) -> list[act.ServingAction]:
+        """What is to be done now that this has happened."""
+        self._now_s = max(self._now_s, now_s)
+        self._handlers[type(event)](event, self._now_s)
+        self._ring(self._now_s)
+        self._tell_prepared()
+        self._dispatch(self._now_s)
+        self._scale(self._now_s)
+        out, self._out = self._out, []
+        return out
+
+    def next_deadline_s(self) -> float | None:
+        """When to call `step` with Tick, should nothing happen before; None: not before something happens."""
+        times = [self._timers.next_s()]
+        if self._state.waiting.pending or self._state.fleet.replicas:
+            times.append(self._next_plan_s)
+        known = [time for time in times if time is not None and time > -inf]
+        return min(known) if known else None
+
+    # -- what can be seen from outside ---------------------------------------------------------------------------
+
+    @property
+    def num_pending(self) -> int:
+        """Queries that are neither answered nor refused."""
+        return len(self._state.waiting.pending)
+
+    @property
+    def closed(self) -> bool:
+        """Whether all has ended that was ever begun."""
+        return self._closing and not self._state.waiting.pending and not self._state.fleet.replicas
+
+    def replicas(self) -> list[ReplicaStatus]:
+        """All that hold cores."""
+        return [
+            ReplicaStatus(
+                replica.name,
+                replica.offer.name,
+                replica.host,
+                replica.cores,
+                replica.state,
+                replica.health.slowdown,
+                replica.num_served,
+            )
+            for replica in self._state.fleet.replicas.values()
+        ]
+
+    def reserved_cost(self, now_s: float) -> float:
+        """Core-seconds (or their price) that replicas have held, from being told to load until they were gone."""
+        running = sum(
+            (now_s - replica.started_at_s) * replica.offer.cost_per_s
+            for replica in self._state.fleet.replicas.values()
+        )
+        return self._reserved + running
+
+    def validate(self) -> None:
+        """Raises LlamapipeError where an invariant is broken; tests call it after every step."""
+        self._state.fleet.validate()
+        for batch_id, replica in self._batches.items():
+            if replica.batch is None or replica.batch.batch_id != batch_id:
+                raise LlamapipeError(f"batch {batch_id} is not with {replica.name}")
+        out: dict[int, int] = {}
+        for replica in self._batches.values():
+            assert replica.batch is not None
+            for part in replica.batch.parts:
+                out[part.query_id] = out.get(part.query_id, 0) + part.count
+        for query_id, pending in self._state.waiting.pending.items():
+            held = (pending.num_todo, pending.num_out, pending.num_done)
+            if sum(held) != pending.query.num_items or pending.num_out != out.get(query_id, 0):
+                raise LlamapipeError(f"query {query_id}: {held} of {pending.query.num_items} items")
+            if pending.ended:
+                raise LlamapipeError(f"query {query_id} has ended and is kept")
+
+    # -- events --------------------------------------------------------------------------------------------------
+
+    def _on_query(self, event: ev.QueryArrived, now_s: float) -> None:
+        if self._closing:
+            self._out.append(act.Refuse(event.query_id, "closed", "serving has ended"))
+            return
+        arrived_s = now_s if event.arrived_at_s is None else min(event.arrived_at_s, now_s)
+        admission = self._policy.admit(event.query, now_s)
+        if admission.code:
+            self._out.append(act.Refuse(event.query_id, admission.code, admission.reason, admission.nearest))
+            return
+        pending = self._queue(event, admission, arrived_s)
+        self._watch(pending, now_s)
+
+    def _on_prepare(self, event: ev.Prepare, now_s: float) -> None:
+        if self._closing:
+            self._out.append(act.Refuse(event.query_id, "closed", "serving has ended"))
+            return
+        admission = self._policy.admit(event.query, now_s)
+        if admission.code:
+            self._out.append(act.Refuse(event.query_id, admission.code, admission.reason, admission.nearest))
+            return
+        self._prepared[event.query_id] = (event, admission.names)
+
+    def _on_cancelled(self, event: ev.QueryCancelled, now_s: float) -> None:
+        pending = self._state.waiting.pending.get(event.query_id)
+        if pending is not None:
+            self._state.waiting.end(pending, QueryState.CANCELLED)
+
+    def _on_ready(self, event: ev.ReplicaReady, now_s: float) -> None:
+        replica = self._state.fleet.replicas.get(event.replica)
+        if replica is None or replica.state is not VariantState.LOADING:
+            return
+        replica.machine.to(VariantState.ACTIVE)
+        replica.used_at_s = now_s
+        self._failures.pop(replica.offer.name, None)
+        self._stop_if_idle(replica, "no longer needed")
+
+    def _on_failed(self, event: ev.ReplicaFailed, now_s: float) -> None:
+        replica = self._state.fleet.replicas.get(event.replica)
+        if replica is None:
+            return
+        self._gone(replica, now_s)
+        name = replica.offer.name
+        times = self._failures.get(name, (0, 0.0, ""))[0] + 1
+        self._failures[name] = (times, now_s + self._plan.backoff_s * 2 ** (times - 1), event.reason)
+        if times >= self._plan.max_load_failures:
+            self._state.selector.reject(name, f"cannot be loaded: {event.reason}")
+            self._readmit(now_s)
+        else:
+            self._timers.add(self._failures[name][1], "plan", "", 0)
+
+    def _on_lost(self, event: ev.ReplicaLost, now_s: float) -> None:
+        replica = self._state.fleet.replicas.get(event.replica)
+        if replica is not None:
+            self._gone(replica, now_s)
+
+    def _on_stopped(self, event: ev.ReplicaStopped, now_s: float) -> None:
+        replica = self._state.fleet.replicas.get(event.replica)
+        if replica is not None:
+            self._gone(replica, now_s)
+
+    def _on_done(self, event: ev.BatchDone, now_s: float) -> None:
+        replica = self._batches.pop(event.batch_id, None)
+        if replica is None or replica.batch is None:
+            return  # of a replica that is gone: its items were given to others
+        batch, replica.batch = replica.batch, None
+        replica.used_at_s = now_s
+        if not event.failed:
+            replica.health.observe(event.seconds, replica.offer.median_s[batch.size], now_s)
+        place = 0
+        for part in batch.parts:
+            failed = {
+                part.first + position - place: event.failed[position]
+                for position in range(place, place + part.count)
+                if position in event.failed
+            }
+            place += part.count
+            self._part_done(part, failed, replica, batch, now_s)
+        replica.num_served += place - len(event.failed)
+        self._stop_if_idle(replica, "no longer needed")
+
+    def _part_done(
+        self, part: act.Part, failed: dict[int, str], replica: Replica, batch: Batch, now_s: float
+    ) -> None:
+        pending = self._state.waiting.pending.get(part.query_id)
+        if pending is None:
+            return  # refused or cancelled meanwhile
+        pending.num_out -= part.count
+        done = part.count - len(failed)
+        pending.num_done += done
+        pending.cost += done * replica.offer.cost(batch.size)
+        for item, reason in failed.items():
+            pending.attempts[item] = pending.attempts.get(item, 0) + 1
+            if pending.attempts[item] >= self._plan.max_attempts:
+                self._refuse(pending, "failed", f"item {item} failed {pending.attempts[item]} times: {reason}")
+                return
+        if failed:
+            self._state.waiting.give_back(pending, failed)
+        elif pending.num_done == pending.query.num_items:
+            self._answer(pending, replica, now_s)
+
+    def _on_solved(self, event: ev.Solved, now_s: float) -> None:
+        self._carry_out(self._policy.solved(event.solution, now_s), now_s)
+
+    def _on_host(self, event: ev.HostJoined, now_s: float) -> None:
+        self._state.fleet.add_host(Host(event.host, event.cores, event.memory_bytes))
+        self._next_plan_s = now_s
+
+    def _on_host_lost(self, event: ev.HostLost, now_s: float) -> None:
+        for replica in self._state.fleet.remove_host(event.host):
+            self._gone(replica, now_s)
+
+    def _on_profiles(self, event: ev.ProfilesChanged, now_s: float) -> None:
+        self._state.selector.update(event.profiles, event.removed)
+        self._readmit(now_s)
+
+    def _on_close(self, event: ev.Close, now_s: float) -> None:
+        self._closing = True
+        self._wanted.clear()
+        if event.now:
+            for pending in list(self._state.waiting.pending.values()):
+                self._refuse(pending, "closed", "serving has ended")
+
+    # -- queries -------------------------------------------------------------------------------------------------
+
+    def _queue(self, event: ev.QueryArrived, admission: Admission, arrived_s: float) -> Pending:
+        query = event.query
+        group = self._state.waiting.group(admission.names, admission.replica, query.max_cost, offline=query.offline)
+        return self._state.waiting.add(
+            event.query_id,
+            query,
+            group,
+            arrived_at_s=arrived_s,
+            patience_s=self._plan.patience_s,
+            why=admission.why,
+        )
+
+    def _tell_prepared(self) -> None:
+        for query_id, (event, names) in list(self._prepared.items()):
+            ready = self._state.fleet.of(names, loading=False)
+            if ready:
+                del self._prepared[query_id]
+                self._out.append(act.Answer(query_id, ready[0].offer.name, "it is loaded", 0.0))
+            elif not any(name in self._state.selector.offers for name in names):
+                del self._prepared[query_id]
+                options = self._state.selector.options(event.query)
+                self._out.append(act.Refuse(query_id, "failed", options.reason, options.nearest))
+
+    def _answer(self, pending: Pending, replica: Replica, now_s: float) -> None:
+        self._state.waiting.end(pending, QueryState.ANSWERED)
+        late = now_s > pending.deadline_s + 1e-9
+        why = pending.why
+        if pending.num_lost:
+            why += f"; served again after {pending.num_lost} of its replicas went away"
+        self._out.append(
+            act.Answer(
+                pending.query_id,
+                replica.offer.name,
+                why,
+                now_s - pending.arrived_at_s,
+                late,
+                pending.cost / pending.query.num_items,
+            )
+        )
+
+    def _refuse(self, pending: Pending, code: str, reason: str, nearest: act.Nearest | None = None) -> None:
+        self._state.waiting.end(pending, QueryState.REFUSED)
+        self._out.append(act.Refuse(pending.query_id, code, reason, nearest))
+
+    def _readmit(self, now_s: float) -> None:
+        """What may be chosen has changed: look again who can serve those that wait."""
+        for pending in list(self._state.waiting.pending.values()):
+            admission = self._policy.admit(pending.query, now_s)
+            if admission.code and not pending.num_out:
+                code = "failed" if admission.code == "unknown" else admission.code
+                self._refuse(pending, code, admission.reason, admission.nearest)
+            elif not admission.code:
+                query = pending.query
+                group = self._state.waiting.group(
+                    admission.names, admission.replica, query.max_cost, offline=query.offline
+                )
+                if group is not pending.group:
+                    self._state.waiting.move(pending, group)
+
+    def _watch(self, pending: Pending, now_s: float) -> None:
+        """Look again when the last moment has come to begin with it, or refuse it now."""
+        if not self._policy.sheds or pending.deadline_s == inf or pending.num_lost or not pending.todo:
+            return
+        begin_s = self._last_moment(pending)
+        if begin_s > now_s:
+            self._timers.add(begin_s, "query", "", pending.query_id)
+        else:
+            self._shed(pending, now_s)
+
+    def _last_moment(self, pending: Pending) -> float:
+        """When the fastest of what is there or will be has to begin."""
+        fleet = self._state.fleet
+        offers = [(replica.offer, replica.health.slowdown) for replica in fleet.of(pending.group.names)]
+        if not offers:
+            known = self._state.selector.offers
+            offers = [(known[name], 1.0) for name in pending.group.names if name in known]
+        least_s = min((offer.median_s[1] * slowdown for offer, slowdown in offers), default=0.0)
+        return pending.deadline_s - least_s
+
+    def _shed(self, pending: Pending, now_s: float) -> None:
+        live = self._state.fleet.of(pending.group.names, loading=False)
+        code, reason = "overload", "what serves it is busy with others"
+        if not live:
+            loads = [known.load_s for name in pending.group.names if (known := self._state.selector.offers.get(name))]
+            code, reason = "cold", f"nothing that serves it is loaded, which takes {min(loads, default=0.0):.2g} s"
+        offers = [replica.offer for replica in live] or [
+            known for name in pending.group.names if (known := self._state.selector.offers.get(name))
+        ]
+        nearest = None
+        if offers:
+            offer = min(offers, key=lambda offer: offer.p95_s[1])
+            wait_s = min((max(replica.free_at_s() - now_s, 0.0) for replica in live), default=offer.load_s)
+            nearest = act.Nearest(
+                offer.name,
+                now_s - pending.arrived_at_s + wait_s + offer.items_p95_s(pending.query.num_items),
+                offer.items_cost(pending.query.num_items),
+                self._state.selector.accuracy(offer, pending.query.accuracy),
+            )
+        self._refuse(pending, code, reason, nearest)
+
+    # -- replicas ------------------------------------------------------------------------------------------------
+
+    def _start(self, offer: Offer, host: str, now_s: float) -> None:
+        replica = self._state.fleet.start(offer, host, now_s)
+        self._timers.add(now_s + max(_LOAD_FLOOR_S, _LOAD_FACTOR * offer.load_s), "load", replica.name, 0)
+        self._out.append(
+            act.StartReplica(replica.name, offer.name, replica.host, replica.cores, offer.memory_bytes)
+        )
+
+    def _stop(self, replica: Replica, reason: str) -> None:
+        replica.stopping = True
+        self._stop_if_idle(replica, reason)
+
+    def _stop_if_idle(self, replica: Replica, reason: str) -> None:
+        loaded = replica.state not in (VariantState.LOADING, VariantState.UNLOADING)
+        if replica.stopping and loaded and replica.batch is None and not replica.told:
+            replica.told = True
+            replica.machine.to(VariantState.UNLOADING)
+            self._out.append(act.StopReplica(replica.name, reason))
+
+    def _kill(self, replica: Replica, reason: str) -> None:
+        if not replica.told:
+            replica.told = True
+            self._out.append(act.KillReplica(replica.name, reason))
+
+    def _gone(self, replica: Replica, now_s: float) -> None:
+        """Its cores are free, and what it worked on waits again."""
+        self._reserved += (now_s - replica.started_at_s) * replica.offer.cost_per_s
+        batch, replica.batch = replica.batch, None
+        self._state.fleet.end(replica)
+        if batch is None:
+            return
+        del self._batches[batch.batch_id]
+        for part in batch.parts:
+            pending = self._state.waiting.pending.get(part.query_id)
+            if pending is None:
+                continue
+            pending.num_out -= part.count
+            pending.num_lost += 1
+            if pending.num_lost >= self._plan.max_attempts:
+                self._refuse(pending, "failed", f"{pending.num_lost} replicas went away while they worked on it")
+            else:
+                self._state.waiting.give_back(pending, range(part.first, part.first + part.count))
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def _ring(self, now_s: float) -> None:
+        for kind, name, number in self._timers.due(now_s):
+            if kind == "query":
+                pending = self._state.waiting.pending.get(number)
+                if pending is not None and pending.todo:
+                    self._dispatch(now_s)
+                    if not pending.ended and pending.todo:
+                        self._watch(pending, now_s)
+            elif kind == "batch":
+                hung = self._batches.get(number)
+                if hung is not None:
+                    self._kill(hung, "it does not answer")
+            elif kind == "load":
+                loading = self._state.fleet.replicas.get(name)
+                if loading is not None and loading.state is VariantState.LOADING:
+                    self._kill(loading, "it does not come up")
+            elif kind == "plan":
+                self._next_plan_s = now_s
+
+    # -- dispatch ------------------------------------------------------------------------------------------------
+
+    def _dispatch(self, now_s: float) -> None:
+        idle = [replica for replica in self._state.fleet.serving() if replica.batch is None]
+        if not idle:
+            return
+        for replica in self._policy.order(idle):
+            batch = self._form(replica, len(idle), now_s)
+            if batch is not None:
+                self._send(replica, batch, now_s)
+
+    def _form(self, replica: Replica, num_idle: int, now_s: float) -> list[tuple[Pending, int, int]] | None:
+        """The batch for an idle replica: the most urgent that it can serve, and as many more as leave those in time."""
+        offer = replica.offer
+        groups = [group for group in self._state.waiting.groups.values() if self._may(replica, group)]
+        online = [group for group in groups if not group.offline and group.head() is not None]
+        chosen = online or [group for group in groups if group.head() is not None]
+        if not chosen:
+            return None
+        heads: list[tuple[float, int, Group]] = []
+        for place, group in enumerate(chosen):
+            head = group.head()
+            assert head is not None
+            heapq.heappush(heads, (head.urgent_s, place, group))
+        taken: list[tuple[Pending, int, int]] = []
+        size, limit = 0, 0
+        while heads:
+            _, place, group = heapq.heappop(heads)
+            head = group.head()
+            if head is None:
+                continue
+            if not taken:
+                limit = self._limit(replica, head, chosen, num_idle, now_s)
+            if size >= limit:
+                break
+            count = min(limit - size, head.num_todo)
+            while count and offer.cost(size + count) > group.max_cost * (1 + 1e-9) and size:
+                count -= 1
+            if count == 0:
+                break
+            first, end = self._state.waiting.take(head, count)
+            taken.append((head, first, end))
+            size += end - first
+            following = group.head()
+            if following is not None:
+                heapq.heappush(heads, (following.urgent_s, place, group))
+        return taken or None
+
+    def _limit(self, replica: Replica, head: Pending, groups: list[Group], num_idle: int, now_s: float) -> int:
+        """How many items the batch may have that begins with this query."""
+        offer = replica.offer
+        fitting = offer.fitting_batch(head.deadline_s - now_s, replica.health.slowdown)
+        backlog = sum(group.num_waiting for group in groups)
+        return max(min(offer.best[fitting] if fitting else 1, -(-backlog // num_idle)), 1)
+
+    def _may(self, replica: Replica, group: Group) -> bool:
+        return replica.offer.name in group.names and group.replica in (None, replica.name)
+
+    def _send(self, replica: Replica, taken: list[tuple[Pending, int, int]], now_s: float) -> None:
+        self._num_batches += 1
+        size = sum(end - first for _, first, end in taken)
+        expected_s = replica.offer.p95_s[size] * replica.health.slowdown
+        parts = tuple(act.Part(pending.query_id, first, end - first) for pending, first, end in taken)
+        offline = all(pending.query.offline for pending, _, _ in taken)
+        replica.batch = Batch(self._num_batches, parts, size, now_s, expected_s, offline)
+        self._batches[self._num_batches] = replica
+        self._timers.add(now_s + max(_HANG_FLOOR_S, _HANG_FACTOR * expected_s), "batch", "", self._num_batches)
+        deadline_s = min(pending.deadline_s for pending, _, _ in taken)
+        self._out.append(
+            act.Serve(self._num_batches, replica.name, parts, None if deadline_s == inf else deadline_s)
+        )
+
+    # -- scaling -------------------------------------------------------------------------------------------------
+
+    def _scale(self, now_s: float) -> None:
+        if self._closing:
+            if not self._state.waiting.pending:
+                for replica in list(self._state.fleet.replicas.values()):
+                    self._stop(replica, "serving has ended")
+                return
+        fleet = self._state.fleet
+        unmet = any(
+            group.head() is not None and not fleet.of(group.names) for group in self._state.waiting.groups.values()
+        ) or any(not fleet.of(names) for _, names in self._prepared.values())
+        self._state.prepared = [names for _, names in self._prepared.values()]
+        if unmet or now_s >= self._next_plan_s:
+            self._next_plan_s = now_s + self._plan.period_s
+            self._carry_out(self._policy.scale(now_s), now_s)
+
+    def _carry_out(self, moves: Moves, now_s: float) -> None:
+        for replica, reason in moves.stop:
+            self._stop(replica, reason)
+        for offer, host in moves.start:
+            if now_s < self._failures.get(offer.name, (0, 0.0, ""))[1]:
+                continue
+            room = self._state.fleet.room(offer, host)
+            if room is not None:
+                self._start(offer, room, now_s)
+        if moves.problem is not None:
+            self._num_solves += 1
+            self._out.append(act.Solve(self._num_solves, moves.problem))
