@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -48,12 +49,32 @@ def prepare_folders(
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             what = "is a file" if folder.is_file() else (error.strerror or str(error)).lower()
-            raise OutputError(f"output folder {folder} cannot be made: {what}", hint="name another with -o") from error
+            hint = _right_to_write(folder) if isinstance(error, PermissionError) else "name another with -o"
+            raise OutputError(f"output folder {folder} cannot be made: {what}", hint=hint) from error
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OutputError(
-                f"output folder {folder} cannot be written: permission denied", hint="name another with -o"
+                f"output folder {folder} cannot be written: permission denied", hint=_right_to_write(folder)
             )
     return dict(folders)
+
+
+def _right_to_write(folder: Path) -> str:
+    """How to get it, for the folder or whichever above it is the first that exists."""
+    place = next((path for path in (folder, *folder.parents) if _is_folder(path)), folder)
+    try:
+        is_ours = place.stat().st_uid == os.geteuid()
+    except OSError:
+        is_ours = False
+    if is_ours:
+        return f"chmod u+wx {shlex.quote(str(place))} lets you write there; or name another with -o"
+    return f"{place} belongs to somebody else: ask for write permission, or name another with -o"
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # not even to be looked at
+        return False
 
 
 def _refuse_clashes(

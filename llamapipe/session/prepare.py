@@ -30,7 +30,7 @@ from llamapipe.session.checkpoints import (
 from llamapipe.session.compile import Compiled, compile_pipeline, latency_of, run_plan
 from llamapipe.session.objective import Objective, objective_of
 from llamapipe.session.outputs import RESERVED, prepare_folders
-from llamapipe.session.processes import boot_of, operator_files, parse_workers
+from llamapipe.session.processes import boot_of, check_count, operator_files, parse_workers
 from llamapipe.session.request import RunRequest
 from llamapipe.session.resolve import LoadedPipeline, load_pipeline
 from llamapipe.session.sinks import with_asked_sinks, with_jsonl, with_results
@@ -165,6 +165,8 @@ def prepare(
     machine = read_machine()
     kind, count = parse_workers(request.workers)
     workers = count if count is not None else _own_count(kind, machine)
+    placements = {str(op.params.get("placement") or kind or "thread") for op in loaded.spec.ops}
+    check_count(workers, sorted(placements), machine.cores)
     needs = _needs(loaded.spec, objective)
     compiled = compile_pipeline(
         loaded.spec,

@@ -17,8 +17,10 @@ from llamapipe.runtime import Boot, StreamFacts, stages_of
 from llamapipe.session.compile import Compiled
 from llamapipe.spec import PLACEMENTS
 
-__all__ = ["boot_of", "operator_files", "parse_workers", "slot_bytes"]
+__all__ = ["boot_of", "check_count", "operator_files", "parse_workers", "slot_bytes"]
 
+_MOST_PER_CORE = {"thread": 16, "process": 4}  # of which more only wait for each other
+_MOST_AT_LEAST = {"thread": 64, "process": 16}  # that may be tried on the smallest machine
 _MIN_SLOT_BYTES = 1 << 22
 _BYTES_PER_PIXEL = 12  # four times what BGR takes: room for stages that enlarge; untouched memory costs nothing
 
@@ -35,6 +37,18 @@ def parse_workers(text: int | str | None) -> tuple[str | None, int | None]:
             f"workers {text!r}: expected {', '.join(PLACEMENTS)}, a number from 1 up, or both as in process:3"
         )
     return kind or None, int(number) if number else None
+
+
+def check_count(count: int, kinds: Iterable[str], cores: float) -> None:
+    """Raise UsageError where so many workers of a kind make no sense on so many cores."""
+    for kind in kinds:
+        most = max(_MOST_AT_LEAST[kind], int(_MOST_PER_CORE[kind] * cores))
+        if count > most:
+            plural = "threads" if kind == "thread" else "processes"
+            raise UsageError(
+                f"workers {kind}:{count}: expected at most {most} {plural} on {cores:g} cores, got {count}",
+                hint="left out, llamapipe takes about as many as there are cores",
+            )
 
 
 def slot_bytes(streams: Iterable[StreamFacts]) -> int:

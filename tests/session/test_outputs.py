@@ -81,3 +81,17 @@ def test_a_sink_that_cannot_be_made_leaves_nothing_of_the_others(clip: Path, ope
             pipeline, [clip, clip], output=out, ops_files=[operators], sinks=["csv=x.csv", "video"], force=True
         )
     assert not [file for file in out.rglob("*") if file.is_file()]
+
+
+def test_a_folder_that_may_not_be_written_says_how_to_get_the_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(OutputError, match="cannot be written: permission denied") as ours:
+        prepare_folders(tmp_path / "out", streams("a.mp4"), [sink("csv", "csv")], force=False)
+    assert ours.value.hint == f"chmod u+wx {tmp_path / 'out'} lets you write there; or name another with -o"
+    monkeypatch.setattr("os.geteuid", lambda: -1)
+    with pytest.raises(OutputError) as other:
+        prepare_folders(tmp_path / "out", streams("a.mp4"), [sink("csv", "csv")], force=False)
+    assert other.value.hint is not None
+    assert other.value.hint.startswith(f"{tmp_path / 'out'} belongs to somebody else")

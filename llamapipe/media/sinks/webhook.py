@@ -9,7 +9,6 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -54,10 +53,11 @@ class WebhookSink:
     """POSTs JSON arrays of the objects that the jsonl sink writes.
 
     A thread sends what has come up to ``batch`` lines at a time, so that the pipeline waits for a slow endpoint
-    only once some batches are queued. A batch that fails is sent again ``retries`` times, after ``backoff_s``
-    and then twice as long each time; then the sink fails. An endpoint may see a batch twice: when its answer got
-    lost, or when the run was killed and taken up again. Each request has a header ``Idempotency-Key`` that is the
-    same whenever one process sends the same batch.
+    only once some batches are queued. Lines that say that a frame is missing count in neither: they go with what is
+    sent next, lest frames dropped because an endpoint is slow be what keeps it busy. A batch that fails is sent again
+    ``retries`` times, after ``backoff_s`` and then twice as long each time; then the sink fails. An endpoint may see
+    a batch twice: when its answer got lost, or when the run was killed and taken up again. Each request has a header
+    ``Idempotency-Key`` that is the same whenever one process sends the same batch.
     """
 
     def __init__(self, context: SinkContext, params: Mapping[str, Any], default_path: str) -> None:
@@ -82,7 +82,8 @@ class WebhookSink:
         self._backoff_s: float = params["backoff_s"]
         self._key = f"{context.info.name}-{id(self):x}"
         self._opener = urllib.request.build_opener(_NoRedirect)
-        self._queue: queue.Queue[Line | Missing | None] = queue.Queue(self._batch * _QUEUED_BATCHES)
+        self._queue: queue.Queue[Line | Missing | None] = queue.Queue()
+        self._room = threading.Semaphore(self._batch * _QUEUED_BATCHES)  # for lines with results
         self._stop = threading.Event()
         self._error: OutputError | None = None
         self._thread = threading.Thread(target=self._serve, name=f"webhook:{context.info.name}", daemon=True)
@@ -94,13 +95,13 @@ class WebhookSink:
             self._put(line)
 
     def _put(self, line: Line | Missing | None) -> None:
-        while True:
+        while not self._stop.is_set():
             if self._error is not None:
                 raise self._error
-            try:
-                return self._queue.put(line, timeout=0.1)  # looks at the error again while the queue is full
-            except queue.Full:
-                continue
+            # Looks at the error again while there is no room.
+            if line is None or isinstance(line, Missing) or self._room.acquire(timeout=0.1):
+                self._queue.put(line)
+                return
 
     def mark(self) -> Any:
         """Wait until everything so far has been sent: who goes on sends nothing of it again. See `Sink.mark`."""
@@ -124,9 +125,7 @@ class WebhookSink:
         self._stop.set()
         with self._queue.mutex:
             self._queue.queue.clear()
-            self._queue.not_full.notify_all()
-        with suppress(queue.Full):
-            self._queue.put_nowait(None)
+        self._queue.put(None)
         self._thread.join(self._timeout_s)
 
     def _serve(self) -> None:
@@ -135,13 +134,15 @@ class WebhookSink:
         try:
             while not ended:
                 batch: list[Line | Missing] = []
+                room = self._batch
                 line = self._queue.get()
                 while True:
                     if line is None:
                         ended = True
                         break
                     batch.append(line)
-                    if len(batch) == self._batch:
+                    room -= not isinstance(line, Missing)
+                    if not room:
                         break
                     try:
                         line = self._queue.get_nowait()
@@ -152,8 +153,10 @@ class WebhookSink:
                 if batch:
                     self._deliver(msgspec.json.encode(batch), f"{self._key}-{number}")
                     number += 1
-                for _ in batch:
+                for sent in batch:
                     self._queue.task_done()
+                    if not isinstance(sent, Missing):
+                        self._room.release()
         except OutputError as error:
             self._error = error
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from llamapipe.errors import OutputError, UsageError
-from llamapipe.media.contract import Sink
+from llamapipe.media.contract import Outcome, Sink
 from tests.media.sinks.clips import boxes, item, open_sink
 
 BOXES = "$ops.detect.boxes"
@@ -81,6 +81,20 @@ def test_every_line_arrives_once_and_in_order(endpoint: Endpoint) -> None:
     assert lines[0]["items"] == [{"box": [1.0, 2.0, 3.0, 4.0], "label": "person", "score": 0.8765}]
     assert max(len(batch) for _, batch in endpoint.requests) <= 4
     assert endpoint.requests[0][0]["Content-Type"] == "application/json"
+
+
+def test_what_says_that_frames_are_missing_takes_no_request_of_its_own(endpoint: Endpoint) -> None:
+    """Else an endpoint that is too slow for the frames would be kept busy by those that were dropped because of it."""
+    sink = hook(endpoint.url, batch=1)
+    endpoint.release.clear()
+    sink.write(item(0, {BOXES: boxes()}))
+    for seq in range(1, 100):
+        sink.write(item(seq, outcome=Outcome.DROPPED, reason="overload"))
+    sink.write(item(100, {BOXES: boxes()}))
+    endpoint.release.set()
+    sink.close()
+    assert [line["frame"] for _, batch in endpoint.requests for line in batch] == list(range(101))
+    assert len(endpoint.requests) <= 3
 
 
 def test_an_overloaded_endpoint_is_asked_again(endpoint: Endpoint) -> None:
