@@ -8,7 +8,10 @@ from llamapipe.inference.decoders import DECODERS
 from llamapipe.inference.models import (
     MODELS,
     TASKS,
+    all_models,
     find_models,
+    is_given_file,
+    known_tasks,
     label_table,
     local_file,
     model_named,
@@ -17,6 +20,8 @@ from llamapipe.inference.models import (
     task_labels,
 )
 from llamapipe.inference.predictor import load_predictor
+from llamapipe.inference.registered import registered_models, use_catalogue
+from llamapipe.inference.registration import parse_accuracy, register
 
 __all__ = [
     "CatalogueStore",
@@ -31,13 +36,20 @@ __all__ = [
     "backends",
     "cache_root",
     "choose_variant",
+    "all_models",
     "find_models",
+    "is_given_file",
+    "known_tasks",
     "label_table",
     "load_predictor",
     "local_file",
     "model_named",
+    "parse_accuracy",
+    "register",
     "register_file",
     "registered_files",
+    "registered_models",
     "required_assets",
     "task_labels",
+    "use_catalogue",
 ]

@@ -220,25 +220,25 @@ class CatalogueStore:
         calibration: Path | None = None,
         ground_truth: Path | None = None,
     ) -> KeptModel:
-        """Keep a model and a copy of its file (see `digest_of`). The same model and file again changes nothing.
+        """Keep a model and a copy of its file (see `digest_of`). The same again changes nothing.
 
+        Of a model that is there already, with the same file read in the same way, all else is brought up to date.
         Raises UsageError where another model has the name.
         """
-        kept_file = self.keep(file, sha256)
-        body = msgspec.json.encode(model)
-        with self._changing():
-            there = self._rows("SELECT body, sha256 FROM models WHERE name = ?", (model.name,))
-            if there and (there[0][1] != sha256 or there[0][0] != body):
+        with self._alone(), self._changing():
+            there = self.kept_model(model.name)
+            if there is not None and (there.sha256 != sha256 or _reading(there.model) != _reading(model)):
                 raise UsageError(
                     f"model name {model.name} is taken by another registered model",
-                    hint=f"give another --name, or first: llamapipe models remove {model.name}",
+                    hint=f"give another name, or first: llamapipe models remove {model.name}",
                 )
+            kept_file = self._copied(file, sha256)
             self._database.execute(
-                "INSERT INTO models VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
-                " calibration = excluded.calibration, ground_truth = excluded.ground_truth",
+                "INSERT INTO models VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET body = excluded.body,"
+                " file = excluded.file, calibration = excluded.calibration, ground_truth = excluded.ground_truth",
                 (
                     model.name,
-                    body,
+                    msgspec.json.encode(model),
                     str(kept_file.relative_to(self.folder)),
                     sha256,
                     str(calibration.resolve()) if calibration is not None else "",
@@ -254,23 +254,15 @@ class CatalogueStore:
         """Forget a model, its profiles on every machine, and the files that no other model needs."""
         with self._alone():
             with self._changing():
-                files = self._rows(
-                    "SELECT file FROM models WHERE name = ? UNION SELECT file FROM artifacts WHERE model = ?",
-                    (model, model),
+                changed = sum(
+                    self._database.execute(statement, (model,)).rowcount
+                    for statement in (
+                        "DELETE FROM models WHERE name = ?",
+                        "DELETE FROM artifacts WHERE model = ?",
+                        "DELETE FROM profiles WHERE model = ?",
+                    )
                 )
-                changed = 0
-                for statement in (
-                    "DELETE FROM models WHERE name = ?",
-                    "DELETE FROM artifacts WHERE model = ?",
-                    "DELETE FROM profiles WHERE model = ?",
-                ):
-                    changed += self._database.execute(statement, (model,)).rowcount
-                needed = {
-                    file for (file,) in self._rows("SELECT file FROM models UNION SELECT file FROM artifacts", ())
-                }
-            for (file,) in files:
-                if file not in needed:
-                    shutil.rmtree((self.folder / file).parent, ignore_errors=True)
+            self._delete_unneeded()  # when the rows are gone for good: a crash in between leaves files, not rows
         return changed > 0
 
     # Built files
@@ -288,47 +280,51 @@ class CatalogueStore:
 
     def add_artifact(self, model: str, key: str, path: Path, sha256: str) -> Path:
         """Keep a copy of a built file (see `digest_of`), in place of the one there was; returns where it is kept."""
-        kept = self.keep(path, sha256)
-        with self._changing():
+        with self._alone(), self._changing():
+            kept = self._copied(path, sha256)
             self._database.execute(
                 "INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?)",
                 (model, key, str(kept.relative_to(self.folder)), sha256),
             )
         return kept
 
-    def keep(self, path: Path, sha256: str) -> Path:
-        """Copy a file, and what belongs to it, under its digest. Raises AssetError where its bytes are others."""
+    def _copied(self, path: Path, sha256: str) -> Path:
+        """Copy a file, and what belongs to it, under its digest. Raises AssetError where its bytes are others.
+
+        Called in a change of its own (`_alone`), so that what no row names was left by a process that died.
+        """
         target = self.folder / "files" / sha256[:16]
-        if (target / path.name).is_file():
-            return target / path.name
         try:
-            with self._alone():
-                if (target / path.name).is_file():
-                    return target / path.name
-                target.parent.mkdir(exist_ok=True)
-                for left in target.parent.glob(".partial-*"):  # of a process that died: living ones hold the lock
-                    shutil.rmtree(left, ignore_errors=True)
-                with tempfile.TemporaryDirectory(
-                    dir=target.parent, prefix=".partial-", ignore_cleanup_errors=True
-                ) as made:
+            if (target / path.name).is_file() and digest_of(target / path.name) == sha256:
+                return target / path.name
+            target.parent.mkdir(exist_ok=True)
+            self._delete_unneeded()
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-", ignore_cleanup_errors=True) as made:
+                for part in parts_of(path):
+                    _copy(part, Path(made) / part.name)
+                got = digest_of(Path(made) / path.name)
+                if got != sha256:
+                    raise AssetError(
+                        f"{path}: expected sha256 {sha256}, got {got}", hint="did the file change meanwhile?"
+                    )
+                if target.is_dir():  # the same bytes under another name, or bytes that were damaged here
                     for part in parts_of(path):
-                        _copy(part, Path(made) / part.name)
-                    got = digest_of(Path(made) / path.name)
-                    if got != sha256:
-                        raise AssetError(
-                            f"{path}: expected sha256 {sha256}, got {got}", hint="did the file change meanwhile?"
-                        )
-                    if target.is_dir():  # the same bytes under another name
-                        for part in parts_of(path):
-                            os.replace(Path(made) / part.name, target / part.name)
-                    else:
-                        os.replace(made, target)
+                        os.replace(Path(made) / part.name, target / part.name)
+                else:
+                    os.replace(made, target)
         except OSError as error:
             raise AssetError(
                 f"{path} cannot be kept in {target}: {(error.strerror or str(error)).lower()}",
                 hint="is there space left? LLAMAPIPE_CACHE names another folder",
             ) from error
         return target / path.name
+
+    def _delete_unneeded(self) -> None:
+        rows = self._rows("SELECT file FROM models UNION SELECT file FROM artifacts", ())
+        needed = {Path(file).parts[1] for (file,) in rows}
+        for folder in (self.folder / "files").glob("*"):
+            if folder.name not in needed:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _prepare(self) -> None:
         self._database.execute("PRAGMA journal_mode = WAL")
@@ -402,6 +398,11 @@ def digest_of(path: Path) -> str:
             while chunk := data.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def _reading(model: Model) -> tuple[object, ...]:
+    """What decides how a network's file is read."""
+    return model.decoder, model.labels, model.format, model.input_sizes
 
 
 def _copy(source: Path, target: Path) -> None:

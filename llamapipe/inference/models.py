@@ -13,16 +13,22 @@ from llamapipe.errors import UsageError
 from llamapipe.inference.backends.untold import openvino
 from llamapipe.inference.cascade import CASCADE
 from llamapipe.inference.decoders import DECODERS
+from llamapipe.inference.registered import registered_models
 
 __all__ = [
     "COCO",
     "FORMATS",
     "MODELS",
     "TASKS",
+    "UNTOLD_SIZE",
+    "all_models",
     "find_models",
+    "is_given_file",
+    "known_tasks",
     "label_table",
     "local_file",
     "model_named",
+    "own_size",
     "register_file",
     "registered_files",
     "task_labels",
@@ -211,8 +217,13 @@ FORMATS: Mapping[str, str] = {
     ".xml": "openvino-ir",
     ".pt2": "torch-export",
     ".torchscript": "torchscript",
+    ".engine": "tensorrt-engine",
+    ".plan": "tensorrt-engine",
 }
 """Formats of networks by the suffix of their files."""
+
+UNTOLD_SIZE = frozenset({"torch-export", "torchscript", "tensorrt-engine"})
+"""Formats whose files do not tell the input size, or only to a machine with a GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,13 +235,27 @@ class _Local:
 _LOCAL: dict[str, _Local] = {}
 
 
+def all_models() -> Mapping[str, Model]:
+    """Ready models and those that the catalogue keeps, by name, in order of preference."""
+    registered = {name: kept.model for name, kept in registered_models().items() if name not in MODELS}
+    return {**MODELS, **registered}
+
+
+def known_tasks() -> tuple[str, ...]:
+    """Every task that a model does."""
+    return tuple(sorted({task for model in all_models().values() for task in model.tasks} | set(TASKS)))
+
+
 def find_models(task: str) -> list[Model]:
-    """Models for a task, the preferred one first. Raises UsageError for a task that none does."""
-    found = [model for model in MODELS.values() if task in model.tasks]
+    """Models for a task, the preferred one first: ready ones, then registered ones.
+
+    Raises UsageError for a task that none does.
+    """
+    found = [model for model in all_models().values() if task in model.tasks]
     if not found:
-        near = difflib.get_close_matches(task.lower(), TASKS, n=1)
+        near = difflib.get_close_matches(task.lower(), known_tasks(), n=1)
         raise UsageError(
-            f"unknown task {task!r}: expected one of {', '.join(sorted(TASKS))}",
+            f"unknown task {task!r}: expected one of {', '.join(known_tasks())}",
             hint=f"did you mean {near[0]}?" if near else "see: llamapipe models list",
         )
     return found
@@ -242,21 +267,34 @@ def task_labels(task: str | None) -> tuple[str, ...]:
 
 
 def model_named(name: str) -> Model:
-    """A ready model, or one registered from a file. Raises UsageError."""
+    """A ready model, a registered one, or one that a pipeline gave a file of. Raises UsageError."""
     if name in _LOCAL:
         return _LOCAL[name].model
     if name in MODELS:
         return MODELS[name]
-    near = difflib.get_close_matches(name.lower(), MODELS, n=1)
+    known = all_models()
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name.lower(), known, n=1)
     raise UsageError(
-        f"unknown model {name!r}: expected the path of a network or one of {', '.join(MODELS)}",
+        f"unknown model {name!r}: expected the path of a network or one of {', '.join(known)}",
         hint=f"did you mean {near[0]}?" if near else "see: llamapipe models list",
     )
 
 
 def local_file(name: str) -> Path | None:
-    """The file of a model registered from one."""
-    return _LOCAL[name].path if name in _LOCAL else None
+    """The file of a model that is no asset: the catalogue's copy, or the file that a pipeline gave."""
+    if name in _LOCAL:
+        return _LOCAL[name].path
+    if name in MODELS:
+        return None
+    kept = registered_models().get(name)
+    return kept.file if kept is not None else None
+
+
+def is_given_file(name: str) -> bool:
+    """Whether a pipeline gave the model as a file, with its decoder and labels."""
+    return name in _LOCAL
 
 
 def register_file(
@@ -277,12 +315,12 @@ def register_file(
         raise UsageError(
             f"model file {path}: its labels are missing", hint="for example labels: [person, car], or labels: coco"
         )
-    if input_size is None and format_.startswith("torch"):
+    if input_size is None and format_ in UNTOLD_SIZE:
         raise UsageError(
             f"model file {path} does not say its input size", hint="say which, for example input_size: 640"
         )
     if input_size is None:
-        input_size = _own_size(path, DECODERS[decoder].preprocess.layout)
+        input_size = own_size(path, DECODERS[decoder].preprocess.layout)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
     model = Model(f"{path.stem}-{digest}", (), decoder, tuple(labels), format_, (), (input_size,))
     _LOCAL[model.name] = _Local(model, path)
@@ -316,13 +354,18 @@ def label_table(labels: object) -> tuple[str, ...]:
         raise UsageError(f"label file {path} cannot be read: {(error.strerror or str(error)).lower()}") from error
 
 
-def _own_size(path: Path, layout: str) -> tuple[int, int]:
-    """(height, width) that the network was exported with."""
+def own_size(path: Path, layout: str) -> tuple[int, int]:
+    """(height, width) that the network was exported with. Raises UsageError where its file does not say."""
     try:
         shape = openvino().Core().read_model(str(path)).inputs[0].partial_shape
-    except RuntimeError as error:
+    except (RuntimeError, IndexError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise UsageError(f"model file {path} cannot be read: {reason}", hint="is it complete?") from error
+    if shape.rank.is_dynamic or shape.rank.get_length() != 4:
+        raise UsageError(
+            f"model file {path}: expected an input of 4 dimensions (pictures), got {shape}",
+            hint="a network that takes something else than pictures cannot be used",
+        )
     sides = (shape[2], shape[3]) if layout == "nchw" else (shape[1], shape[2])
     if any(side.is_dynamic for side in sides):
         raise UsageError(f"model file {path} takes any input size", hint="say which, for example input_size: 640")

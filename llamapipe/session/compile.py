@@ -23,8 +23,8 @@ from llamapipe.errors import LlamapipeError, Problem, SpecError
 from llamapipe.inference import (
     AssetStore,
     choose_variant,
+    is_given_file,
     label_table,
-    local_file,
     model_named,
     required_assets,
     task_labels,
@@ -259,7 +259,7 @@ def _configurations(
 
     def configure(variant: Variant, batch: int) -> Configuration:
         labels = given
-        if local_file(variant.model) is not None:  # there `labels` was the network's table
+        if is_given_file(variant.model):  # there `labels` was the network's table
             labels = ()
         elif not labels:
             known = model_named(variant.model).labels

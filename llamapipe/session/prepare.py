@@ -14,7 +14,7 @@ from llamapipe.catalog import Floor, Profile
 from llamapipe.clock import Clock, Env
 from llamapipe.control.plan import FaultPlan, JobPlan, RunPlan, SinkPlan, StreamPlan
 from llamapipe.errors import LlamapipeError, UsageError
-from llamapipe.inference import AssetStore, cache_root, open_catalogue, registered_files
+from llamapipe.inference import AssetStore, cache_root, local_file, open_catalogue, registered_files, use_catalogue
 from llamapipe.media import SINKS, ReconnectPolicy, SourceSpec, expand_sources, open_source, open_sources
 from llamapipe.media.contract import SinkContext, VideoSource
 from llamapipe.runtime import Boot, Machine, StreamFacts, StreamPoint, read_machine
@@ -152,6 +152,7 @@ def prepare(
     earlier = _earlier(request)
     loaded = resolve(request, env=env, results=results)
     assets = AssetStore(cache_root(env), env=env)
+    use_catalogue(assets.root)
 
     def sample(name: str) -> Path:
         return assets.pull(_sample_asset(name, assets), on_asset)
@@ -180,6 +181,9 @@ def prepare(
     )
     boot = boot_of(compiled, request.ops_files, cache_root(env))
     given = [*operator_files(compiled, compiled.stages, request.ops_files), *(file[0] for file in registered_files())]
+    variants = [stage.configuration.variant for stage in compiled.stages]
+    kept = {local_file(variant.model) for variant in variants if variant is not None}
+    given += [str(file) for file in kept if file is not None and str(file.resolve()) not in given]
     identity = fingerprint(request, compiled.stages, compiled.sinks, specs, given)
     if earlier is not None:
         check_same(earlier.fingerprint, identity)

@@ -22,7 +22,7 @@ from llamapipe.control.actions import Quarantine
 from llamapipe.control.plan import StagePlan
 from llamapipe.data import FrameRef
 from llamapipe.errors import OutputError, UsageError
-from llamapipe.inference import AssetStore, cache_root, register_file
+from llamapipe.inference import AssetStore, cache_root, register_file, use_catalogue
 from llamapipe.media import PictureLayout, layout_of, pack, unpack
 from llamapipe.operator import load_registry
 from llamapipe.report import write_whole
@@ -130,6 +130,7 @@ def reproduce(path: Path, *, env: Env) -> tuple[QuarantinedItem, ItemOutputs]:
             f"{path} is no item that a run has put into quarantine: {reason}",
             hint="expected a file of DIR/quarantine, such as cam-12-faces-0.zip",
         ) from error
+    use_catalogue(cache_root(env))
     for file, decoder, labels, input_size in kept.models:
         register_file(Path(file), decoder=decoder, labels=labels, input_size=input_size)
     operator = load_registry(kept.operators).get(kept.stage.type)

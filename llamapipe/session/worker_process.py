@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from llamapipe.clock import SystemClock, system_env
-from llamapipe.inference import AssetStore, register_file
+from llamapipe.inference import AssetStore, register_file, use_catalogue
 from llamapipe.operator import load_registry
 from llamapipe.runtime import Boot, StageSetup, read_boot, serve_process
 from llamapipe.session.setups import predictor_loader, when_atoms
@@ -16,6 +16,7 @@ __all__ = ["main"]
 
 
 def _setups(boot: Boot) -> Mapping[str, StageSetup]:
+    use_catalogue(Path(boot.cache_root))
     for file, decoder, labels, input_size in boot.models:
         register_file(Path(file), decoder=decoder, labels=labels, input_size=input_size)
     registry = load_registry(boot.operators)

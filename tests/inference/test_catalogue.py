@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import signal
@@ -203,6 +204,23 @@ def test_a_file_that_is_not_what_was_announced_is_not_kept(store: CatalogueStore
     assert not list((store.folder / "files").iterdir())
 
 
+def test_a_kept_file_that_was_damaged_is_replaced_by_the_same_again(store: CatalogueStore, tmp_path: Path) -> None:
+    path, sha256 = network(tmp_path)
+    kept = store.add_model(MODEL, path, sha256)
+    kept.file.write_bytes(b"we")
+    assert store.add_model(MODEL, path, sha256).file.read_bytes() == b"weights"
+
+
+def test_what_was_published_of_a_model_may_be_added_later(store: CatalogueStore, tmp_path: Path) -> None:
+    path, sha256 = network(tmp_path)
+    store.add_model(MODEL, path, sha256)
+    better = dataclasses.replace(MODEL, description="of people", accuracy=())
+    store.add_model(better, path, sha256)
+    assert store.models() == [better]
+    with pytest.raises(UsageError, match="is taken"):
+        store.add_model(dataclasses.replace(MODEL, decoder="yolov8"), path, sha256)
+
+
 def test_built_files_are_found_by_their_key(store: CatalogueStore, tmp_path: Path) -> None:
     path, sha256 = network(tmp_path)
     assert store.artifact("m", "int8") is None
@@ -313,5 +331,6 @@ def test_a_process_killed_at_any_moment_leaves_nothing_by_halves(tmp_path: Path)
             for name in names:
                 built = store.artifact(name, "int8")
                 assert built is None or digest_of(built) == sha256
-            assert store.keep(path, sha256).is_file()
-    assert not list((tmp_path / "catalogue/files").glob(".partial-*"))
+            store.add_artifact("last", "int8", path, sha256)
+            needed = {file.parent for file in (store.artifact("last", "int8"), *(k.file for k in store.kept_models()))}
+            assert set((tmp_path / "catalogue/files").iterdir()) == needed

@@ -1,4 +1,4 @@
-"""TensorRT: ONNX networks built for one NVIDIA GPU."""
+"""TensorRT: ONNX networks built for one NVIDIA GPU, and engines that were built before."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TensorRt:
     """See `Backend`. The engine is built while loading, which takes from seconds to minutes."""
 
     name = "tensorrt"
-    formats = frozenset({"onnx"})
+    formats = frozenset({"onnx", "tensorrt-engine"})
 
     def status(self) -> BackendStatus:
         """See `Backend.status`."""
@@ -41,7 +41,7 @@ class TensorRt:
         return BackendStatus(self.name, True, version, tuple(f"cuda:{i}" for i in range(count)))
 
     def precisions(self, device: str) -> frozenset[str]:
-        """fp32 without TF32, and fp16."""
+        """fp32 without TF32, and fp16. An engine computes in what it was built for, whatever is asked."""
         return frozenset({"fp32", "fp16"})
 
     def load(self, request: LoadRequest) -> _Network:
@@ -53,6 +53,14 @@ class TensorRt:
             raise BackendError(f"tensorrt runs no network with inputs that differ in size: {request.path.name}")
         _call(runtime, runtime.cudaSetDevice(_number(request.device)))
         logger = tensorrt.Logger(tensorrt.Logger.ERROR)
+        if request.format == "tensorrt-engine":
+            engine = tensorrt.Runtime(logger).deserialize_cuda_engine(request.path.read_bytes())
+            if engine is None:
+                raise BackendError(
+                    f"tensorrt {tensorrt.__version__} cannot load {request.path.name}",
+                    hint="engines run only with the TensorRT and on the kind of GPU that they were built with",
+                )
+            return _Network(tensorrt, runtime, engine, request)
         builder = tensorrt.Builder(logger)
         network = builder.create_network(0)
         parser = tensorrt.OnnxParser(network, logger)
