@@ -12,6 +12,7 @@ LlamapipeError
 ├── OperatorError         exit 1   an operator that raised
 ├── WireError             exit 1   a message that cannot be read
 ├── InvalidTransition     exit 1   a state machine asked to do what its table forbids
+├── QueryRefused          exit 3   a query that nothing here can answer as asked
 ├── LedgerError           exit 1   frames that do not add up
 └── InterruptedRun        exit 130 the user stopped the run; every output is finalised
 """
@@ -32,6 +33,7 @@ __all__ = [
     "OperatorError",
     "OutputError",
     "Problem",
+    "QueryRefused",
     "SourceError",
     "SourceLostError",
     "SpecError",
@@ -148,6 +150,22 @@ class InvalidTransition(LlamapipeError):
         self.history = tuple(history)
         story = " > ".join(self.history) or "(new)"
         super().__init__(f"{machine}: no transition from {state} on {event}; history: {story}")
+
+
+class QueryRefused(LlamapipeError):
+    """A query that cannot be answered as asked. ``why`` is one word, ``nearest`` what can be had instead, in words.
+
+    ``why``: "unknown" (no such task, model or variant), "constraint" (nothing on this machine meets it), "cold" (it
+    would have to be loaded first, which takes too long), "overload" (not in time), "failed", "closed".
+    """
+
+    code = "refused"
+    exit_code = 3
+
+    def __init__(self, message: str, *, why: str, nearest: str | None = None) -> None:
+        super().__init__(message, hint=None if nearest is None else f"the closest that can be had: {nearest}")
+        self.why = why
+        self.nearest = nearest
 
 
 class LedgerError(LlamapipeError):

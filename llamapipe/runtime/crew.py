@@ -6,17 +6,31 @@ import atexit
 import threading
 from collections.abc import Callable, Collection, Container
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import zmq
 
 from llamapipe.clock import Clock
 from llamapipe.runtime.process import ProcessWorker
-from llamapipe.runtime.worker import Worker
 
-__all__ = ["Crew", "Lost", "WorkerPeer"]
+__all__ = ["Crew", "Lost", "ThreadWorker", "WorkerPeer"]
 
-WorkerPeer: TypeAlias = Worker | ProcessWorker
+
+class ThreadWorker(Protocol):
+    """A worker that serves in a thread of this process."""
+
+    identity: str  # its name on the socket
+
+    def serve(self, context: zmq.Context[Any], address: str) -> None:
+        """Connect and work until told to stop. Blocks."""
+        ...
+
+    def leave(self) -> None:
+        """Nobody takes its answers any more: end as soon as what it is at lets it. Called from another thread."""
+        ...
+
+
+WorkerPeer: TypeAlias = ThreadWorker | ProcessWorker
 
 _END_S = 5.0  # that workers may take to end once they were told to stop
 _LEAVE_S = 0.5  # that a worker which is loading a model may take to end, where nobody waits for the model
@@ -81,7 +95,7 @@ class Crew:
             member.thread = threading.Thread(target=self._serve, args=(member, peer), name=name, daemon=True)
             member.thread.start()
 
-    def _serve(self, member: _Member, peer: Worker) -> None:
+    def _serve(self, member: _Member, peer: ThreadWorker) -> None:
         try:
             peer.serve(self._context, self._address)
         except Exception as error:
@@ -102,6 +116,11 @@ class Crew:
     def is_process(self, worker: str) -> bool:
         """Whether it is a process."""
         return isinstance(self._members[worker].peer, ProcessWorker)
+
+    def pid(self, worker: str) -> int | None:
+        """Process id of one that is a process."""
+        peer = self._members[worker].peer
+        return peer.pid if isinstance(peer, ProcessWorker) else None
 
     def proves(self, identity: str, token: str) -> bool:
         """Whether it is who it says it is."""
@@ -155,6 +174,23 @@ class Crew:
             del self._workers[identity]
             found.append(Lost(worker, identity, member.killed or reason, reaped))
         return found
+
+    def finished(self) -> list[tuple[str, str]]:
+        """Threads that were told to stop and have ended since the last look, (worker, identity)."""
+        found = [
+            (worker, identity)
+            for identity, worker in self._workers.items()
+            if (thread := self._members[worker].thread) is not None
+            and not thread.is_alive()
+            and not self._members[worker].crash
+        ]
+        for _, identity in found:
+            del self._workers[identity]
+        return found
+
+    def forget(self, worker: str) -> None:
+        """Let go of one that has ended for good."""
+        self._members.pop(worker, None)
 
     def end(self, meanwhile: Callable[[], None], unwanted: Collection[str]) -> None:
         """Wait for all who were told to stop; force processes that do not.

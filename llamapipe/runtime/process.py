@@ -17,7 +17,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 import zmq
@@ -31,7 +31,7 @@ from llamapipe.runtime.shared import LentArena
 from llamapipe.runtime.worker import Worker
 from llamapipe.wire import PROTOCOL, Pulse, encode
 
-__all__ = ["PULSE_S", "Boot", "ProcessWorker", "read_boot", "serve_process"]
+__all__ = ["PULSE_S", "Boot", "ProcessBoot", "ProcessWorker", "begin_process", "read_boot", "serve_process"]
 
 PULSE_S = 0.25
 """Seconds between two heartbeats of a process."""
@@ -39,26 +39,34 @@ PULSE_S = 0.25
 _TAIL_BYTES = 4000
 _END_S = 5.0  # that a process may take to end once it was told to stop
 _SIZE_BYTES = 8
-_MODULE = "llamapipe.session.worker_process"
 
 
-class Boot(msgspec.Struct, frozen=True):
-    """All that a new process is told. Plain data: it finds operators and models by name, as the engine did."""
+class ProcessBoot(msgspec.Struct, frozen=True, kw_only=True):
+    """What every new process is told, whatever it is for. ``module`` is the one that it runs."""
+
+    module: ClassVar[str]
 
     name: str
     identity: str
     address: str
     token: str
-    fd: int
+    fd: int  # of the shared picture memory
     slot_bytes: int
+    cache_root: str = ""
+    cores: tuple[int, ...] = ()  # that it keeps to; empty: any
+    protocol: int = PROTOCOL
+
+
+class Boot(ProcessBoot, frozen=True, kw_only=True):
+    """All that a worker of pipelines is told. Plain data: it finds operators and models by name, as the engine did."""
+
+    module: ClassVar[str] = "llamapipe.session.worker_process"
+
     stages: tuple[StagePlan, ...]  # that it may be asked to load
     all_stages: tuple[StagePlan, ...]  # of the pipeline: what their conditions ask of these
     streams: dict[str, tuple[int, int, float]]  # width, height, fps
     operators: tuple[str, ...] = ()  # files that define some
     models: tuple[tuple[str, str, tuple[str, ...], tuple[int, int]], ...] = ()  # file, decoder, labels, input size
-    cache_root: str = ""
-    cores: tuple[int, ...] = ()
-    protocol: int = PROTOCOL
 
 
 @dataclass(slots=True)
@@ -66,7 +74,7 @@ class ProcessWorker:
     """One process, from the engine's side. ``boot`` lacks only the address, which `start` is given."""
 
     name: str
-    boot: Boot
+    boot: ProcessBoot
     env: Env
     _process: subprocess.Popen[bytes] | None = None
     _errors: Any = None
@@ -82,6 +90,11 @@ class ProcessWorker:
         """What it proves itself with."""
         return self.boot.token
 
+    @property
+    def pid(self) -> int | None:
+        """Its process id; None before the start and after the end."""
+        return None if self._process is None else self._process.pid
+
     def start(self, address: str) -> int:
         """Start it; gives a descriptor that becomes readable when it has ended. Raises LlamapipeError."""
         boot = msgspec.structs.replace(self.boot, address=address)
@@ -89,7 +102,7 @@ class ProcessWorker:
         env = {**self.env, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", _MODULE],
+                [sys.executable, "-m", boot.module],
                 stdin=subprocess.PIPE,
                 stdout=self._errors,
                 stderr=self._errors,
@@ -151,18 +164,21 @@ class ProcessWorker:
         return lines[-1].strip() if lines else ""
 
 
-def read_boot() -> Boot:
+_BootT = TypeVar("_BootT", bound=ProcessBoot)
+
+
+def read_boot(kind: type[_BootT]) -> _BootT:
     """The message on standard input. Raises LlamapipeError where it is none of this version."""
     stream = sys.stdin.buffer
     size = int.from_bytes(stream.read(_SIZE_BYTES), "little")
-    boot = msgspec.msgpack.decode(stream.read(size), type=Boot)
+    boot = msgspec.msgpack.decode(stream.read(size), type=kind)
     if boot.protocol != PROTOCOL:
         raise LlamapipeError(f"worker speaks protocol {PROTOCOL}, its engine {boot.protocol}")
     return boot
 
 
-def serve_process(boot: Boot, make_setups: Callable[[], Mapping[str, StageSetup]], clock: Clock) -> None:
-    """Be a worker until told to stop, or until the engine is gone."""
+def begin_process(boot: ProcessBoot) -> zmq.Context[Any]:
+    """What every new process does first: keep to its cores, let its heart be heard, leave Ctrl-C to the engine."""
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if boot.cores:
@@ -172,6 +188,12 @@ def serve_process(boot: Boot, make_setups: Callable[[], Mapping[str, StageSetup]
     import cv2
 
     cv2.setNumThreads(1)
+    return context
+
+
+def serve_process(boot: Boot, make_setups: Callable[[], Mapping[str, StageSetup]], clock: Clock) -> None:
+    """Be a worker until told to stop, or until the engine is gone."""
+    context = begin_process(boot)
     arena = LentArena(boot.fd, boot.slot_bytes)
     Worker(
         boot.name,
@@ -185,7 +207,7 @@ def serve_process(boot: Boot, make_setups: Callable[[], Mapping[str, StageSetup]
     ).serve(context, boot.address)
 
 
-def _pulse(context: zmq.Context[Any], boot: Boot) -> None:
+def _pulse(context: zmq.Context[Any], boot: ProcessBoot) -> None:
     socket = dealer(context, f"{boot.identity}/pulse", boot.address)
     message = encode(Pulse(boot.identity))
     stdin = sys.stdin.fileno()

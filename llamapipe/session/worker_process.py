@@ -35,7 +35,7 @@ def _setups(boot: Boot) -> Mapping[str, StageSetup]:
 
 def main() -> None:
     """Be a worker until the engine says stop, or is gone."""
-    boot = read_boot()
+    boot = read_boot(Boot)
     serve_process(boot, partial(_setups, boot), SystemClock())
 
 

@@ -4,6 +4,7 @@ source  -> engine   NewFrames, Undecoded, Ended          engine -> source   Gran
 worker  -> engine   Hello, Loaded, Done, Restored,       engine -> worker   LoadReplica, Invoke, RestoreState,
                     Captured, Pulse                                         CaptureState, Stop
 sink    -> engine   Taken, Marked, Closed                engine -> sink     Deliveries, Close
+replica -> server   Hello, Loaded, Predicted, Pulse      server -> replica  Predict, Stop
 """
 
 from __future__ import annotations
@@ -35,15 +36,18 @@ __all__ = [
     "Marked",
     "Message",
     "NewFrames",
+    "Predict",
+    "Predicted",
     "Pulse",
     "RestoreState",
     "Restored",
     "Stop",
     "Taken",
     "Undecoded",
+    "Wanted",
 ]
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Version of the messages below; both ends must speak the same."""
 
 
@@ -236,6 +240,35 @@ class Marked(_Message, frozen=True):
     mark: bytes  # msgpack of what the sink's mark gave
 
 
+class Wanted(_Message, frozen=True):
+    """What is asked of one picture: ``labels`` keeps only these, empty: all; ``min_score`` None: the model's own."""
+
+    picture: FrameRef
+    labels: tuple[str, ...] = ()
+    min_score: float | None = None
+
+
+class Predict(_Message, frozen=True):
+    """Look at pictures with the one variant that the replica has.
+
+    ``blanks`` more are made up, to see how long it takes.
+    """
+
+    batch: int
+    items: list[Wanted]
+    blanks: int = 0
+
+
+class Predicted(_Message, frozen=True):
+    """The answer to Predict: per picture its boxes (see `encode_value`), or why there are none."""
+
+    batch: int
+    boxes: list[bytes]  # empty bytes where there is an error
+    errors: dict[int, str]  # by the picture's place in the batch
+    started_s: float
+    ended_s: float
+
+
 class Close(_Message, frozen=True):
     """Finalise every sink of the stream. ``abort``: leave nothing."""
 
@@ -271,4 +304,6 @@ Message: TypeAlias = (
     | Marked
     | Close
     | Closed
+    | Predict
+    | Predicted
 )

@@ -29,7 +29,17 @@ def crew(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setattr(ProcessWorker, "start", start)
     made = Crew(zmq.Context.instance(), "", "ipc://@none", zmq.Poller(), clock, silent_after_s=1.5)
-    boot = Boot("w0", "w0#0", "", "", 0, 0, (), (), {})
+    boot = Boot(
+        name="w0",
+        identity="w0#0",
+        address="",
+        token="",
+        fd=0,
+        slot_bytes=0,
+        stages=(),
+        all_stages=(),
+        streams={},
+    )
     made.start("w0", ProcessWorker("w0", boot, {}))
     yield made
     for end in ends:

@@ -1,0 +1,1 @@
+"""Serves queries for real: replicas in threads and processes of their own."""

@@ -1,0 +1,205 @@
+"""A replica: one variant in a thread or a process of its own, on cores of its own. Pictures in, boxes out.
+
+It is told all when it starts, says Loaded (or why not), and then answers one batch after the other until it is told to
+stop. The same loop serves threads and processes.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import zmq
+
+from llamapipe.catalog import Variant
+from llamapipe.clock import Clock
+from llamapipe.data import Boxes, Image
+from llamapipe.errors import LlamapipeError
+from llamapipe.operator import Predictor
+from llamapipe.runtime.arena import PictureSpace
+from llamapipe.runtime.dealing import dealer
+from llamapipe.runtime.process import ProcessBoot, begin_process
+from llamapipe.runtime.shared import LentArena
+from llamapipe.wire import Hello, Loaded, Predict, Predicted, Stop, Wanted, decode, encode, encode_value
+
+__all__ = ["LoadVariant", "Replica", "ReplicaBoot", "serve_replica"]
+
+LoadVariant = Callable[[Variant, int, tuple[str, ...], float | None], Predictor]
+"""Loads a variant: (variant, batch, labels, min_score), as `llamapipe.inference.load_predictor` takes them."""
+
+_WARM_UPS = 2  # libraries do part of their work with the first picture: no query shall wait for it
+_BLANK = (432, 768)  # height and width of a picture that nobody asked about
+_KEPT = 16  # predictors for different labels and scores that share one network
+_REASON_LENGTH = 300
+
+
+class ReplicaBoot(ProcessBoot, frozen=True, kw_only=True):
+    """All that a replica's process is told."""
+
+    module: ClassVar[str] = "llamapipe.runtime.serving.replica_process"
+
+    variant: Variant
+    batches: tuple[int, ...] = (1,)  # that it has networks for, rising
+    memory_bytes: int = 0  # that it may take; 0: any
+
+
+class Replica:
+    """One replica. ``identity`` is its name on the socket; ``batches`` begin with 1 and rise."""
+
+    def __init__(
+        self,
+        identity: str,
+        variant: Variant,
+        *,
+        batches: Sequence[int] = (1,),
+        cores: Sequence[int] = (),
+        load: LoadVariant,
+        arena: PictureSpace,
+        clock: Clock,
+        token: str = "",
+    ) -> None:
+        self.identity = identity
+        self._variant = variant
+        self._batches = sorted({1, *batches})
+        self._cores = tuple(cores)
+        self._load = load
+        self._arena = arena
+        self._clock = clock
+        self._token = token
+        self._left = threading.Event()
+        self._blank = np.full((*_BLANK, 3), 127, np.uint8)
+        self._predictors: dict[tuple[int, tuple[str, ...], float | None], Predictor] = {}
+
+    def leave(self) -> None:
+        """Nobody takes its answers any more: end as soon as what it is at lets it. Called from another thread."""
+        self._left.set()
+
+    def serve(self, context: zmq.Context[Any], address: str) -> None:
+        """Connect, load, and work until Stop. Blocks."""
+        if self._cores:
+            os.sched_setaffinity(0, self._cores)  # of this thread, and of those that libraries start from it
+        socket = dealer(context, self.identity, address)
+        try:
+            socket.send(encode(Hello(self.identity, "replica", token=self._token)))
+            socket.send(encode(self._loaded()))
+            while not self._left.is_set() and not isinstance(message := decode(socket.recv()), Stop):
+                if not isinstance(message, Predict):
+                    raise LlamapipeError(f"replica {self.identity} cannot answer a {type(message).__name__}")
+                socket.send(encode(self._answer(message)))
+        finally:
+            for predictor in self._predictors.values():
+                _close(predictor)
+            socket.close()
+
+    def _loaded(self) -> Loaded:
+        started_s = self._clock.now_s()
+        try:
+            for batch in self._batches:
+                try:
+                    predictor = self._predictor(batch, (), None)
+                    for _ in range(_WARM_UPS):
+                        predictor.predict(self._blanks(batch))
+                except LlamapipeError:  # a network that takes one picture at a time serves larger batches one by one
+                    if batch == 1:
+                        raise
+                    self._batches = [fitting for fitting in self._batches if fitting < batch]
+                    break
+        except Exception as error:
+            hint = error.hint if isinstance(error, LlamapipeError) else None
+            return Loaded(self.identity, self._clock.now_s() - started_s, _told(error), hint)
+        return Loaded(self.identity, self._clock.now_s() - started_s, variant=self._variant.name)
+
+    def _predictor(self, batch: int, labels: tuple[str, ...], min_score: float | None) -> Predictor:
+        key = batch, labels, min_score
+        found = self._predictors.get(key)
+        if found is None:
+            found = self._predictors[key] = self._load(self._variant, batch, labels, min_score)
+            plain = [key for key in self._predictors if key[1:] != ((), None)]  # the others keep the networks loaded
+            while len(plain) > _KEPT:
+                _close(self._predictors.pop(plain.pop(0)))
+        return found
+
+    def _blanks(self, number: int) -> list[Image]:
+        return [Image.from_bgr(self._blank) for _ in range(number)]
+
+    def _answer(self, message: Predict) -> Predicted:
+        started_s = self._clock.now_s()
+        if message.blanks:
+            for batch in self._batches_of(message.blanks):
+                self._predictor(batch, (), None).predict(self._blanks(batch))
+        boxes = [b""] * len(message.items)
+        errors: dict[int, str] = {}
+        groups: dict[tuple[tuple[str, ...], float | None], list[int]] = {}
+        for i, item in enumerate(message.items):
+            groups.setdefault((item.labels, item.min_score), []).append(i)
+        for (labels, min_score), places in groups.items():
+            for batch in self._batches_of(len(places)):
+                part, places = places[:batch], places[batch:]
+                try:
+                    self._predict(batch, labels, min_score, part, message.items, boxes)
+                except Exception as error:
+                    if len(part) == 1:
+                        errors[part[0]] = _told(error)
+                        continue
+                    for place in part:  # one bad picture is its own failure, never that of those beside it
+                        try:
+                            self._predict(1, labels, min_score, [place], message.items, boxes)
+                        except Exception as own:
+                            errors[place] = _told(own)
+        return Predicted(message.batch, boxes, errors, started_s, self._clock.now_s())
+
+    def _batches_of(self, number: int) -> list[int]:
+        """Batches that there are networks for, together so many: the largest ones first."""
+        found: list[int] = []
+        for size in reversed(self._batches):
+            found += [size] * (number // size)
+            number %= size
+        return found
+
+    def _predict(
+        self,
+        batch: int,
+        labels: tuple[str, ...],
+        min_score: float | None,
+        places: Sequence[int],
+        items: Sequence[Wanted],
+        boxes: list[bytes],
+    ) -> None:
+        images: list[Image] = [self._arena.image(items[place].picture) for place in places]
+        found: Sequence[Boxes] = self._predictor(batch, labels, min_score).predict(images)
+        for place, of_picture in zip(places, found, strict=True):
+            boxes[place] = encode_value(of_picture)
+
+
+def serve_replica(boot: ReplicaBoot, load: LoadVariant, clock: Clock) -> None:
+    """Be a replica's process until told to stop, or until the server is gone."""
+    if boot.memory_bytes:
+        resource.setrlimit(resource.RLIMIT_DATA, (boot.memory_bytes, boot.memory_bytes))
+    context = begin_process(boot)
+    Replica(
+        boot.identity,
+        boot.variant,
+        batches=boot.batches,
+        load=load,
+        arena=LentArena(boot.fd, boot.slot_bytes),
+        clock=clock,
+        token=boot.token,
+    ).serve(context, boot.address)
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, LlamapipeError):
+        return error.message[:_REASON_LENGTH]
+    if isinstance(error, MemoryError):
+        return f"memory is short: {error}"[:_REASON_LENGTH].rstrip(": ")
+    return f"{type(error).__name__}: {error}".splitlines()[0][:_REASON_LENGTH]
+
+
+def _close(predictor: Predictor) -> None:
+    close = getattr(predictor, "close", None)
+    if close is not None:
+        close()

@@ -1,0 +1,36 @@
+"""``python -m llamapipe.runtime.serving.replica_process``: a replica. Started by the server, of no use by hand."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from llamapipe.catalog import Variant
+from llamapipe.clock import SystemClock, system_env
+from llamapipe.inference import AssetStore, load_predictor
+from llamapipe.operator import Predictor
+from llamapipe.runtime.process import read_boot
+from llamapipe.runtime.serving.replica import LoadVariant, ReplicaBoot, serve_replica
+
+__all__ = ["loader", "main"]
+
+
+def loader(assets: AssetStore) -> LoadVariant:
+    """What loads variants of ready and registered models."""
+    return partial(_load, assets)
+
+
+def _load(
+    assets: AssetStore, variant: Variant, batch: int, labels: tuple[str, ...], min_score: float | None
+) -> Predictor:
+    return load_predictor(variant, batch=batch, labels=labels, min_score=min_score, assets=assets)
+
+
+def main() -> None:
+    """Be a replica until the server says stop, or is gone."""
+    boot = read_boot(ReplicaBoot)
+    serve_replica(boot, loader(AssetStore(Path(boot.cache_root), env=system_env())), SystemClock())
+
+
+if __name__ == "__main__":
+    main()

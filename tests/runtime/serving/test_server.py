@@ -1,0 +1,234 @@
+"""The server: queries in, answers out, whatever becomes of the replicas. Control is scripted, replicas are real."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from llamapipe.catalog import Query, Variant
+from llamapipe.clock import SystemClock, system_env
+from llamapipe.control.serving import actions as act
+from llamapipe.control.serving import events as ev
+from llamapipe.data import Boxes, Image
+from llamapipe.errors import BackendError, LlamapipeError, QueryRefused
+from llamapipe.inference import cache_root
+from llamapipe.media import BgrPicture
+from llamapipe.runtime import LocalArena, ProcessWorker, SharedArena, WorkerPeer
+from llamapipe.runtime.serving.replica import Replica, ReplicaBoot
+from llamapipe.runtime.serving.server import Server
+
+VARIANT = Variant("fastestdet", "onnxruntime", input_size=(352, 352))
+TOKEN = "secret"
+
+
+class Bright:
+    """Finds one box as large as the picture; fails at black ones."""
+
+    names = ("bright",)
+
+    def predict(self, images: Sequence[Image]) -> list[Boxes]:
+        if any(not image.bgr.any() for image in images):
+            raise ValueError("it is dark")
+        return [
+            Boxes(np.array([[0, 0, image.width, image.height]], np.float32), [0.9], [0], self.names) for image in images
+        ]
+
+
+class Script:
+    """Control as a test wants it: one action list per kind of event, and all events kept."""
+
+    def __init__(self, **actions: Callable[[ev.ServingEvent], list[act.ServingAction]]) -> None:
+        self.actions = actions
+        self.events: list[ev.ServingEvent] = []
+
+    def step(self, event: ev.ServingEvent, now_s: float) -> list[act.ServingAction]:
+        self.events.append(event)
+        return self.actions.get(type(event).__name__, lambda _: [])(event)
+
+    def next_deadline_s(self) -> float | None:
+        return None
+
+
+def start(name: str = "r0", cores: tuple[int, ...] = ()) -> act.StartReplica:
+    return act.StartReplica(name, VARIANT.name, "local", cores, 0)
+
+
+def serve_one(event: ev.QueryArrived, replica: str = "r0") -> act.Serve:
+    return act.Serve(event.query_id, replica, (act.Part(event.query_id, 0, event.query.num_items),))
+
+
+def answer(event: ev.BatchDone) -> act.Answer:
+    return act.Answer(event.batch_id, VARIANT.name, "it was told to", 0.01)
+
+
+def stop_all(_: ev.ServingEvent) -> list[act.ServingAction]:
+    return [act.StopReplica("r0", "closing")]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
+
+
+def in_threads(script: Script, load: Callable[..., Bright] = lambda *_: Bright()) -> Server:
+    arena = LocalArena()
+    clock = SystemClock()
+
+    def make(action: act.StartReplica, identity: str) -> WorkerPeer:
+        return Replica(identity, VARIANT, cores=action.cores, load=load, arena=arena, clock=clock)
+
+    return Server(
+        script,
+        arena=arena,
+        clock=clock,
+        make_replica=make,
+        solve=lambda *_: None,
+        address=f"inproc://test-{id(script)}",
+    )
+
+
+def picture(value: int = 200) -> BgrPicture:
+    return BgrPicture(np.full((48, 64, 3), value, np.uint8))
+
+
+def test_a_query_is_answered_with_its_boxes() -> None:
+    script = Script(
+        QueryArrived=lambda e: [start()] if not any(isinstance(x, ev.ReplicaReady) for x in script.events) else [],
+        ReplicaReady=lambda e: [serve_one(next(x for x in script.events if isinstance(x, ev.QueryArrived)))],
+        BatchDone=lambda e: [answer(e)],
+        Close=stop_all,
+    )
+    with in_threads(script) as server:
+        served = server.submit(Query(task="bright", num_items=2), [picture(), picture(100)]).result(10)
+    assert [boxes.xyxy.tolist() for boxes in served.boxes] == [[[0, 0, 64, 48]]] * 2
+    assert [type(event).__name__ for event in script.events] == [
+        "QueryArrived",
+        "ReplicaReady",
+        "BatchDone",
+        "Close",
+        "ReplicaStopped",
+    ]
+
+
+def test_a_picture_that_fails_fails_alone() -> None:
+    script = Script(
+        QueryArrived=lambda e: [start()],
+        ReplicaReady=lambda e: [serve_one(next(x for x in script.events if isinstance(x, ev.QueryArrived)))],
+        BatchDone=lambda e: [act.Refuse(e.batch_id, "failed", e.failed[1])],
+        Close=stop_all,
+    )
+    with in_threads(script) as server:
+        future = server.submit(Query(task="bright", num_items=3), [picture(), picture(0), picture()])
+        with pytest.raises(QueryRefused, match="it is dark"):
+            future.result(10)
+    done = next(event for event in script.events if isinstance(event, ev.BatchDone))
+    assert list(done.failed) == [1]
+
+
+def test_a_variant_that_cannot_be_loaded_is_reported_with_its_reason() -> None:
+    def load(*_: object) -> Bright:
+        raise BackendError("onnxruntime cannot load it: bad protobuf", hint="is it complete?")
+
+    script = Script(
+        QueryArrived=lambda e: [start()],
+        ReplicaFailed=lambda e: [act.Refuse(0, "failed", e.reason)],
+    )
+    with in_threads(script, load) as server, pytest.raises(QueryRefused, match="bad protobuf"):
+        server.submit(Query(task="bright"), [picture()]).result(10)
+    assert server.reserved_core_s() == 0
+
+
+def test_whatever_is_unanswered_when_control_breaks_is_told_so() -> None:
+    def broken(_: ev.ServingEvent) -> list[act.ServingAction]:
+        raise LlamapipeError("control is broken")
+
+    server = in_threads(Script(QueryArrived=broken))
+    server.__enter__()
+    with pytest.raises(LlamapipeError, match="control is broken"):
+        server.submit(Query(task="bright"), [picture()]).result(10)
+    with pytest.raises(LlamapipeError, match="control is broken"):
+        server.close()
+
+
+def test_no_query_is_taken_after_closing() -> None:
+    server = in_threads(Script())
+    with server:
+        pass
+    with pytest.raises(LlamapipeError, match="closed"):
+        server.submit(Query(task="bright"), [picture()])
+    server.close()
+
+
+def test_pictures_are_let_go_of_with_their_answer() -> None:
+    script = Script(QueryArrived=lambda e: [act.Refuse(e.query_id, "unknown", "no such task")])
+    server = in_threads(script)
+    with server, pytest.raises(QueryRefused):
+        server.submit(Query(task="bright"), [picture()]).result(10)
+    assert server._arena.num_used == 0  # type: ignore[attr-defined]
+
+
+def test_a_killed_process_is_lost_and_its_work_with_it() -> None:
+    arena = SharedArena(1 << 22)
+    clock = SystemClock()
+
+    def make(action: act.StartReplica, identity: str) -> WorkerPeer:
+        boot = ReplicaBoot(
+            name=action.replica,
+            identity=identity,
+            address="",
+            token=TOKEN,
+            fd=arena.memory.fd,
+            slot_bytes=arena.memory.slot_bytes,
+            cache_root=str(cache_root(system_env())),
+            cores=action.cores,
+            variant=VARIANT,
+        )
+        return ProcessWorker(action.replica, boot, system_env())
+
+    core = min(os.sched_getaffinity(0))
+    asked: list[int] = []
+
+    def arrived(event: ev.ServingEvent) -> list[act.ServingAction]:
+        assert isinstance(event, ev.QueryArrived)
+        asked.append(event.query_id)
+        return [start("r0", (core,)), start("r1", (core,))]
+
+    def ready(_: ev.ServingEvent) -> list[act.ServingAction]:
+        up = [event.replica for event in script.events if isinstance(event, ev.ReplicaReady)]
+        if len(up) < 2:
+            return []
+        os.kill(server.processes()["r0"], signal.SIGSTOP)  # it takes the batch, and never gets to it
+        os.kill(server.processes()["r0"], signal.SIGKILL)
+        return [act.Serve(10, "r0", (act.Part(asked[0], 0, 1),))]
+
+    script = Script(
+        QueryArrived=arrived,
+        ReplicaReady=ready,
+        ReplicaLost=lambda e: [act.Serve(11, "r1", (act.Part(asked[0], 0, 1),))],
+        BatchDone=lambda e: [act.Answer(asked[0], VARIANT.name, "the other", 0.1)],
+        Close=lambda e: [act.StopReplica("r1", "closing")],
+    )
+    server = Server(
+        script,
+        arena=arena,
+        clock=clock,
+        make_replica=make,
+        solve=lambda *_: None,
+        address=f"inproc://test-{id(script)}",
+        process_address=f"ipc://@test-{id(script)}",
+        token=TOKEN,
+    )
+    with server:
+        server.submit(Query(task="person-detection"), [picture()]).result(30)
+    lost = next(event for event in script.events if isinstance(event, ev.ReplicaLost))
+    assert (lost.replica, lost.reason) == ("r0", "process was killed by SIGKILL")
+    assert [event.batch_id for event in script.events if isinstance(event, ev.BatchDone)] == [11]
+    assert 0 < server.reserved_core_s() < 60
+    arena.close()
