@@ -15,7 +15,18 @@ from typing import Annotated, NoReturn
 import typer
 
 from llamapipe import __version__
-from llamapipe.cli import asset_cache, diagnosis, evaluation, models, ops, pipelines, reproduction, run, starter
+from llamapipe.cli import (
+    asset_cache,
+    diagnosis,
+    evaluation,
+    models,
+    ops,
+    pipelines,
+    reproduction,
+    run,
+    serving,
+    starter,
+)
 from llamapipe.cli.failures import INTERRUPTED, show_failure
 from llamapipe.cli.options import Quiet, Verbose
 from llamapipe.cli.terminal import Terminal
@@ -51,6 +62,8 @@ def _root(
 
 
 app.command()(run.run)
+app.command()(serving.query)
+app.command()(serving.load)
 app.command()(pipelines.validate)
 app.command()(pipelines.graph)
 app.command()(pipelines.schema)

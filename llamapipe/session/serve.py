@@ -1,0 +1,402 @@
+"""Model-less inference: say what is wanted of pictures; which variant answers, and where, is llamapipe's choice."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TypedDict, Unpack
+
+from llamapipe.catalog import AccuracyFigure, Floor, Profile, Query
+from llamapipe.clock import Clock, Env, SystemClock, system_env
+from llamapipe.control.serving import Host, ServingController, ServingPlan, StaticPlan
+from llamapipe.control.serving import actions as act
+from llamapipe.control.serving.program import Problem, Solution
+from llamapipe.data import Boxes, Native
+from llamapipe.errors import QueryRefused, UsageError
+from llamapipe.inference import AssetStore, cache_root, find_models, model_named, task_labels
+from llamapipe.inference.catalogue import open_catalogue
+from llamapipe.runtime import LocalArena, ProcessWorker, SharedArena, WorkerPeer, read_machine
+from llamapipe.runtime.serving.replica import Replica, ReplicaBoot
+from llamapipe.runtime.serving.replica_process import loader
+from llamapipe.runtime.serving.server import Served, Server, Watch
+from llamapipe.session.asked_pictures import Picture, pictures_of, read_pictures
+from llamapipe.spec import PLACEMENTS
+
+__all__ = ["Answer", "OfflineAnswer", "Picture", "QueryOptions", "Session", "make_query", "parse_accuracy"]
+
+_HOST = "local"
+_SLOT_BYTES = 1 << 27  # the largest picture: 8K in BGR; memory that is not written to is not taken
+_MEMORY_SHARE = 0.8  # of what is free: the rest is for pictures, and for what others take meanwhile
+_WORTHWHILE = 0.95  # a larger batch has to save this much of the time an item, or it gets no network of its own
+
+
+class QueryOptions(TypedDict, total=False):
+    """What can be said of a query. One of ``task``, ``model`` and ``variant``; the rest are constraints.
+
+    ``accuracy`` is a number (F1 with the best variant of the task), or names its metric: "coco_ap>=0.25".
+    ``max_cost`` is in reserved core-seconds a picture.
+    """
+
+    task: str | None
+    model: str | None
+    variant: str | None
+    latency_ms: float | None
+    accuracy: float | str | Floor | None
+    max_cost: float | None
+    labels: Sequence[str]
+    min_score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Boxes of every picture, in its own pixels, and who found them."""
+
+    boxes: tuple[Boxes, ...]
+    variant: str
+    why: str  # this variant
+    latency_s: float
+    late: bool  # beyond what was asked for
+    cost: float  # reserved core-seconds (or their price) a picture
+    accuracy: AccuracyFigure | None = None  # of the variant: on the metric that was asked for, else the first known
+
+
+@dataclass(frozen=True, slots=True)
+class OfflineAnswer:
+    """One picture of a folder or a video: its answer, or why there is none."""
+
+    source: str
+    seq: int
+    answer: Answer | None
+    error: str = ""
+
+
+class Session:
+    """Serves queries with replicas of its own until it is closed. A context manager; any thread may ask.
+
+    ``workers``: replicas in processes ("process": isolated, pinned to their cores) or threads of this one ("thread":
+    up at once). ``cores``: how many of this machine's, or which; ``memory_bytes`` for all replicas together. Both are
+    hard limits. ``policy``: "llamapipe"; "infaas" and "static" are there to compare with, the latter keeping ``static``
+    (variant -> replicas). ``profiles`` None: those of the catalogue for this machine. ``prices`` of a core-second by
+    device, where cost is not core-seconds. ``watch`` is told of every decision.
+    """
+
+    def __init__(
+        self,
+        *,
+        workers: str = "process",
+        cores: int | Sequence[int] | None = None,
+        memory_bytes: int | None = None,
+        policy: str = "llamapipe",
+        static: Mapping[str, int] | None = None,
+        profiles: Sequence[Profile] | None = None,
+        prices: Mapping[str, float] | None = None,
+        watch: Watch | None = None,
+        env: Env | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        if workers not in PLACEMENTS:
+            raise UsageError(f"workers {workers!r}: expected {', '.join(PLACEMENTS)}")
+        self._env = system_env() if env is None else env
+        self._clock = SystemClock() if clock is None else clock
+        self._kind = workers
+        self._token = secrets.token_hex(16)
+        if profiles is None:
+            with open_catalogue(self._env) as store:
+                profiles = store.profiles()
+        self._profiles = {profile.variant.name: profile for profile in profiles}
+        self._root = cache_root(self._env)
+        self._assets = AssetStore(self._root, env=self._env)
+        self._arena: LocalArena | SharedArena = LocalArena() if workers == "thread" else SharedArena(_SLOT_BYTES)
+        plan = ServingPlan(
+            (_host(cores, memory_bytes),),
+            policy=policy,
+            static=StaticPlan(dict(static or {})),
+            prices=dict(prices or {}),
+        )
+        self.controller = ServingController(plan, tuple(profiles))
+        address = f"llamapipe-serve-{os.getpid()}-{id(self):x}"
+        self._server = Server(
+            self.controller,
+            arena=self._arena,
+            clock=self._clock,
+            make_replica=self._make_replica,
+            solve=_solve,
+            address=f"inproc://{address}",
+            process_address=None if workers == "thread" else f"ipc://@{address}",
+            token=self._token,
+            watch=watch,
+        )
+        self._cv_threads = -1
+
+    def __enter__(self) -> Session:
+        import cv2
+
+        self._cv_threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)  # cores are planned: nothing starts threads behind their backs
+        self._server.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(now=error is not None)
+
+    def close(self, *, now: bool = False) -> None:
+        """Answer what waits, or refuse it (``now``), and end every replica. May be called twice."""
+        import cv2
+
+        try:
+            self._server.close(now=now)
+        finally:
+            self._arena.close()
+            if self._cv_threads >= 0:
+                cv2.setNumThreads(self._cv_threads)
+                self._cv_threads = -1
+
+    # -- asking --------------------------------------------------------------------------------------------------
+
+    def query(self, pictures: Picture | Sequence[Picture], **options: Unpack[QueryOptions]) -> Answer:
+        """Ask of one or several pictures together, and wait.
+
+        Where nothing is loaded that could answer in time, it is loaded first, and the time asked for begins then.
+        Raises QueryRefused where nothing on this machine meets what is asked, SourceError for a picture that cannot be
+        read, UsageError for options that cannot be.
+        """
+        read = read_pictures(pictures)
+        query = make_query(num_items=len(read), **options)
+        try:
+            return self._ask(query, read).result()
+        except QueryRefused as refusal:
+            if refusal.why != "cold":
+                raise
+        self._prepare(query)
+        return self._ask(query, read).result()
+
+    def query_async(
+        self,
+        pictures: Picture | Sequence[Picture],
+        *,
+        arrived_s: float | None = None,
+        **options: Unpack[QueryOptions],
+    ) -> Future[Answer]:
+        """Ask without waiting: `asyncio.wrap_future` makes what this returns awaitable.
+
+        ``arrived_s``, on the session's clock, is when the query was due; now where it is None. Nothing is loaded first:
+        a query whose latency leaves no time for that is refused. See `prepare`.
+        """
+        read = read_pictures(pictures)
+        return self._ask(make_query(num_items=len(read), **options), read, arrived_s)
+
+    def submit(
+        self, picture: Native, *, arrived_s: float | None = None, **options: Unpack[QueryOptions]
+    ) -> Future[Answer]:
+        """As `query_async`, of one picture that nobody changes any more."""
+        return self._ask(make_query(**options), [picture], arrived_s)
+
+    def query_batch(self, pictures: Sequence[Picture], **options: Unpack[QueryOptions]) -> list[Answer | QueryRefused]:
+        """Ask the same of many pictures, each for itself; what cannot be answered holds its refusal."""
+        query = make_query(**options)
+        self._prepare(query)
+        futures = [self._ask(query, read_pictures(picture)) for picture in pictures]
+        found: list[Answer | QueryRefused] = []
+        for future in futures:
+            try:
+                found.append(future.result())
+            except QueryRefused as refusal:
+                found.append(refusal)
+        return found
+
+    def offline(
+        self, source: str | Path, *, max_pending: int = 16, **options: Unpack[QueryOptions]
+    ) -> Iterator[OfflineAnswer]:
+        """Every picture of a folder or a video, in order, with only what nobody else wants of the machine.
+
+        At most ``max_pending`` pictures wait at once: a long video takes no more memory than a short one.
+        """
+        query = make_query(offline=True, **options)
+        waiting: deque[tuple[str, int, Future[Answer] | str]] = deque()
+
+        def first() -> OfflineAnswer:
+            name, seq, future = waiting.popleft()
+            if isinstance(future, str):
+                return OfflineAnswer(name, seq, None, future)
+            try:
+                return OfflineAnswer(name, seq, future.result())
+            except QueryRefused as refusal:
+                return OfflineAnswer(name, seq, None, str(refusal))
+
+        for name, seq, picture in pictures_of(str(source), self._assets, self._env, self._clock):
+            asked = picture if isinstance(picture, str) else self._ask(query, [picture])
+            waiting.append((name, seq, asked))
+            if len(waiting) >= max_pending:
+                yield first()
+        while waiting:
+            yield first()
+
+    def prepare(self, *, items_per_s: float = 0.0, hold_s: float = 10.0, **options: Unpack[QueryOptions]) -> str:
+        """Have something loaded for such queries, ``items_per_s`` of them, and kept for ``hold_s``; returns which.
+
+        Raises QueryRefused where nothing on this machine meets what is asked.
+        """
+        return self._prepare(make_query(**options), items_per_s, hold_s)
+
+    def _prepare(self, query: Query, items_per_s: float = 0.0, hold_s: float = 10.0) -> str:
+        return self._server.prepare(query, items_per_s=items_per_s, hold_s=hold_s).result().answer.variant
+
+    def _ask(self, query: Query, pictures: Sequence[Native], arrived_s: float | None = None) -> Future[Answer]:
+        answer: Future[Answer] = Future()
+        answer.set_running_or_notify_cancel()
+
+        def done(served: Future[Served]) -> None:
+            error = served.exception()
+            if error is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(self._answer(query, served.result()))
+
+        self._server.submit(query, pictures, arrived_s=arrived_s).add_done_callback(done)
+        return answer
+
+    def _answer(self, query: Query, served: Served) -> Answer:
+        said = served.answer
+        profile = self._profiles.get(said.variant)
+        figure = None
+        if profile is not None:
+            figure = _figure(profile, query.accuracy)
+        return Answer(served.boxes, said.variant, said.why, said.latency_s, said.late, said.cost, figure)
+
+    # -- what is going on ----------------------------------------------------------------------------------------
+
+    def profiles(self) -> dict[str, Profile]:
+        """What this session knows of variants, by name."""
+        return dict(self._profiles)
+
+    def reserved_core_s(self) -> float:
+        """Core-seconds that replicas have held so far; an idle one is not free."""
+        return self._server.reserved_core_s()
+
+    def processes(self) -> dict[str, int]:
+        """Process ids of replicas that are ready, by replica."""
+        return self._server.processes()
+
+    def _make_replica(self, action: act.StartReplica, identity: str) -> WorkerPeer:
+        profile = self._profiles[action.variant]
+        batches = _batches(profile)
+        if self._kind == "thread":
+            return Replica(
+                identity,
+                profile.variant,
+                batches=batches,
+                cores=action.cores,
+                load=loader(self._assets),
+                arena=self._arena,
+                clock=self._clock,
+            )
+        assert isinstance(self._arena, SharedArena)
+        boot = ReplicaBoot(
+            name=action.replica,
+            identity=identity,
+            address="",
+            token=self._token,
+            fd=self._arena.memory.fd,
+            slot_bytes=self._arena.memory.slot_bytes,
+            cache_root=str(self._root),
+            cores=action.cores,
+            variant=profile.variant,
+            batches=batches,
+        )
+        return ProcessWorker(action.replica, boot, self._env)
+
+
+def _solve(problem: Problem, time_limit_s: float) -> Solution | None:
+    """No program yet: control goes the greedy way."""
+    return None
+
+
+def make_query(*, num_items: int = 1, offline: bool = False, **options: Unpack[QueryOptions]) -> Query:
+    """A query as control takes it. Raises UsageError for what cannot be."""
+    task, model, variant = options.get("task"), options.get("model"), options.get("variant")
+    named = [name for name in (task, model, variant) if name is not None]
+    if len(named) != 1:
+        raise UsageError(
+            f"a query names one of task, model and variant, this one {len(named)}",
+            hint="for example task: person-detection",
+        )
+    if task is not None:
+        find_models(task)
+    if model is not None:
+        model_named(model)
+    latency_ms, max_cost = options.get("latency_ms"), options.get("max_cost")
+    for name, value in (("latency_ms", latency_ms), ("max_cost", max_cost)):
+        if value is not None and not 0 < value < float("inf"):
+            raise UsageError(f"{name} has to be above 0, got {value:g}")
+    return Query(
+        task=task,
+        model=model,
+        variant=variant,
+        num_items=num_items,
+        latency_s=None if latency_ms is None else latency_ms / 1000,
+        accuracy=parse_accuracy(options.get("accuracy")),
+        max_cost=max_cost,
+        labels=tuple(options.get("labels") or task_labels(task)),
+        min_score=options.get("min_score"),
+        offline=offline,
+    )
+
+
+def parse_accuracy(asked: float | str | Floor | None) -> Floor | None:
+    """A floor as users write it: 0.8, "0.8", "coco_ap>=0.25". Raises UsageError for anything else."""
+    if asked is None or isinstance(asked, Floor):
+        return asked
+    found = re.fullmatch(r"\s*(?:([a-z][a-z0-9_]*)\s*(?:>=|≥|=))?\s*([0-9.]+)\s*", str(asked))
+    value = -1.0
+    if found is not None:
+        try:
+            value = float(found[2])
+        except ValueError:
+            value = -1.0
+    if found is None or not 0 <= value <= 1:
+        raise UsageError(
+            f"accuracy {asked!r}: expected a number from 0 to 1, or METRIC>=NUMBER",
+            hint="for example 0.8 (agreement with the best variant of the task), or coco_ap>=0.25",
+        )
+    return Floor(value, found[1] or "agreement")
+
+
+def _figure(profile: Profile, floor: Floor | None) -> AccuracyFigure | None:
+    if floor is not None:
+        of_kind = [figure for figure in profile.accuracy if floor.metric in (figure.metric, figure.kind)]
+        return of_kind[0] if of_kind else None
+    return profile.accuracy[0] if profile.accuracy else None
+
+
+def _batches(profile: Profile) -> tuple[int, ...]:
+    """Batches worth a network of their own."""
+    if not profile.points:
+        return (1,)
+    single_s = profile.point(1).median_s
+    larger = [point.batch for point in profile.points if point.median_s / point.batch <= _WORTHWHILE * single_s]
+    return (1, *(batch for batch in larger if batch > 1))
+
+
+def _host(cores: int | Sequence[int] | None, memory_bytes: int | None) -> Host:
+    machine = read_machine()
+    usable = machine.core_numbers[: max(1, int(machine.cores))]
+    if isinstance(cores, int):
+        if not 1 <= cores <= len(usable):
+            raise UsageError(f"cores {cores}: this machine has {len(usable)} to give")
+        usable = usable[:cores]
+    elif cores is not None:
+        strange = set(cores) - set(machine.core_numbers)
+        if strange or not cores:
+            raise UsageError(f"cores {list(cores)}: expected some of {list(machine.core_numbers)}")
+        usable = tuple(cores)
+    memory = int(machine.memory_available_bytes * _MEMORY_SHARE) if memory_bytes is None else memory_bytes
+    return Host(_HOST, usable, memory)
