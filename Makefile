@@ -42,5 +42,10 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.core
 
+# Resumable: every step is kept in out/, and another call goes on where this one was.
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.selection --store out/selection
+	$(BIN)/python -m benchmarks.serving --store out/serving/runs.jsonl
+
 clean:
 	rm -rf $(VENV) out dist build .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,126 @@
+"""Scaling with the load: llamapipe's own policy, static replicas of the best variant, and INFaaS's greedy one, live.
+
+    python -m benchmarks.serving [--traces spike diurnal] [--rounds 1] [--store out/serving.jsonl] [--for-s 170]
+
+The same queries at the same moments (same seed) go to each policy in turn, in an open loop; the base rate is 0.3 and
+the peak 1.4 of what one replica of the cheapest variant that is right enough can do. Printed are attainment (answered
+in time, of all sent) and reserved core-seconds (from the start of a replica until it is gone, idle or not).
+
+``static-N`` is the cheapest variant that meets the query, with N replicas. Every run is kept: call again to go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from benchmarks.profiles import CLIPS, frames_of, profiles_for
+from benchmarks.selection import agreement, append, lines
+from llamapipe.catalog import Profile
+from llamapipe.clock import SystemClock
+from llamapipe.media import BgrPicture
+from llamapipe.session.load import LoadReport, generate_load
+from llamapipe.session.serve import Session
+from llamapipe.sim.arrivals import Rate, diurnal, poisson, spike
+
+TASK = "person-detection"
+POLICIES = ("llamapipe", "static-2", "infaas", "static-1")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--traces", nargs="+", default=["spike", "diurnal"], choices=["spike", "diurnal"])
+    parser.add_argument("--policies", nargs="+", default=list(POLICIES))
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--duration-s", type=float, default=30.0)
+    parser.add_argument("--latency-ms", type=float, default=200.0)
+    parser.add_argument("--accuracy", type=float, default=0.8)
+    parser.add_argument("--store", type=Path, default=Path("out/serving/runs.jsonl"))
+    parser.add_argument("--for-s", type=float, default=float("inf"), help="stop after so long; call again to go on")
+    arguments = parser.parse_args()
+    until_s = time.monotonic() + arguments.for_s
+    profiles = profiles_for([TASK], arguments.store.parent / f"profiles-{TASK}.json", until_s)
+    if profiles is None:
+        print("profiling is not over; call again")
+        return 0
+    best = cheapest(profiles, arguments.latency_ms / 1000, arguments.accuracy)
+    capacity = best.throughput(1)
+    print(f"cheapest variant that does: {best.variant.name}, {capacity:.0f} pictures a second a replica")
+    known = {(line["trace"], line["round"], line["policy"]): line for line in lines(arguments.store)}
+    pictures = [BgrPicture(picture.bgr()) for picture in frames_of(CLIPS[TASK], 24, 7)]
+    for number in range(arguments.rounds):
+        for trace in arguments.traces:
+            for policy in arguments.policies:
+                key = trace, number, policy
+                if key in known or time.monotonic() > until_s:
+                    continue
+                rate = course(trace, capacity, arguments.duration_s)
+                report = run(policy, rate, best, profiles, pictures, arguments, number)
+                known[key] = line = {
+                    "trace": trace,
+                    "round": number,
+                    "policy": policy,
+                    "report": json.loads(msgspec.json.encode(report)),
+                }
+                append(arguments.store, line)
+                show(line)
+    print()
+    for line in sorted(known.values(), key=lambda line: (line["trace"], line["round"], line["policy"])):
+        show(line)
+    return 0
+
+
+def course(trace: str, capacity: float, duration_s: float) -> Rate:
+    """The rate over time."""
+    low, high = 0.3 * capacity, 1.4 * capacity
+    if trace == "spike":
+        return spike(low, high, duration_s, start_s=duration_s / 3, length_s=duration_s / 3)
+    return diurnal(low, high, duration_s, period_s=duration_s)
+
+
+def cheapest(profiles: Sequence[Profile], latency_s: float, accuracy: float) -> Profile:
+    """What somebody would deploy who knows all figures."""
+    fitting = [
+        profile for profile in profiles if profile.point(1).p95_s <= latency_s and agreement(profile) >= accuracy
+    ]
+    return min(fitting, key=lambda profile: profile.core_s_per_item(1))
+
+
+def run(
+    policy: str,
+    rate: Rate,
+    best: Profile,
+    profiles: Sequence[Profile],
+    pictures: Sequence[BgrPicture],
+    arguments: argparse.Namespace,
+    seed: int,
+) -> LoadReport:
+    """One policy under one load."""
+    name, _, number = policy.partition("-")
+    static = {best.variant.name: int(number)} if number else {}
+    ask = {"task": TASK, "latency_ms": arguments.latency_ms, "accuracy": arguments.accuracy}
+    with Session(workers="process", profiles=profiles, policy=name, static=static) as session:
+        session.prepare(items_per_s=rate.at(0.0), **ask)  # nobody's first second counts loading
+        return generate_load(session, poisson(rate, seed), None, pictures, clock=SystemClock(), **ask)
+
+
+def show(line: dict[str, Any]) -> None:
+    """One run in a line."""
+    report = line["report"]
+    print(
+        f"{line['trace']:<8} {line['policy']:<10} sent {report['num_sent']:>5}  in time {report['attainment']:7.2%}  "
+        f"p95 {report['p95_ms']:7.1f} ms  reserved {report['reserved_core_s']:6.1f} core-s in "
+        f"{report['duration_s']:.0f} s  refused {report['refused'] or 0}  sent {report['sent_late_ms']:.1f} ms late",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
