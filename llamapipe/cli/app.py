@@ -25,6 +25,7 @@ from llamapipe.cli import (
     reproduction,
     run,
     serving,
+    simulation,
     starter,
 )
 from llamapipe.cli.failures import INTERRUPTED, show_failure
@@ -70,6 +71,8 @@ app.command()(pipelines.schema)
 app.add_typer(ops.app, name="ops")
 app.add_typer(models.app, name="models")
 app.command(name="eval")(evaluation.evaluate)
+app.command()(simulation.simulate)
+app.command()(simulation.capacity)
 app.command()(reproduction.reproduce)
 app.command()(starter.init)
 app.command()(diagnosis.doctor)

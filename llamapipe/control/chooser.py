@@ -26,8 +26,11 @@ from llamapipe.slo import FrameDeadlines, ItemsPerFrame, JobPace, LatencyBound, 
 __all__ = ["Chooser", "Decision", "Verdict"]
 
 _PAYS = 0.05  # share of an item's cost that a fuller batch must save to be waited for
-_PATIENCE = 1.5  # times the expected time until a batch is full
+_PATIENCE = 3.0  # times the expected time until a batch is full
 _NEVER = 1 << 60  # items
+_AHEAD = 0.05  # of the time that a frame has, that work may be committed ahead of its turn
+_MARGIN_STEP = 0.02  # of a latency objective, that one late frame adds to the margin
+_MOST_MARGIN = 0.5  # of it
 _LOOK_S = 1e-3  # between two looks at what waits
 _ALPHA = 0.1  # of the time between two items
 
@@ -80,7 +83,12 @@ class Chooser:
         # A stage that waits is not looked at before one of these: so many items are there, somebody has become free,
         # the time has come.
         self._asleep: list[tuple[int, int, float] | None] = [None] * len(plan.stages)
+        self._margin_s = 0.0
+        steers = plan.policy.name == "llamapipe" and plan.policy.feedback and plan.latency_slo_s is not None
+        self._step_s = _MARGIN_STEP * (plan.latency_slo_s or 0.0) if steers else 0.0
         self.expects_more = True
+        self._turn_s = 0.0  # how long a worker is waited for, as of the decision that is being taken
+        self._patience_s = inf  # and how long one that is still busy may be, to be given something
         self._allowed = [self._fit_for(each, plan.policy.floor) for each in self.candidates]
         self._degraded = [self._fit_for(each, plan.policy.second_floor) for each in self.candidates]
 
@@ -101,9 +109,9 @@ class Chooser:
         return self.active and not self._plan.stages[stage].stateful
 
     def due_s(self, frame: FrameRecord) -> float:
-        """When the frame is to have left the pipeline; infinite without an objective."""
+        """When the frame is to have left the pipeline, a margin before its deadline; infinite without an objective."""
         deadlines = self._deadlines.get(frame.stream)
-        return inf if deadlines is None else deadlines.due_s(frame.captured_at_s, frame.seq)
+        return inf if deadlines is None else deadlines.due_s(frame.captured_at_s, frame.seq) - self._margin_s
 
     def asleep(self, stage: int, available: int, now_s: float) -> bool:
         """Whether nothing has happened since the stage began to wait that could end its waiting."""
@@ -131,6 +139,16 @@ class Chooser:
         self.expects_more = False
         self._asleep = [None] * len(self._asleep)
 
+    def left(self, frame: FrameRecord, now_s: float) -> None:
+        """A frame has left the pipeline. Follows the objective's own quantile: of what profiles and percentiles of
+
+        single stages leave out, the margin grows until just the share of frames is late that may be.
+        """
+        if self._step_s > 0.0:
+            late = now_s > self.due_s(frame) + self._margin_s
+            step_s = self._step_s * (self._policy.quantile if late else self._policy.quantile - 1.0)
+            self._margin_s = min(max(0.0, self._margin_s + step_s), _MOST_MARGIN / _MARGIN_STEP * self._step_s)
+
     def saw_frame(self, stage: int, num_items: int) -> None:
         """A frame has had so many items at the stage, 0 where it was not taken there."""
         self._items[stage].saw(num_items)
@@ -146,8 +164,12 @@ class Chooser:
     # -- slack --------------------------------------------------------------------------------------------------
 
     def efforts_s(self, frame: FrameRecord, num_frames: int) -> list[float]:
-        """What every stage takes of the time of ``num_frames`` frames like this one, in its first candidate."""
+        """What every stage takes of the time of ``num_frames`` frames like this one, in its first candidate.
+
+        All stages share the workers: where nobody is idle, each begins with a wait for somebody.
+        """
         topology, efforts = self._topology, [0.0] * len(self._plan.stages)
+        first = True
         for stage in range(len(efforts)):
             state = frame.state[stage]
             if state is not ItemState.WAITING and state is not ItemState.QUEUED:
@@ -160,19 +182,30 @@ class Chooser:
             parallel = max(1, self._workforce.num_serving(stage))
             estimate = self.estimates[stage][0]
             batch = max(1, min(self.candidates[stage][0].max_batch, ceil(items / parallel)))
-            waiting = len(self._queues[stage]) // (batch * parallel)
-            efforts[stage] = estimate.p95_s(batch) * ceil(items / (batch * parallel)) + waiting * estimate.median_s(
-                batch
-            )
+            # The items in question are the first of their own stage's queue: only those of later ones lie before them.
+            waiting = 0 if first else len(self._queues[stage]) // (batch * parallel)
+            effort_s = estimate.p95_s(batch) * ceil(items / (batch * parallel)) + waiting * estimate.median_s(batch)
+            efforts[stage] = effort_s if first else effort_s + self._turn_s
+            first = False
         return efforts
 
     def _slack_s(self, stage: int, frame: FrameRecord, num_items: int, now_s: float) -> float:
         due_s = self.due_s(frame)
         if due_s == inf:
+            self._patience_s = inf
             return inf
+        self._patience_s = _AHEAD * max(due_s - now_s, due_s - frame.captured_at_s)
+        self._turn_s = self._wait_for_anybody_s(stage, now_s)
         per_frame = max(1.0, self._items[stage].mean)
         efforts = self.efforts_s(frame, max(1, round(num_items / per_frame)))
         return self._graph.slack_s(stage, due_s - now_s, efforts)
+
+    def _wait_for_anybody_s(self, stage: int, now_s: float) -> float:
+        """Until some worker is done with all it has; nothing where one is idle."""
+        seat = self._workforce.freest(stage)
+        if seat is None:
+            return self._workforce.wait_s(stage, 0, now_s) or 0.0
+        return max(0.0, seat.free_at_s - now_s) if seat.held else 0.0
 
     # -- the decision -------------------------------------------------------------------------------------------
 
@@ -187,20 +220,24 @@ class Chooser:
         if found is None and self._policy.on_overload == "degrade":
             found = self._cheapest(stage, self._degraded[stage], available, slack_s, now_s, avoid)
         if found is None:
-            degrade = self._policy.on_overload == "degrade"
-            allowed = (self._degraded if degrade else self._allowed)[stage]
-            found = self._fastest(stage, allowed, available, now_s, avoid)
-            if found is None:
-                return self._sleep(stage, inf, inf)
-            choice, num_items, seat, _ = found
-            return Decision(Verdict.GO, choice, num_items, seat)
+            return self.rush(stage, available, now_s, avoid)
         choice, num_items, seat, latency_s = found
         if seat is None:  # the best one is busy: as long as there is time, wait for it
             return self._sleep(stage, inf, now_s + max(_LOOK_S, slack_s - latency_s))
-        if self._policy.delayed_batching and self._waits(stage, choice, num_items, available, slack_s, now_s):
-            full = self.candidates[stage][choice].max_batch
-            return self._sleep(stage, full, self._held_until_s[stage], seats=False)
+        if self._policy.delayed_batching:
+            target = self._worth_waiting_for(stage, choice, num_items, available, slack_s, now_s)
+            if target:
+                return self._sleep(stage, target, self._held_until_s[stage], seats=False)
         self._held_until_s[stage] = inf
+        return Decision(Verdict.GO, choice, num_items, seat)
+
+    def rush(self, stage: int, available: int, now_s: float, avoid: str = "") -> Decision:
+        """It is late already: whatever gets most done, right now."""
+        degrade = self._policy.on_overload == "degrade"
+        found = self._fastest(stage, (self._degraded if degrade else self._allowed)[stage], available, now_s, avoid)
+        if found is None:
+            return self._sleep(stage, inf, inf)
+        choice, num_items, seat, _ = found
         return Decision(Verdict.GO, choice, num_items, seat)
 
     def _cheapest(
@@ -244,12 +281,19 @@ class Chooser:
         return best
 
     def _seat(self, stage: int, choice: int, now_s: float, avoid: str) -> tuple[Seat | None, float]:
-        """The seat with room that is free first, None where all are full; and the wait. Infinite: nobody has it."""
+        """The seat with room that is free first, None where all are too busy; and the wait. Infinite: nobody has it.
+
+        Work is put behind other work only where that will be over in a small part of a frame's time: what is
+        committed cannot go elsewhere any more, and whatever comes up deeper in the pipeline waits behind it.
+        """
         seat = self._workforce.freest(stage, choice, avoid)
-        if seat is not None:
-            return seat, max(0.0, seat.free_at_s - now_s) if seat.held else 0.0
-        wait_s = self._workforce.wait_s(stage, choice, now_s)
-        return None, inf if wait_s is None else wait_s
+        if seat is None:
+            wait_s = self._workforce.wait_s(stage, choice, now_s)
+            return None, inf if wait_s is None else wait_s
+        if not seat.held:
+            return seat, 0.0
+        wait_s = max(0.0, seat.free_at_s - now_s)
+        return (seat if wait_s <= self._patience_s else None), wait_s
 
     def _too_late(self, stage: int, frame: FrameRecord, now_s: float) -> bool:
         """Whether even the fastest candidate, started now, would leave the frame late."""
@@ -263,25 +307,32 @@ class Chooser:
 
     # -- waiting ------------------------------------------------------------------------------------------------
 
-    def _waits(self, stage: int, choice: int, num_items: int, available: int, slack_s: float, now_s: float) -> bool:
-        """Whether a fuller batch pays, is on its way and comes in time."""
+    def _worth_waiting_for(
+        self, stage: int, choice: int, num_items: int, available: int, slack_s: float, now_s: float
+    ) -> int:
+        """How many items to wait for: what pays, is on its way, and comes in time. 0: go now."""
         candidate, estimate = self.candidates[stage][choice], self.estimates[stage][choice]
         full = candidate.max_batch
         if num_items < available or num_items >= full or not self.expects_more:
-            return False
+            return 0
         between_s = self._between_s[stage]
         if between_s == inf:
-            return False
-        saved = 1.0 - (estimate.median_s(full) / full) / (estimate.median_s(num_items) / num_items)
+            return 0
+        target = full
+        while target > num_items and (target - num_items) * between_s > slack_s - estimate.p95_s(target):
+            target = num_items + (target - num_items) // 2
+        if target == num_items:
+            return 0
+        saved = 1.0 - (estimate.median_s(target) / target) / (estimate.median_s(num_items) / num_items)
         if saved < _PAYS:
-            return False
-        latest_s = now_s + slack_s - estimate.p95_s(full)
-        needed_s = (full - num_items) * between_s
+            return 0
+        latest_s = now_s + slack_s - estimate.p95_s(target)
+        needed_s = (target - num_items) * between_s
         until_s = min(self._held_until_s[stage], latest_s, now_s + _PATIENCE * needed_s)
-        if until_s <= now_s or now_s + needed_s > latest_s:
-            return False
+        if until_s <= now_s:
+            return 0
         self._held_until_s[stage] = until_s
-        return True
+        return target
 
     def _sleep(self, stage: int, num_items: float, until_s: float, *, seats: bool = True) -> Decision:
         """Wait for so many items, a time, and unless ``seats`` is false, for somebody to become free."""

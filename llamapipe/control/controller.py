@@ -409,9 +409,12 @@ class Controller:
     def _committed(self, event: ev.Committed) -> None:
         stream = self._streams[event.stream]
         cursor = stream.cursors[self._sink_index[event.sink]]
+        steers = self._choosing and cursor is stream.cursors[0]
         while cursor.committed < event.seq:
-            cursor.unconfirmed.popleft()
+            outcome, _, _ = cursor.unconfirmed.popleft()
             cursor.committed += 1
+            if steers and outcome == "delivered":
+                self._work.chooser.left(stream.frames[cursor.committed], self._now_s)
         self._release_up_to(stream)
 
     def _release_up_to(self, stream: _Stream) -> None:

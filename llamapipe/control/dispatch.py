@@ -15,10 +15,11 @@ from typing import TypeAlias
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
 from llamapipe.control.checkpoints import Checkpointer
-from llamapipe.control.chooser import Chooser, Verdict
+from llamapipe.control.chooser import Verdict
 from llamapipe.control.dataflow import Dataflow, FrameRecord, Topology
 from llamapipe.control.lifecycle import ItemState, LinkState
 from llamapipe.control.plan import RunPlan, replica_name
+from llamapipe.control.policies import chooser_for
 from llamapipe.control.queues import StageQueue
 from llamapipe.control.timers import Timers
 from llamapipe.control.workforce import Seat, Workforce
@@ -122,7 +123,7 @@ class Dispatcher:
         takes_pictures = [any(edge.kind == "frames" for edge in stage.inputs) for stage in plan.stages]
         faults = plan.faults
         self._snapshot_every = [faults.snapshot_frames if p else faults.snapshot_items for p in takes_pictures]
-        self.chooser = Chooser(plan, topology, workforce, timers, self.queues)
+        self.chooser = chooser_for(plan, topology, workforce, timers, self.queues)
         self.invocations: dict[int, Invocation] = {}
         self._next = 0
         self._durations = [[_Durations() for _ in range(stage.num_choices)] for stage in plan.stages]
@@ -165,8 +166,10 @@ class Dispatcher:
             decision = self.chooser.decide(stage, first[0], len(queue), now_s, self._avoided(stage, first))
             if decision.verdict is Verdict.WAIT:
                 return
-            if decision.verdict is Verdict.DROP and self._drop_first(stage, queue):
-                continue
+            if decision.verdict is Verdict.DROP:
+                if self._drop_first(stage, queue):
+                    continue
+                decision = self.chooser.rush(stage, len(queue), now_s, self._avoided(stage, first))
             if decision.seat is None:
                 return
             items = self._take(stage, decision.num_items)

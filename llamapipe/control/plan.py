@@ -204,15 +204,17 @@ class PolicyPlan(msgspec.Struct, frozen=True):
     ``fixed`` takes every stage's first candidate as work comes, whatever happens.
     """
 
-    name: str = "fixed"  # fixed | llamapipe
+    name: str = "fixed"  # fixed | llamapipe | one of `llamapipe.control.policies`
     floor: float = 0.0  # the least accuracy of a candidate
     second_floor: float = 0.0  # below which even `degrade` does not go
     on_overload: str = "late"  # late | degrade | drop
-    feedback: bool = True  # latencies follow what is observed
+    quantile: float = 0.95  # share of frames that are to meet a latency
+    feedback: bool = True  # latencies, and the margin to the objective, follow what is observed
     late_commit: bool = True  # work waits uncommitted for the candidate that it is best for
     delayed_batching: bool = True
     deep_first: bool = True
     stragglers: bool = True
+    budgets_s: tuple[float, ...] = ()  # of every stage, where the objective was split beforehand
 
 
 class RunPlan(msgspec.Struct, frozen=True):

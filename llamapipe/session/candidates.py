@@ -30,6 +30,7 @@ class Needs:
     floor: Floor | None = None
     second_floor: float = 0.0  # below which even an overloaded run does not go
     latency_s: float | None = None
+    quantile: float = 0.95  # share of frames that are to meet it
     chooses: bool = False  # there is an objective: several candidates are of use
     threads: int | None = None  # that an invocation may take; None: any
     price: float = 1.0  # of a core-second

@@ -174,6 +174,7 @@ def _policy(compiled: Compiled, needs: Needs) -> PolicyPlan:
         floor=needs.floor.value if needs.floor is not None else 0.0,
         second_floor=needs.second_floor,
         on_overload=compiled.spec.on_overload or "late",
+        quantile=needs.quantile,
     )
 
 

@@ -265,6 +265,7 @@ def _needs(spec: PipelineSpec, objective: Objective) -> Needs:
     return Needs(
         floor=None if floor is None else Floor(floor.min, floor.metric or "agreement"),
         latency_s=latency_of(slo),
+        quantile=0.95 if objective.quantile is None else objective.quantile[0],
         chooses=slo is not None,
         threads=1,  # a worker is one thread: the cores are shared among workers
     )

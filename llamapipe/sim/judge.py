@@ -1,0 +1,247 @@
+"""What a simulated run comes to: attainment, latencies, accuracy, cost, utilisation, and how they went over time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+import msgspec
+import numpy as np
+
+from llamapipe.control import Candidate, RunPlan
+from llamapipe.control import actions as act
+from llamapipe.sim.driver import SimResult, simulate
+from llamapipe.sim.planners import items_of, plan_for
+from llamapipe.sim.scenario import Scenario
+from llamapipe.sim.scenario_world import ScenarioWorld, candidates_of, run_plan_of
+
+__all__ = ["Judgement", "StageUse", "bound_of", "judge"]
+
+_BUCKETS = 100  # of the run's time
+
+
+class StageUse(msgspec.Struct, frozen=True):
+    """What one candidate of a stage did."""
+
+    stage: str
+    variant: str
+    device: str
+    items: int
+    invocations: int
+    busy_s: float
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """One hundredth of the run: frames that left in it, and what was done."""
+
+    at_s: float
+    frames: int
+    p95_s: float | None
+    busy_s: float
+    by_variant: dict[str, int]  # items
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """One policy on one scenario. Times in seconds of virtual time, money in the scenario's unit."""
+
+    scenario: str
+    policy: str
+    outcome: str
+    frames: int
+    delivered: int
+    dropped: int
+    failed: int
+    attainment: float  # share of all frames that left in time
+    met: bool  # the objective (its quantile, or the deadline) and the accuracy
+    p50_s: float | None
+    p95_s: float | None
+    p99_s: float | None
+    accuracy: float  # mean over stages of what served their items, by items
+    cost_used: float  # of the time that invocations took
+    cost_reserved: float  # of the time that workers were there
+    wall_s: float
+    utilisation: float
+    invocations: int
+    events: int
+    stages: list[StageUse]
+    moments: list[Moment]
+
+
+@dataclass(slots=True)
+class _Meter:
+    plan: RunPlan
+    bound_s: float
+    prices: dict[str, float]  # of a second of a worker
+    latencies: list[float] = field(default_factory=list)
+    ended: list[float] = field(default_factory=list)
+    in_time: int = 0
+    cost_used: float = 0.0
+    busy_s: float = 0.0
+    uses: dict[tuple[str, int], list[float]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0.0]))
+    begun: list[tuple[float, str, int, int, float]] = field(default_factory=list)
+    up: dict[str, float] = field(default_factory=dict)
+    reserved: float = 0.0
+    lived_s: float = 0.0
+
+    def invocation(self, dispatch: act.Dispatch, start_s: float, busy_s: float) -> None:
+        n = len(dispatch.items)
+        self.cost_used += busy_s * self.prices[dispatch.worker]
+        self.busy_s += busy_s
+        use = self.uses[dispatch.stage, dispatch.choice]
+        use[0] += n
+        use[1] += 1
+        use[2] += busy_s
+        self.begun.append((start_s, dispatch.stage, dispatch.choice, n, busy_s))
+
+    def delivered(self, stream: str, seq: int, captured_at_s: float, now_s: float) -> None:
+        latency_s = now_s - captured_at_s
+        self.latencies.append(latency_s)
+        self.ended.append(now_s)
+        self.in_time += latency_s <= self.bound_s
+
+    def worker(self, worker: str, now_s: float, *, up: bool) -> None:
+        if up:
+            self.up[worker] = now_s
+        elif worker in self.up:
+            lived_s = now_s - self.up.pop(worker)
+            self.reserved += lived_s * self.prices[worker]
+            self.lived_s += lived_s
+
+
+def judge(scenario: Scenario, policy: str | None = None) -> Judgement:
+    """Simulate the scenario under a policy, its own unless another is named, and judge what comes of it."""
+    name = policy if policy is not None else scenario.policy
+    candidates, policy_plan = plan_for(scenario, name)
+    plan = run_plan_of(scenario, candidates, policy_plan)
+    prices = {
+        f"{machine.type}-{i}": machine.price_per_hour / 3600
+        for machine in scenario.machines
+        for i in range(machine.workers)
+    }
+    bound_s = inf if plan.latency_slo_s is None else plan.latency_slo_s
+    meter = _Meter(plan, bound_s, prices)
+    result = simulate(plan, ScenarioWorld(scenario, plan), meter=meter, keep_latencies=False)
+    for worker in list(meter.up):
+        meter.worker(worker, result.wall_s, up=False)
+    return _judgement(scenario, name, plan, result, meter)
+
+
+def _judgement(scenario: Scenario, name: str, plan: RunPlan, result: SimResult, meter: _Meter) -> Judgement:
+    accounts = [result.ledger.accounts[stream.stream, "out"] for stream in plan.streams]
+    frames = sum(result.ledger.decoded.values())
+    delivered = sum(account.delivered for account in accounts)
+    p50_s, p95_s, p99_s = _quantiles(meter.latencies)
+    slo = scenario.pipeline.slo
+    if slo is not None and slo.deadline_s is not None:
+        met = result.outcome == "done" and result.wall_s <= slo.deadline_s
+        attainment = sum(t <= slo.deadline_s for t in meter.ended) / max(1, frames)
+        met = met and frames - delivered <= slo.max_drop_share * frames
+    else:
+        attainment = meter.in_time / max(1, frames)
+        met = attainment >= _quantile_of(scenario)
+    floor = scenario.pipeline.accuracy
+    least = 0.0 if floor is None else floor.min
+    if scenario.pipeline.on_overload == "degrade":
+        least = min(least, scenario.pipeline.second_accuracy)
+    accuracy = _accuracy(plan, meter)
+    stages = [
+        StageUse(stage, *_named(plan, stage, choice), int(use[0]), int(use[1]), use[2])
+        for (stage, choice), use in sorted(meter.uses.items())
+    ]
+    return Judgement(
+        scenario=scenario.name,
+        policy=name,
+        outcome=result.outcome,
+        frames=frames,
+        delivered=delivered,
+        dropped=sum(sum(account.dropped.values()) for account in accounts),
+        failed=sum(sum(account.failed.values()) for account in accounts),
+        attainment=attainment,
+        met=met and accuracy >= least - 1e-9,
+        p50_s=p50_s,
+        p95_s=p95_s,
+        p99_s=p99_s,
+        accuracy=accuracy,
+        cost_used=meter.cost_used,
+        cost_reserved=meter.reserved,
+        wall_s=result.wall_s,
+        utilisation=meter.busy_s / meter.lived_s if meter.lived_s else 0.0,
+        invocations=result.num_invocations,
+        events=result.num_events,
+        stages=stages,
+        moments=_moments(plan, result.wall_s, meter),
+    )
+
+
+def _quantile_of(scenario: Scenario) -> float:
+    slo = scenario.pipeline.slo
+    if slo is None:
+        return 0.0
+    if slo.latency_p99_ms is not None:
+        return 0.99
+    return 0.95 if slo.latency_p95_ms is not None else 0.5
+
+
+def _quantiles(values: Sequence[float]) -> tuple[float | None, float | None, float | None]:
+    if not values:
+        return None, None, None
+    p50, p95, p99 = np.quantile(np.asarray(values), [0.5, 0.95, 0.99])
+    return float(p50), float(p95), float(p99)
+
+
+def _named(plan: RunPlan, stage: str, choice: int) -> tuple[str, str]:
+    variant = next(s for s in plan.stages if s.name == stage).choice(choice).variant
+    return ("", "") if variant is None else (variant.model, variant.device)
+
+
+def _accuracy(plan: RunPlan, meter: _Meter) -> float:
+    """Of stages with a choice or a figure: the mean accuracy of what served, by items, then over stages."""
+    found = []
+    for stage in plan.stages:
+        served = [
+            (use[0], stage.candidates[choice].accuracy) for (s, choice), use in meter.uses.items() if s == stage.name
+        ]
+        if stage.configuration.variant is not None and served:
+            found.append(sum(n * a for n, a in served) / sum(n for n, _ in served))
+    return sum(found) / len(found) if found else 1.0
+
+
+def _moments(plan: RunPlan, wall_s: float, meter: _Meter) -> list[Moment]:
+    width_s = max(wall_s, 1e-9) / _BUCKETS
+    frames: list[list[float]] = [[] for _ in range(_BUCKETS)]
+    for at_s, latency_s in zip(meter.ended, meter.latencies, strict=True):
+        frames[min(_BUCKETS - 1, int(at_s / width_s))].append(latency_s)
+    busy = [0.0] * _BUCKETS
+    items: list[dict[str, int]] = [{} for _ in range(_BUCKETS)]
+    for start_s, stage, choice, n, busy_s in meter.begun:
+        at = min(_BUCKETS - 1, int(start_s / width_s))
+        busy[at] += busy_s
+        variant, device = _named(plan, stage, choice)
+        if variant:
+            key = f"{stage}: {variant} on {device}"
+            items[at][key] = items[at].get(key, 0) + n
+    return [
+        Moment((i + 0.5) * width_s, len(frames[i]), _quantiles(frames[i])[1], busy[i], items[i])
+        for i in range(_BUCKETS)
+    ]
+
+
+def bound_of(scenario: Scenario, frames: int) -> float:
+    """What no policy can go below: every item in full batches on its cheapest candidate that is right enough.
+
+    An offline oracle without queues, waits or failures; money in the scenario's unit.
+    """
+    floor = scenario.pipeline.accuracy.min if scenario.pipeline.accuracy is not None else 0.0
+    total = 0.0
+    for stage, items in zip(scenario.pipeline.stages, items_of(scenario), strict=True):
+        candidates = candidates_of(scenario, stage)
+        best = max(candidate.accuracy for candidate in candidates)
+        right = [c for c in candidates if c.accuracy >= min(best, floor)]
+        total += items * min(_least(candidate) for candidate in right)
+    return frames * total
+
+
+def _least(candidate: Candidate) -> float:
+    return min(candidate.price * candidate.cores * point.median_s / point.batch for point in candidate.points)
