@@ -15,7 +15,21 @@ from llamapipe.cli import app as app_module
 from llamapipe.cli.app import app
 from tests.cli.conftest import Cli
 
-COMMANDS = {"run", "validate", "graph", "schema", "ops", "models", "eval", "init", "doctor", "cache", "reproduce"}
+COMMANDS = {
+    "run",
+    "simulate",
+    "capacity",
+    "validate",
+    "graph",
+    "schema",
+    "ops",
+    "models",
+    "eval",
+    "init",
+    "doctor",
+    "cache",
+    "reproduce",
+}
 HEAVY = ("av", "cv2", "numpy", "onnxruntime", "openvino", "scipy", "supervision", "trackers", "zmq")
 
 
