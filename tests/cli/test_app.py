@@ -29,6 +29,8 @@ COMMANDS = {
     "doctor",
     "cache",
     "reproduce",
+    "query",
+    "load",
 }
 HEAVY = ("av", "cv2", "numpy", "onnxruntime", "openvino", "scipy", "supervision", "trackers", "zmq")
 

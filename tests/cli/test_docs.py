@@ -157,7 +157,7 @@ def yaml_pipelines() -> list[Any]:
     found = [pytest.param(STARTER.format(path="x.yaml", name="x"), id="init")]
     for page in PAGES:
         for number, block in enumerate(blocks(page.read_text(encoding="utf-8"), "yaml")):
-            data = yaml.safe_load(block) if "ops:" in block else None
+            data = yaml.safe_load(block) if "\nops:" in block else None
             if isinstance(data, dict) and "name" in data:
                 found.append(pytest.param(block, id=f"{page.name}-{number}"))
     return found
@@ -169,6 +169,12 @@ def test_pipelines_in_the_documentation_are_valid(pipeline: str, tmp_path: Path)
     path.write_text(pipeline, encoding="utf-8")
     problems: list[Problem] = validate_pipeline(path, env={})
     assert problems == []
+
+
+def test_the_scenario_in_the_documentation_is_valid(tmp_path: Path) -> None:
+    path = tmp_path / "scenario.yaml"
+    path.write_text(blocks(text("simulation.md"), "yaml")[0], encoding="utf-8")
+    assert load_scenario(path).name == "junction"
 
 
 def python_blocks() -> list[Any]:
