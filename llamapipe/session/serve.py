@@ -34,6 +34,7 @@ __all__ = ["Answer", "OfflineAnswer", "Picture", "QueryOptions", "Session", "mak
 _HOST = "local"
 _SLOT_BYTES = 1 << 27  # the largest picture: 8K in BGR; memory that is not written to is not taken
 _MEMORY_SHARE = 0.8  # of what is free: the rest is for pictures, and for what others take meanwhile
+_MEMORY_SLACK_BYTES = 1 << 28  # that a replica may take beyond twice its profile: address space is not memory yet
 _WORTHWHILE = 0.95  # a larger batch has to save this much of the time an item, or it gets no network of its own
 
 
@@ -311,6 +312,7 @@ class Session:
             cores=action.cores,
             variant=profile.variant,
             batches=batches,
+            memory_bytes=2 * action.memory_bytes + _MEMORY_SLACK_BYTES,
         )
         return ProcessWorker(action.replica, boot, self._env)
 

@@ -21,6 +21,7 @@ from llamapipe.control.serving import events as ev
 from llamapipe.data import Image
 from llamapipe.errors import QueryRefused
 from llamapipe.inference import AssetStore, cache_root, load_predictor, model_named
+from llamapipe.session import serve
 from llamapipe.session.serve import Session
 
 FAST = Variant("fastestdet", "onnxruntime", input_size=(352, 352))
@@ -170,6 +171,19 @@ def test_a_variant_that_memory_is_short_for_is_refused_and_others_serve(
         with pytest.raises(QueryRefused, match="memory"):
             session.query(picture, task="person-detection", accuracy=0.9)
         assert session.query(picture, task="person-detection", accuracy=0.6).variant == FAST.name
+
+
+def test_a_replica_that_takes_far_more_than_its_profile_says_fails_alone(
+    profiles: list[Profile], picture: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast, sure = profiles
+    modest = msgspec.structs.replace(sure, peak_memory_bytes=10 << 20)
+    monkeypatch.setattr(serve, "_MEMORY_SLACK_BYTES", 0)
+    with Session(workers="process", profiles=[fast, modest]) as session:
+        with pytest.raises(QueryRefused, match="memory is short"):
+            session.query(picture, variant=SURE.name)
+        answer = session.query(picture, task="person-detection")
+    assert answer.variant == FAST.name
 
 
 def test_a_folder_and_a_video_are_gone_through_with_spare_capacity_only(

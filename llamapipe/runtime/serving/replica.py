@@ -10,6 +10,7 @@ import os
 import resource
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -35,6 +36,7 @@ _WARM_UPS = 2  # libraries do part of their work with the first picture: no quer
 _BLANK = (432, 768)  # height and width of a picture that nobody asked about
 _KEPT = 16  # predictors for different labels and scores that share one network
 _REASON_LENGTH = 300
+_OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "allocate", "Resource temporarily unavailable")  # in libraries' words
 
 
 class ReplicaBoot(ProcessBoot, frozen=True, kw_only=True):
@@ -44,7 +46,7 @@ class ReplicaBoot(ProcessBoot, frozen=True, kw_only=True):
 
     variant: Variant
     batches: tuple[int, ...] = (1,)  # that it has networks for, rising
-    memory_bytes: int = 0  # that it may take; 0: any
+    memory_bytes: int = 0  # that it may take beside what a process takes before it has loaded anything; 0: any
 
 
 class Replica:
@@ -177,9 +179,11 @@ class Replica:
 
 def serve_replica(boot: ReplicaBoot, load: LoadVariant, clock: Clock) -> None:
     """Be a replica's process until told to stop, or until the server is gone."""
-    if boot.memory_bytes:
-        resource.setrlimit(resource.RLIMIT_DATA, (boot.memory_bytes, boot.memory_bytes))
     context = begin_process(boot)
+    if boot.memory_bytes:  # a variant that needs far more than is planned for it fails, and nobody else
+        pages = int(Path("/proc/self/statm").read_text().split()[5])
+        limit = pages * resource.getpagesize() + boot.memory_bytes
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     Replica(
         boot.identity,
         boot.variant,
@@ -192,11 +196,9 @@ def serve_replica(boot: ReplicaBoot, load: LoadVariant, clock: Clock) -> None:
 
 
 def _told(error: Exception) -> str:
-    if isinstance(error, LlamapipeError):
-        return error.message[:_REASON_LENGTH]
-    if isinstance(error, MemoryError):
-        return f"memory is short: {error}"[:_REASON_LENGTH].rstrip(": ")
-    return f"{type(error).__name__}: {error}".splitlines()[0][:_REASON_LENGTH]
+    text = error.message if isinstance(error, LlamapipeError) else f"{type(error).__name__}: {error}"
+    short = isinstance(error, MemoryError) or any(word in text for word in _OUT_OF_MEMORY)
+    return (f"memory is short: {text}" if short else text).splitlines()[0][:_REASON_LENGTH]
 
 
 def _close(predictor: Predictor) -> None:
