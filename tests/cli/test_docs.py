@@ -26,6 +26,7 @@ from llamapipe.operator import Knob
 from llamapipe.report import FrameCounts, RunSummary, ServedBy, SloResult, StageSummary, StreamSummary
 from llamapipe.runtime.slots import StaleFrame
 from llamapipe.session import pipeline_names, validate_pipeline
+from llamapipe.sim.scenario import load_scenario
 from llamapipe_operators import OPERATORS
 from tests.cli.test_app import commands
 
