@@ -29,7 +29,16 @@ from llamapipe.runtime.serving.server import Served, Server, Watch
 from llamapipe.session.asked_pictures import Picture, pictures_of, read_pictures
 from llamapipe.spec import PLACEMENTS
 
-__all__ = ["Answer", "OfflineAnswer", "Picture", "QueryOptions", "Session", "make_query", "parse_accuracy"]
+__all__ = [
+    "Answer",
+    "OfflineAnswer",
+    "Picture",
+    "QueryOptions",
+    "Session",
+    "batches_of",
+    "make_query",
+    "parse_accuracy",
+]
 
 _HOST = "local"
 _SLOT_BYTES = 1 << 27  # the largest picture: 8K in BGR; memory that is not written to is not taken
@@ -289,7 +298,7 @@ class Session:
 
     def _make_replica(self, action: act.StartReplica, identity: str) -> WorkerPeer:
         profile = self._profiles[action.variant]
-        batches = _batches(profile)
+        batches = batches_of(profile)
         if self._kind == "thread":
             return Replica(
                 identity,
@@ -379,7 +388,7 @@ def _figure(profile: Profile, floor: Floor | None) -> AccuracyFigure | None:
     return profile.accuracy[0] if profile.accuracy else None
 
 
-def _batches(profile: Profile) -> tuple[int, ...]:
+def batches_of(profile: Profile) -> tuple[int, ...]:
     """Batches worth a network of their own."""
     if not profile.points:
         return (1,)

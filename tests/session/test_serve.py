@@ -1,0 +1,49 @@
+"""What a query may be, and how accuracy is written."""
+
+from __future__ import annotations
+
+import pytest
+
+from llamapipe.catalog import BatchPoint, Floor, Profile, Variant
+from llamapipe.errors import UsageError
+from llamapipe.session.serve import batches_of, make_query, parse_accuracy
+
+
+@pytest.mark.parametrize(
+    ("text", "floor"),
+    [
+        (None, None),
+        (0.8, Floor(0.8)),
+        ("0.8", Floor(0.8)),
+        ("coco_ap>=0.25", Floor(0.25, "coco_ap")),
+        (" coco_ap50 >= 0.5 ", Floor(0.5, "coco_ap50")),
+        ("f1=1", Floor(1.0, "f1")),
+        (Floor(0.3, "coco_ap"), Floor(0.3, "coco_ap")),
+    ],
+)
+def test_accuracy_is_a_number_or_names_its_metric(text: float | str | None, floor: Floor | None) -> None:
+    assert parse_accuracy(text) == floor
+
+
+@pytest.mark.parametrize("text", ["good", "1.5", "-0.1", ">=0.5", "coco_ap>0.5", "0.5.5", "coco_ap>="])
+def test_accuracy_that_is_neither_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="expected a number from 0 to 1"):
+        parse_accuracy(text)
+
+
+def test_a_task_asks_for_its_own_labels_and_others_where_they_are_given() -> None:
+    assert make_query(task="person-detection").labels == ("person",)
+    assert make_query(task="person-detection", labels=["car"]).labels == ("car",)
+    assert make_query(model="yolox-nano").labels == ()
+
+
+def test_times_are_milliseconds_outside_and_seconds_inside() -> None:
+    assert make_query(task="person-detection", latency_ms=50).latency_s == 0.05
+
+
+def test_only_batches_that_save_time_get_a_network_of_their_own() -> None:
+    points = ((1, 0.010), (2, 0.0199), (4, 0.034), (8, 0.090))
+    profile = Profile(
+        Variant("m", "openvino"), "here", points=tuple(BatchPoint(batch, s, s, s, 1) for batch, s in points)
+    )
+    assert batches_of(profile) == (1, 4)
