@@ -20,8 +20,16 @@ from llamapipe.control.serving import actions as act
 from llamapipe.control.serving.program import Problem, Solution
 from llamapipe.data import Boxes, Native
 from llamapipe.errors import QueryRefused, UsageError
-from llamapipe.inference import AssetStore, cache_root, find_models, model_named, task_labels
-from llamapipe.inference.catalogue import open_catalogue
+from llamapipe.inference import (
+    AssetStore,
+    cache_root,
+    find_models,
+    model_named,
+    open_catalogue,
+    registered_files,
+    task_labels,
+    use_catalogue,
+)
 from llamapipe.runtime import LocalArena, ProcessWorker, SharedArena, WorkerPeer, read_machine
 from llamapipe.runtime.serving.replica import Replica, ReplicaBoot
 from llamapipe.runtime.serving.replica_process import loader
@@ -122,6 +130,7 @@ class Session:
                 profiles = store.profiles()
         self._profiles = {profile.variant.name: profile for profile in profiles}
         self._root = cache_root(self._env)
+        use_catalogue(self._root)
         self._assets = AssetStore(self._root, env=self._env)
         self._arena: LocalArena | SharedArena = LocalArena() if workers == "thread" else SharedArena(_SLOT_BYTES)
         plan = ServingPlan(
@@ -266,6 +275,9 @@ class Session:
 
         def done(served: Future[Served]) -> None:
             error = served.exception()
+            if isinstance(error, QueryRefused) and error.why == "unknown" and query.variant is None:
+                what = f"--task {query.task}" if query.task is not None else str(query.model)
+                error.hint = f"only what was measured here can be chosen: llamapipe models profile {what}"
             if error is not None:
                 answer.set_exception(error)
             else:
@@ -320,6 +332,7 @@ class Session:
             cache_root=str(self._root),
             cores=action.cores,
             variant=profile.variant,
+            models=registered_files(),
             batches=batches,
             memory_bytes=2 * action.memory_bytes + _MEMORY_SLACK_BYTES,
         )

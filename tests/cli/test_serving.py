@@ -100,6 +100,12 @@ def test_a_query_that_cannot_be_is_bad_usage(cli: Cli, street: Path, asked: tupl
     assert told in ended.err
 
 
+def test_a_task_that_nobody_has_measured_says_how_to(cli: Cli, street: Path) -> None:
+    ended = cli("query", street, "--task", "face-detection")
+    assert ended.code == 3
+    assert "llamapipe models profile --task face-detection" in ended.err
+
+
 def test_a_picture_that_is_none_is_named(cli: Cli, street: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")

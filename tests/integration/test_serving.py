@@ -143,8 +143,9 @@ def test_a_query_whose_replica_is_killed_is_answered_by_another(
     assert "went away" in answer.why
 
 
+@pytest.mark.parametrize("workers", ["thread", "process"])
 def test_a_variant_whose_file_is_corrupt_is_refused_and_others_serve(
-    profiles: list[Profile], picture: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workers: str, profiles: list[Profile], picture: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from llamapipe.inference import register_file
 
@@ -155,7 +156,7 @@ def test_a_variant_whose_file_is_corrupt_is_refused_and_others_serve(
     fast = profiles[0]
     cheap = tuple(msgspec.structs.replace(point, median_s=0.0005, p95_s=0.0006) for point in fast.points)
     bad = msgspec.structs.replace(fast, variant=variant, points=cheap)
-    with Session(workers="thread", profiles=[bad, *profiles]) as session:
+    with Session(workers=workers, profiles=[bad, *profiles]) as session:
         answer = session.query(picture, task="person-detection", accuracy=0.6)
         with pytest.raises(QueryRefused, match="cannot load broken"):
             session.query(picture, variant=variant.name)

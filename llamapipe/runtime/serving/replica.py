@@ -45,6 +45,7 @@ class ReplicaBoot(ProcessBoot, frozen=True, kw_only=True):
     module: ClassVar[str] = "llamapipe.runtime.serving.replica_process"
 
     variant: Variant
+    models: tuple[tuple[str, str, tuple[str, ...], tuple[int, int]], ...] = ()  # as those of `Boot`
     batches: tuple[int, ...] = (1,)  # that it has networks for, rising
     memory_bytes: int = 0  # that it may take beside what a process takes before it has loaded anything; 0: any
 

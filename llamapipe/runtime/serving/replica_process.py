@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llamapipe.catalog import Variant
 from llamapipe.clock import SystemClock, system_env
-from llamapipe.inference import AssetStore, load_predictor
+from llamapipe.inference import AssetStore, load_predictor, register_file, use_catalogue
 from llamapipe.operator import Predictor
 from llamapipe.runtime.process import read_boot
 from llamapipe.runtime.serving.replica import LoadVariant, ReplicaBoot, serve_replica
@@ -29,6 +29,9 @@ def _load(
 def main() -> None:
     """Be a replica until the server says stop, or is gone."""
     boot = read_boot(ReplicaBoot)
+    use_catalogue(Path(boot.cache_root))
+    for file, decoder, labels, input_size in boot.models:
+        register_file(Path(file), decoder=decoder, labels=labels, input_size=input_size)
     serve_replica(boot, loader(AssetStore(Path(boot.cache_root), env=system_env())), SystemClock())
 
 
