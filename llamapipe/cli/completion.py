@@ -41,9 +41,9 @@ def models(incomplete: str) -> list[str]:
     """Names of models."""
 
     def names() -> Iterable[str]:
-        from llamapipe.inference import MODELS
+        from llamapipe.inference import all_models
 
-        return MODELS
+        return all_models()
 
     return _matching(names, incomplete)
 
@@ -52,8 +52,8 @@ def tasks(incomplete: str) -> list[str]:
     """What models can be asked for."""
 
     def names() -> Iterable[str]:
-        from llamapipe.inference import MODELS
+        from llamapipe.inference import known_tasks
 
-        return sorted({task for model in MODELS.values() for task in model.tasks})
+        return known_tasks()
 
     return _matching(names, incomplete)

@@ -41,9 +41,8 @@ def export_module(module: Any, input_size: tuple[int, int], path: Path) -> Path:
     given = torch.zeros(2, 3, *input_size)
     try:
         with torch.no_grad():
-            program = torch.export.export(
-                module.eval(), (given,), dynamic_shapes=((torch.export.Dim("batch", min=1, max=64),),)
-            )
+            batches = torch.export.Dim("batch")
+            program = torch.export.export(module.eval(), (given,), dynamic_shapes=({0: batches},))
     except Exception:  # the network's code may hang on a batch of one
         try:
             with torch.no_grad():
@@ -69,6 +68,10 @@ def torchvision_network(source: str) -> NamedNetwork:
         from torchvision import models
     except ImportError as error:
         raise BackendError(f"torchvision is missing: {error}", hint="pip install 'llamapipe[torchvision]'") from error
+    except RuntimeError as error:  # one built for CUDA beside a torch built for CPUs, or for another version
+        raise BackendError(
+            f"torchvision does not go with this torch: {error}", hint="install both from the same place, in one go"
+        ) from error
     known = models.list_models(module=models)
     if wanted not in known:
         near = difflib.get_close_matches(wanted, known, n=1)
@@ -99,7 +102,7 @@ def torchvision_network(source: str) -> NamedNetwork:
         load,
         (side, side),
         _told_apart(weights.meta["categories"]),
-        (Accuracy("imagenet_top1", top1 / 100, "ImageNet-1K", AccuracyKind.PUBLISHED),) if top1 else (),
+        (Accuracy("imagenet_top1", round(top1 / 100, 5), "ImageNet-1K", AccuracyKind.PUBLISHED),) if top1 else (),
     )
 
 

@@ -7,9 +7,10 @@ from html import escape
 
 from llamapipe.report.trace import Span
 
-__all__ = ["latency_chart", "timeline"]
+__all__ = ["WIDTH", "latency_chart", "timeline"]
 
-_WIDTH, _LEFT, _RIGHT = 1000, 90, 10
+WIDTH = 1000
+_LEFT, _RIGHT = 90, 10
 _ROW, _GAP = 22, 6
 _CHARACTER = 8  # width of the widest in a label
 _MOST_BARS = 4000
@@ -30,8 +31,8 @@ def _ticks(span: float, most: int = 10) -> list[float]:
 
 def _time_label(x: float, y: float, text: str) -> str:
     """A label under ``x``; one that would stick out at the right ends there."""
-    if x + len(text) * _CHARACTER / 2 > _WIDTH:
-        return f'<text x="{_WIDTH}" y="{y:g}" text-anchor="end">{text}</text>'
+    if x + len(text) * _CHARACTER / 2 > WIDTH:
+        return f'<text x="{WIDTH}" y="{y:g}" text-anchor="end">{text}</text>'
     return f'<text x="{x:.1f}" y="{y:g}" text-anchor="middle">{text}</text>'
 
 
@@ -41,8 +42,8 @@ def timeline(spans: Sequence[Span], colours: Mapping[str, str], wall_s: float) -
     if not workers:
         return ""
     height = len(workers) * (_ROW + _GAP) + 24
-    scale = (_WIDTH - _LEFT - _RIGHT) / max(wall_s, 1e-9)
-    parts = [f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="invocations per worker over time">']
+    scale = (WIDTH - _LEFT - _RIGHT) / max(wall_s, 1e-9)
+    parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="invocations per worker over time">']
     for tick in _ticks(wall_s):
         x = _LEFT + tick * scale
         parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height - 20}" class="grid"/>')
@@ -94,11 +95,11 @@ def latency_chart(points: Sequence[tuple[float, float]], limit_ms: float | None)
     height, bottom = 220, 24
     begin, end = points[0][0], max(points[-1][0], points[0][0] + 1e-9)
     top_ms = max(max(latency for _, latency in points) * 1000, limit_ms or 0) * 1.1
-    across, up = (_WIDTH - _LEFT - _RIGHT) / (end - begin), (height - bottom - 6) / top_ms
-    parts = [f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="latency over time">']
+    across, up = (WIDTH - _LEFT - _RIGHT) / (end - begin), (height - bottom - 6) / top_ms
+    parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="latency over time">']
     for tick in _ticks(top_ms, 5):
         y = height - bottom - tick * up
-        parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
+        parts.append(f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
         parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:g} ms</text>')
     for tick in _ticks(end - begin):
         x = _LEFT + tick * across
@@ -110,5 +111,5 @@ def latency_chart(points: Sequence[tuple[float, float]], limit_ms: float | None)
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2" fill="{colour}"/>')
     if limit_ms is not None:
         y = height - bottom - limit_ms * up
-        parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="limit"/>')
+        parts.append(f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="limit"/>')
     return "".join([*parts, "</svg>"])

@@ -12,7 +12,7 @@ from llamapipe.report.summary import RunSummary
 from llamapipe.report.trace import LatencyTrace, PictureStrip, TraceRecorder
 from llamapipe.report.written import write_whole
 
-__all__ = ["render_report", "write_report_html"]
+__all__ = ["environment", "render_report", "write_report_html"]
 
 
 def write_report_html(
@@ -33,24 +33,14 @@ def render_report(
     summary: RunSummary, *, trace: TraceRecorder, latency: LatencyTrace, pictures: PictureStrip, graph: str
 ) -> str:
     """The report as text. Everything that comes from outside is escaped."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("llamapipe.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["seconds"] = _seconds
-    environment.filters["figure"] = _figure
     stages = [stage.name for stage in summary.stages]
     limit_ms = (
         summary.slo.limit
         if summary.slo is not None and summary.slo.judged and "p" in summary.slo.objective[:1]
         else None
     )
-    return environment.get_template("report.html").render(
+    template = environment().get_template("report.html")
+    text: str = template.render(
         run=summary,
         colours=_colours(stages),
         timeline=timeline(trace.spans, _colours(stages), summary.wall_s),
@@ -61,6 +51,23 @@ def render_report(
         busiest=max((stage.busy_s for stage in summary.stages), default=0.0) or 1.0,
         graph=graph,
     )
+    return text
+
+
+def environment() -> Any:
+    """What fills in the templates: everything that comes from outside is escaped."""
+    import jinja2
+
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("llamapipe.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["seconds"] = _seconds
+    made.filters["figure"] = _figure
+    return made
 
 
 def _colours(stages: Sequence[str]) -> Mapping[str, str]:

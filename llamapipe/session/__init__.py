@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from llamapipe.session.pipeline import Pipeline, ReadyPipeline, load
     from llamapipe.session.preview import RunPreview, plan_run
     from llamapipe.session.quarantine import reproduce
+    from llamapipe.session.registering import register_model
     from llamapipe.session.request import DropPolicy, Progress, RunRequest
     from llamapipe.session.resolve import LoadedPipeline, load_pipeline, pipeline_names, validate_pipeline
     from llamapipe.session.results import FrameResult, to_pandas
@@ -31,6 +32,7 @@ __all__ = [
     "look_back",
     "pipeline_names",
     "plan_run",
+    "register_model",
     "reproduce",
     "run",
     "stream",
@@ -44,6 +46,7 @@ _HOMES = {
     "pipeline": ("Pipeline", "ReadyPipeline", "load"),
     "preview": ("RunPreview", "plan_run"),
     "quarantine": ("reproduce",),
+    "registering": ("register_model",),
     "request": ("DropPolicy", "Progress", "RunRequest"),
     "resolve": ("LoadedPipeline", "load_pipeline", "pipeline_names", "validate_pipeline"),
     "results": ("FrameResult", "to_pandas"),

@@ -1,0 +1,242 @@
+"""What variants were measured to take, compared: rows, the front of what none beats, charts, and one HTML page.
+
+A variant is beaten by one that is at least as fast, as cheap and as right, and better in one of these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from llamapipe.catalog import AccuracyFigure, Profile, ProfileState
+from llamapipe.report.charts import WIDTH
+from llamapipe.report.html import environment
+from llamapipe.report.written import write_whole
+
+__all__ = ["VariantRow", "latency_by_batch", "metric_of", "rows_of", "short_names", "write_profiles_html"]
+
+_LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 80, 20, 10, 44, 340
+_MOST_LINES = 12
+_AGREEMENT = "agreement"
+
+
+@dataclass(frozen=True, slots=True)
+class VariantRow:
+    """A variant's figures, as tables and charts show them. None: not known."""
+
+    name: str  # as short as tells it apart from the others
+    profile: Profile
+    latency_s: float | None = None  # of one item, median
+    p95_s: float | None = None
+    items_per_s: float | None = None  # at the best batch
+    core_s: float | None = None  # an item, at the best batch
+    accuracy: AccuracyFigure | None = None
+    on_front: bool = False
+
+
+def metric_of(profiles: Sequence[Profile], metric: str | None = None) -> str:
+    """The metric that variants are compared by: agreement where it is known, else the one that most have."""
+    if metric is not None:
+        return metric
+    found = [figure.metric for profile in profiles for figure in profile.accuracy]
+    return _AGREEMENT if _AGREEMENT in found or not found else max(sorted(set(found)), key=found.count)
+
+
+def rows_of(profiles: Sequence[Profile], metric: str | None = None) -> list[VariantRow]:
+    """A row a variant: those on the front first, by latency; then the others, and the rejected ones last."""
+    metric = metric_of(profiles, metric)
+    names = short_names(profiles)
+    rows = [_row(name, profile, metric) for name, profile in zip(names, profiles, strict=True)]
+    rows = [
+        VariantRow(row.name, row.profile, row.latency_s, row.p95_s, row.items_per_s, row.core_s, row.accuracy, front)
+        for row in rows
+        for front in [row.latency_s is not None and not any(_beats(other, row) for other in rows)]
+    ]
+    return sorted(rows, key=lambda row: (not row.on_front, row.latency_s is None, row.latency_s or 0.0, row.name))
+
+
+def short_names(profiles: Sequence[Profile]) -> list[str]:
+    """Names of variants without what all of them share."""
+    parts = [profile.variant.name.split("/") for profile in profiles]
+    varies = [len({part[i] for part in parts}) > 1 for i in range(6)]
+    varies[1] = True  # the library always tells something
+    return ["/".join(part for part, shown in zip(each, varies, strict=True) if shown) for each in parts]
+
+
+def latency_by_batch(rows: Sequence[VariantRow]) -> str:
+    """A line a variant, both axes logarithmic: seconds of an invocation by its batch."""
+    drawn = _drawn(rows)
+    if not drawn:
+        return ""
+    points = [point for row in drawn for point in row.profile.points]
+    across = _Axis([float(point.batch) for point in points], _LEFT, WIDTH - _RIGHT)
+    up = _Axis([point.median_s * 1000 for point in points], _HEIGHT - _BOTTOM, _TOP)
+    parts = [f'<svg viewBox="0 0 {WIDTH} {_HEIGHT}" role="img" aria-label="latency by batch">']
+    parts += _grid(across, up, "batch", "ms", across_ticks=sorted({float(point.batch) for point in points}))
+    for i, row in enumerate(drawn):
+        places = [(across.place(point.batch), up.place(point.median_s * 1000)) for point in row.profile.points]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{_colour(i, len(drawn))}" stroke-width="2"/>')
+        for point, (x, y) in zip(row.profile.points, places, strict=True):
+            title = f"{row.name}, batch {point.batch}: {point.median_s * 1000:.1f} ms, p95 {point.p95_s * 1000:.1f} ms"
+            kind = "measured" if point.count else "predicted"
+            fill = _colour(i, len(drawn)) if point.count else "var(--paper)"
+            parts.append(
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{fill}" stroke="{_colour(i, len(drawn))}">'
+                f"<title>{escape(title)}, {kind}</title></circle>"
+            )
+    return "".join([*parts, "</svg>"])
+
+
+def front_chart(rows: Sequence[VariantRow]) -> str:
+    """A dot a variant: latency of one item against accuracy, as large as it is dear; the front is joined."""
+    drawn = [row for row in rows if row.latency_s is not None and row.accuracy is not None]
+    if not drawn:
+        return ""
+    across = _Axis([(row.latency_s or 0) * 1000 for row in drawn], _LEFT, WIDTH - _RIGHT)
+    values = [row.accuracy.value for row in drawn if row.accuracy is not None]
+    up = _Axis(values, _HEIGHT - _BOTTOM, _TOP, logarithmic=False)
+    dearest = max(row.core_s or 0.0 for row in drawn) or 1.0
+    parts = [f'<svg viewBox="0 0 {WIDTH} {_HEIGHT}" role="img" aria-label="accuracy against latency and cost">']
+    parts += _grid(across, up, "ms an item", "")
+    front = sorted((row for row in drawn if row.on_front), key=lambda row: row.latency_s or 0)
+    stairs = [(across.place((row.latency_s or 0) * 1000), up.place(_value(row))) for row in _rising(front)]
+    path = "".join(f"{'M' if i == 0 else f'H{x:.1f} L'}{x:.1f},{y:.1f} " for i, (x, y) in enumerate(stairs))
+    if path:
+        parts.append(f'<path d="{path}" fill="none" class="front"/>')
+    for row in drawn:
+        x, y = across.place((row.latency_s or 0) * 1000), up.place(_value(row))
+        radius = 4 + 10 * math.sqrt((row.core_s or 0.0) / dearest)
+        figure = row.accuracy
+        assert figure is not None
+        if figure.low is not None and figure.high is not None:
+            low, high = up.place(max(figure.low, up.low)), up.place(min(figure.high, up.high))
+            parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}" class="interval"/>')
+        title = (
+            f"{row.profile.variant.name}: {figure.metric} {figure.value:.3f}, {(row.latency_s or 0) * 1000:.1f} ms, "
+            f"{(row.core_s or 0) * 1000:.1f} core-ms an item"
+        )
+        colour = "var(--accent)" if row.on_front else "var(--soft)"
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{colour}" fill-opacity="0.6">'
+            f"<title>{escape(title)}</title></circle>"
+        )
+    return "".join([*parts, "</svg>"])
+
+
+def write_profiles_html(path: Path, title: str, profiles: Sequence[Profile], metric: str | None = None) -> None:
+    """One page with both charts and the table; nothing is loaded from elsewhere. Raises OutputError."""
+    rows = rows_of(profiles, metric)
+    drawn = _drawn(rows)
+    html = (
+        environment()
+        .get_template("profiles.html")
+        .render(
+            title=title,
+            rows=rows,
+            metric=metric_of(profiles, metric),
+            hardware=sorted({profile.hardware for profile in profiles}),
+            legend=[(row.name, _colour(i, len(drawn))) for i, row in enumerate(drawn)],
+            left_out=sum(1 for row in rows if row.latency_s is not None) - len(drawn),
+            latency_chart=latency_by_batch(rows),
+            front_chart=front_chart(rows),
+        )
+    )
+    write_whole(path, html.encode())
+
+
+def _row(name: str, profile: Profile, metric: str) -> VariantRow:
+    accuracy = profile.accuracy_of(metric)
+    if profile.state != ProfileState.READY or not profile.points:
+        return VariantRow(name, profile, accuracy=accuracy)
+    first, best = profile.points[0], profile.best_batch()
+    return VariantRow(
+        name,
+        profile,
+        first.median_s / first.batch,
+        first.p95_s,
+        profile.throughput(best),
+        profile.core_s_per_item(best),
+        accuracy,
+    )
+
+
+def _value(row: VariantRow) -> float:
+    return row.accuracy.value if row.accuracy is not None else 0.0
+
+
+def _beats(one: VariantRow, other: VariantRow) -> bool:
+    if one.latency_s is None or other.latency_s is None or one.core_s is None or other.core_s is None:
+        return False
+    good = (one.latency_s, one.core_s, -_value(one)), (other.latency_s, other.core_s, -_value(other))
+    return all(a <= b for a, b in zip(*good, strict=True)) and good[0] != good[1]
+
+
+def _rising(front: Sequence[VariantRow]) -> list[VariantRow]:
+    """Of variants by latency, those that are more accurate than every faster one."""
+    found: list[VariantRow] = []
+    for row in front:
+        if not found or _value(row) > _value(found[-1]):
+            found.append(row)
+    return found
+
+
+def _drawn(rows: Sequence[VariantRow]) -> list[VariantRow]:
+    return [row for row in rows if row.latency_s is not None][:_MOST_LINES]
+
+
+def _colour(i: int, num: int) -> str:
+    return f"hsl({(210 + 360 * i // max(1, num)) % 360} 62% 52%)"
+
+
+class _Axis:
+    """Places values between two pixels, with room at both ends."""
+
+    def __init__(self, values: Sequence[float], begin: float, end: float, *, logarithmic: bool = True) -> None:
+        low, high = min(values), max(values)
+        self._logarithmic = logarithmic and low > 0
+        if self._logarithmic:
+            self.low, self.high = low / 1.15, high * 1.15
+        else:
+            room = max((high - low) * 0.1, 0.01)
+            self.low, self.high = max(0.0, low - room), high + room
+        self._begin, self._end = begin, end
+
+    def place(self, value: float) -> float:
+        low, high = self.low, self.high
+        if self._logarithmic:
+            value, low, high = math.log(value), math.log(low), math.log(high)
+        return self._begin + (value - low) / (high - low) * (self._end - self._begin)
+
+    def ticks(self) -> list[float]:
+        """Round values: 1, 2, 5 of every power of ten, or at most six evenly."""
+        if self._logarithmic:
+            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            found = [m * 10.0**n for n in powers for m in (1, 2, 5)]
+            inside = [value for value in found if self.low <= value <= self.high]
+            return inside if len(inside) > 1 else [float(f"{v:.2g}") for v in (self.low * 1.1, self.high / 1.1)]
+        step = next(
+            s for s in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1e9) if (self.high - self.low) / s <= 6
+        )
+        return [step * n for n in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
+
+
+def _grid(
+    across: _Axis, up: _Axis, across_unit: str, up_unit: str, across_ticks: Sequence[float] | None = None
+) -> list[str]:
+    parts = []
+    for tick in across.ticks() if across_ticks is None else across_ticks:
+        x = across.place(tick)
+        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}" class="grid"/>')
+        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{tick:g}</text>')
+    for tick in up.ticks():
+        y = up.place(tick)
+        parts.append(f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
+        label = f"{tick:g} {up_unit}".strip()
+        parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
+    middle = (_LEFT + WIDTH - _RIGHT) / 2
+    parts.append(f'<text x="{middle:.0f}" y="{_HEIGHT - 6}" text-anchor="middle">{across_unit}</text>')
+    return parts

@@ -1,0 +1,232 @@
+"""Registering, showing, comparing and removing models, as a user does it: with processes and slips of the pen."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llamapipe.catalog import AccuracyFigure, BatchPoint, Profile, Variant
+from llamapipe.inference import CatalogueStore
+from tests.cli.conftest import Cli, Ended
+from tests.inference import networks
+
+PIPELINE = """\
+version: 1
+name: mine
+ops:
+  - {name: detect, type: detect, inputs: $source.frames, task: person-detection, model: mine, placement: PLACE}
+sinks:
+  - {name: found, type: jsonl, input: $ops.detect.boxes, path: found.jsonl}
+"""
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("LLAMAPIPE_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    answer = np.zeros((1, 84, 6), np.float32)
+    answer[0, 0] = [1, 1, 0, 0, 1, 0.8]
+    return networks.always(tmp_path / "people.onnx", answer, size=(64, 64))
+
+
+def registering(path: Path, *more: object) -> list[str]:
+    given = [
+        "models",
+        "register",
+        path,
+        "--task",
+        "person-detection",
+        "--decoder",
+        "yolox",
+        "--labels",
+        "person",
+        *more,
+    ]
+    return [str(word) for word in given]
+
+
+def measured(cache: Path, model: str, backend: str = "openvino", ms: float = 10.0) -> None:
+    variant = Variant(model, backend, "cpu", "fp32", (64, 64))
+    points = tuple(BatchPoint(n, n * ms / 1000, n * ms / 900, n * ms / 1000, 20) for n in (1, 4))
+    figures = (AccuracyFigure("agreement", 0.9, "clip", "agreement"),)
+    with CatalogueStore(cache) as store:
+        store.put(Profile(variant, store.hardware, points=points, accuracy=figures, tasks=("person-detection",)))
+
+
+def refused(ended: Ended, code: int, *words: str) -> None:
+    assert ended.code == code
+    assert ended.out == ""
+    assert [line.split(": ")[0] for line in ended.err.splitlines()] in (["error"], ["error", "hint"])
+    assert all(word in ended.err for word in words)
+
+
+def test_a_registered_model_is_listed_shown_and_removed(cli: Cli, path: Path, cache: Path) -> None:
+    ended = cli(*registering(path, "--name", "mine", "--accuracy", "coco_ap=0.25", "--licence", "MIT"))
+    assert (ended.code, ended.out) == (0, "mine\n")
+    assert "use it with model: mine" in ended.err
+    assert any(line.startswith("mine ") for line in cli("models", "list").out.splitlines())
+    assert "mine" in cli("models", "list", "--task", "person-detection").out
+    shown = json.loads(cli("models", "show", "mine", "--json").out)
+    assert shown["registered"]
+    assert shown["labels"] == ["person"]
+    assert shown["accuracy"] == [{"metric": "coco_ap", "value": 0.25, "dataset": "COCO val2017", "kind": "published"}]
+    assert Path(shown["files"][0]["path"]).read_bytes() == path.read_bytes()
+    assert "no variant of mine has been measured" in cli("models", "show", "mine").err
+    assert "removed mine" in cli("models", "remove", "mine").err
+    refused(cli("models", "show", "mine"), 2, "unknown model 'mine'")
+    assert not list((cache / "catalogue/files").iterdir())
+
+
+@pytest.mark.parametrize("placement", ["thread", "process"])
+def test_a_pipeline_uses_it_by_its_name(cli: Cli, path: Path, clip: Path, tmp_path: Path, placement: str) -> None:
+    assert cli(*registering(path, "--name", "mine")).code == 0
+    path.unlink()
+    (tmp_path / "mine.yaml").write_text(PIPELINE.replace("PLACE", placement))
+    ended = cli("run", tmp_path / "mine.yaml", "-i", clip, "-o", tmp_path / "out")
+    assert ended.code == 0, ended.err
+    found = next((tmp_path / "out").rglob("found.jsonl"))
+    rows = [json.loads(line) for line in found.read_text().splitlines()]
+    assert len(rows) == 20
+    assert all(row["items"][0]["label"] == "person" for row in rows)
+
+
+def test_what_it_is_calibrated_and_judged_by_is_kept(cli: Cli, path: Path, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "gt.txt").write_text("1,1,10,10,20,20,1,1,1\n")
+    asked = registering(path, "--name", "mine", "--calibrate", clip, "--ground-truth", tmp_path / "gt.txt")
+    assert cli(*asked).code == 0
+    shown = json.loads(cli("models", "show", "mine", "--json").out)
+    assert (shown["calibration"], shown["ground_truth"]) == (str(clip), str(tmp_path / "gt.txt"))
+
+
+def test_variants_are_drawn_in_the_terminal_and_as_a_page(cli: Cli, cache: Path, tmp_path: Path) -> None:
+    measured(cache, "yolox-nano")
+    measured(cache, "yolox-nano", "onnxruntime", 20.0)
+    ended = cli("models", "show", "yolox-nano", "--html", tmp_path / "page.html")
+    assert ended.code == 0
+    assert "latency by batch" in ended.out
+    assert "accuracy, latency and cost" in ended.out
+    assert "openvino *" in ended.out
+    assert (tmp_path / "page.html").read_text().count("<svg") == 2
+    assert len(json.loads(cli("models", "show", "yolox-nano", "--json").out)["variants"]) == 2
+
+
+def test_models_of_a_task_are_compared(cli: Cli, cache: Path) -> None:
+    measured(cache, "yolox-nano")
+    measured(cache, "yolox-nano", "onnxruntime", 20.0)
+    measured(cache, "fastestdet", "openvino", 5.0)
+    ended = cli("models", "compare", "--task", "person-detection")
+    assert "fastestdet" in ended.out
+    assert "onnxruntime" not in ended.out
+    assert "not measured on this machine: pedestrian-ssdlite" in ended.err
+    assert "onnxruntime" in cli("models", "compare", "--task", "person-detection", "--all").out
+    assert len(json.loads(cli("models", "compare", "fastestdet", "yolox-nano", "--json").out)) == 3
+
+
+def test_looking_leaves_nothing_behind(cli: Cli, cache: Path) -> None:
+    cli("models", "list")
+    cli("models", "show", "yolox-nano")
+    assert not cache.exists()
+
+
+def test_of_a_ready_model_only_measurements_are_forgotten(cli: Cli, cache: Path) -> None:
+    measured(cache, "yolox-nano")
+    assert "what was measured and built of it is forgotten" in cli("models", "remove", "yolox-nano").err
+    assert "nothing was measured" in cli("models", "remove", "yolox-nano").err
+
+
+def test_removing_is_all_or_none(cli: Cli, path: Path) -> None:
+    cli(*registering(path, "--name", "mine"))
+    refused(cli("models", "remove", "mine", "min"), 2, "unknown model 'min'", "did you mean mine?")
+    assert cli("models", "show", "mine").code == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--labels", "a,b"], ["person-detection is about person"]),
+        (["--labels", "person,car"], ["the network has 1 classes, got 2 labels"]),
+        (["--labels", "none.txt"], ["label file none.txt cannot be read"]),
+        (["--decoder", "yolo"], ["expected a decoder", "did you mean yolox?"]),
+        (["--accuracy", "coco_ap=25"], ["expected METRIC=VALUE", "coco_ap=0.25"]),
+        (["--input-size", "big"], ["expected pixels"]),
+        (["--calibrate", "none.mp4"], ["calibration none.mp4 does not exist"]),
+        (["--ground-truth", "none.txt"], ["--calibrate"]),
+        (["--name", "yolox-nano"], ["taken by a ready model"]),
+    ],
+)
+def test_a_slip_of_the_pen_is_one_error(cli: Cli, path: Path, more: list[str], words: list[str], cache: Path) -> None:
+    refused(cli(*registering(path, *more)), 2, *words)
+    assert not list(cache.glob("catalogue/files/*"))
+
+
+def test_a_folder_without_pictures_and_a_truth_that_is_none_are_refused(
+    cli: Cli, path: Path, clip: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    refused(cli(*registering(path, "--calibrate", tmp_path / "empty")), 2, "holds no pictures")
+    (tmp_path / "gt.txt").write_text("\n")
+    refused(cli(*registering(path, "--calibrate", clip, "--ground-truth", tmp_path / "gt.txt")), 2, "holds no boxes")
+    (tmp_path / "clip.mp4").write_bytes(b"no video")
+    refused(cli(*registering(path, "--calibrate", tmp_path / "clip.mp4")), 1, "clip.mp4")
+
+
+def test_a_page_of_nothing_is_not_written(cli: Cli, tmp_path: Path) -> None:
+    ended = cli("models", "show", "yolox-nano", "--html", tmp_path / "page.html")
+    assert ended.code == 2
+    assert "nothing of yolox-nano has been measured" in ended.err
+    assert not (tmp_path / "page.html").exists()
+
+
+def started(words: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "llamapipe", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_two_processes_may_register_the_same_at_once(cli: Cli, path: Path, cache: Path) -> None:
+    both = [started(registering(path, "--name", "mine")) for _ in range(2)]
+    for process in both:
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, out) == (0, "mine\n"), err
+    with CatalogueStore(cache) as store:
+        assert len(store.models()) == 1
+    assert len(list((cache / "catalogue/files").iterdir())) == 1
+
+
+def test_two_networks_at_once_under_one_name_leave_one_whole_and_refuse_the_other(
+    cli: Cli, path: Path, tmp_path: Path, cache: Path
+) -> None:
+    other = networks.always(tmp_path / "other.onnx", np.zeros((1, 84, 6), np.float32), size=(64, 64))
+    both = [started(registering(file, "--name", "mine")) for file in (path, other)]
+    ended = [(process.communicate(timeout=60), process.returncode) for process in both]
+    assert sorted(code for _, code in ended) == [0, 2]
+    assert any("model name mine is taken" in err for (_, err), _ in ended)
+    assert cli("models", "show", "mine").code == 0
+
+
+@pytest.mark.slow
+def test_a_registration_that_is_killed_can_be_done_again(cli: Cli, path: Path, cache: Path) -> None:
+    for delay_s in np.linspace(0.2, 1.2, 8):
+        process = started(registering(path, "--name", "mine"))
+        time.sleep(delay_s)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        shown = cli("models", "show", "mine", "--json")
+        assert shown.code in (0, 2)  # there as a whole, or not at all
+        if shown.code == 0:
+            assert Path(json.loads(shown.out)["files"][0]["path"]).read_bytes() == path.read_bytes()
+            cli("models", "remove", "mine")
+    assert cli(*registering(path, "--name", "mine")).code == 0
+    assert len(list((cache / "catalogue/files").iterdir())) == 1
