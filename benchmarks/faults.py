@@ -2,9 +2,10 @@
 
     python -m benchmarks.faults [--injections 100] [--output out/faults] [--rows worker-killed,...]
 
-Every row is written to OUTPUT as it is done, and a second start goes on where the first one was stopped. Tracker ids
-and boxes are compared with those of an undisturbed run, line by line; frames lost are counted in the outputs and have
-to be what the ledger says. The table goes to stdout and, with all figures, to OUTPUT/faults.json.
+Every row is written to OUTPUT as it is done, and a second start goes on where the first one was stopped, within the
+longest rows too. Tracker ids and boxes are compared with those of an undisturbed run, line by line; frames lost are
+counted in the outputs and have to be what the ledger says. The table goes to stdout and, with all figures, to
+OUTPUT/faults.json.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class Bench:
     def __init__(self, folder: Path, injections: int) -> None:
         self.folder = folder
         self.injections = injections
+        self.unfinished: Path | None = None  # where the row that is being made is kept, run by run
         self._reference: dict[int, list[str]] | None = None
 
     def fresh(self, name: str) -> Path:
@@ -92,6 +94,8 @@ class Bench:
                 row.lost += 1
             elif of_frame != self.reference()[seq]:
                 row.differs += 1
+        if self.unfinished is not None:
+            self.unfinished.write_text(json.dumps(asdict(row)))
 
 
 def worker_killed(bench: Bench, row: Row) -> None:
@@ -301,6 +305,8 @@ def disk_full(bench: Bench, row: Row) -> None:
             row.frames += summary.frames.decoded
             row.ledger_lost += summary.frames.decoded - summary.frames.delivered
             filled.unlink(missing_ok=True)
+            whole = all((disk / "out" / name).exists() for name in ("annotated.mp4", "detections.jsonl"))
+            row.lost += 0 if whole else summary.frames.decoded
             left = [path.name for path in (disk / "out").rglob("*") if "partial" in path.name or path.suffix == ".tmp"]
             row.differs += len(left)
             begin_s = time.monotonic()
@@ -309,7 +315,6 @@ def disk_full(bench: Bench, row: Row) -> None:
                 again = llamapipe.run("people", "sample:bikes", output=disk / "out", max_frames=60, workers="2")
                 row.recovery_s.append(time.monotonic() - begin_s)
                 row.differs += again.exit_code
-        row.lost = row.ledger_lost
         row.output = f"stopped with the reason; no partial file left ({kind.name})"
         row.recovery = "none: with room made, the same command ran through in"
 
@@ -361,6 +366,9 @@ ROWS: dict[str, tuple[str, Callable[[Bench, Row], None]]] = {
 }
 
 
+_BY_RUNS = ("worker-killed", "worker-stopped", "engine-killed")  # rows of several runs, which can be gone on with
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--injections", type=int, default=100)
@@ -375,11 +383,17 @@ def main() -> int:
         if not path.exists():
             print(f"{name} ...", file=sys.stderr, flush=True)
             bench.reference()
-            row = Row()
-            began_s = time.monotonic()
+            bench.unfinished = path.with_suffix(".unfinished")
+            row = (
+                Row(**json.loads(bench.unfinished.read_text()))
+                if name in _BY_RUNS and bench.unfinished.exists()
+                else Row()
+            )
+            began_s = time.monotonic() - row.wall_s
             ROWS[name][1](bench, row)
             row.wall_s = time.monotonic() - began_s
             path.write_text(json.dumps(asdict(row)))
+            bench.unfinished.unlink(missing_ok=True)
         done[name] = json.loads(path.read_text())
     (bench.folder / "faults.json").write_text(json.dumps(done, indent=1))
     print(table(done))

@@ -220,9 +220,10 @@ def _run(request: RunRequest, terminal: Terminal, json: bool) -> int:
     if request.resume and request.output is not None:
         left = look_back(request.output)
         if left.kind == "complete":
+            summary = run_session(request)  # checks that it is this run, and does no more
             terminal.note(f"{request.output}: {left}, nothing is left to do")
             if json:
-                terminal.json(left.summary)
+                terminal.json(summary)
             return 0
         if left.kind == "killed":
             terminal.note(f"{request.output}: {left}")

@@ -479,6 +479,9 @@ class Controller:
             if outcome == "delivered":
                 account.delivered -= 1
                 account.failed[cursor.failed] += 1
+        if not event.kept:
+            account.failed[cursor.failed] += account.delivered
+            account.delivered = 0
         cursor.unconfirmed.clear()
         cursor.committed = cursor.next_seq - 1
         stream.error = event.reason

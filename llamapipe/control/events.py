@@ -107,11 +107,12 @@ class Committed(_Event, frozen=True):
 
 
 class SinkFailed(_Event, frozen=True):
-    """A sink can take no more."""
+    """A sink can take no more. ``kept``: what it has confirmed stays; else it is gone with the file."""
 
     stream: str
     sink: str
     reason: str
+    kept: bool = True
 
 
 class SinkMarked(_Event, frozen=True):

@@ -117,6 +117,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     notes: list[str] = []  # what went wrong on the way and was mended, or not quite
     first_frame_s: float | None = None  # from enter to the first frame delivered
+    fingerprint: dict[str, str] = {}  # what the results hang on; digests, but for flags and versions
     version: int = 1  # of this format
 
     def to_json(self) -> bytes:

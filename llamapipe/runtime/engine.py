@@ -18,6 +18,7 @@ from llamapipe.control import events as ev
 from llamapipe.control.controller import Controller
 from llamapipe.control.plan import replica_parts
 from llamapipe.errors import LlamapipeError
+from llamapipe.media import SINKS
 from llamapipe.runtime.arena import Arena
 from llamapipe.runtime.checkpoints import CheckpointBook, StreamPoint
 from llamapipe.runtime.crew import Crew, WorkerPeer
@@ -254,7 +255,7 @@ class Engine:
                 self._tell(ev.Committed(message.stream, message.sink, message.seq))
             if message.error is not None:
                 self._partial.errors.setdefault(message.stream, message.error)
-                self._tell(ev.SinkFailed(message.stream, message.sink, message.error))
+                self._sink_failed(message.stream, message.sink, message.error)
         elif isinstance(message, Captured):
             self._book.captured(message)
             kept = message.state is not None
@@ -285,10 +286,15 @@ class Engine:
             self._partial.files[message.stream] = message.files
             for sink, error in message.errors.items():
                 self._partial.errors.setdefault(message.stream, error)
-                self._tell(ev.SinkFailed(message.stream, sink, error))
+                self._sink_failed(message.stream, sink, error)
             self._tell(ev.StreamClosed(message.stream))
         else:
             raise LlamapipeError(f"{peer} sent a {type(message).__name__}, which engines do not take")
+
+    def _sink_failed(self, stream: str, sink: str, error: str) -> None:
+        kind = SINKS.get(self._sinks[sink].type)
+        # A file that is not whole is removed, and all that was written to it.
+        self._tell(ev.SinkFailed(stream, sink, error, kept=kind is None or kind.default_path is None))
 
     def _hello(self, peer: str, message: Hello) -> None:
         worker = self._crew.current(peer) if message.role == "worker" else None
@@ -535,7 +541,7 @@ class Engine:
                 self._tell(ev.StreamEnded(stream, arrived, reason))
             else:
                 for sink in self._sinks:
-                    self._tell(ev.SinkFailed(stream, sink, reason))
+                    self._sink_failed(stream, sink, reason)
                 self._tell(ev.StreamClosed(stream))
 
     def _notice_workers(self, now_s: float, readable: Container[object]) -> None:

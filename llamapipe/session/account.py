@@ -63,6 +63,7 @@ def summarise(
         outputs=[file for stream in streams for file in stream.outputs],
         versions=_versions(),
         notes=watcher.notes,
+        fingerprint=dict(prepared.fingerprint),
     )
 
 

@@ -173,7 +173,7 @@ def _content(path: Path) -> bytes:
         return b""
 
 
-def check_same(before: Mapping[str, str], now: Mapping[str, str]) -> None:
+def check_same(before: Mapping[str, str], now: Mapping[str, str], *, what: str = "killed") -> None:
     """Raise UsageError, naming what is different, unless both are of the same run."""
     different = []
     for name in sorted({*before, *now}):
@@ -188,7 +188,7 @@ def check_same(before: Mapping[str, str], now: Mapping[str, str]) -> None:
             different.append(f"{name} has changed")
     if different:
         raise UsageError(
-            f"the run that was killed was another: {'; '.join(different)}",
+            f"the run that {'is complete' if what == 'complete' else 'was killed'} was another: {'; '.join(different)}",
             hint="give the same pipeline, sources and flags, or begin anew with --force instead of --resume",
         )
 

@@ -42,7 +42,7 @@ from llamapipe.session.account import summarise
 from llamapipe.session.checkpoints import Tallies, look_back
 from llamapipe.session.keeper import Keeper
 from llamapipe.session.outputs import EVENTS_FILE, REPORT_FILE, SUMMARY_FILE
-from llamapipe.session.prepare import OnAsset, Prepared, prepare
+from llamapipe.session.prepare import OnAsset, Prepared, check_complete, prepare
 from llamapipe.session.processes import operator_files, slot_bytes
 from llamapipe.session.quarantine import Quarantiner
 from llamapipe.session.request import Progress, RunRequest
@@ -154,6 +154,7 @@ class _Job:
         if self.request.resume and self.request.output is not None:
             left = look_back(self.request.output)
             if left.kind == "complete" and left.summary is not None:
+                check_complete(left.summary, self.request, env=self.env, results=self.take is not None)
                 return left.summary
         try:
             prepared = prepare(

@@ -17,6 +17,7 @@ from llamapipe.errors import LlamapipeError, UsageError
 from llamapipe.inference import AssetStore, cache_root, local_file, open_catalogue, registered_files, use_catalogue
 from llamapipe.media import SINKS, ReconnectPolicy, SourceSpec, expand_sources, open_source, open_sources
 from llamapipe.media.contract import SinkContext, VideoSource
+from llamapipe.report import RunSummary
 from llamapipe.runtime import Boot, Machine, StreamFacts, StreamPoint, read_machine
 from llamapipe.session.candidates import Needs
 from llamapipe.session.checkpoints import (
@@ -36,7 +37,7 @@ from llamapipe.session.resolve import LoadedPipeline, load_pipeline
 from llamapipe.session.sinks import with_asked_sinks, with_jsonl, with_results
 from llamapipe.spec import PipelineSpec, SloSpec
 
-__all__ = ["OnAsset", "Prepared", "prepare", "resolve"]
+__all__ = ["OnAsset", "Prepared", "check_complete", "prepare", "resolve"]
 
 _PATIENCE_S = 0.5
 _USUAL_FPS = 25.0
@@ -150,41 +151,10 @@ def prepare(
     """
     started_s = clock.now_s()
     earlier = _earlier(request)
-    loaded = resolve(request, env=env, results=results)
-    assets = AssetStore(cache_root(env), env=env)
-    use_catalogue(assets.root)
-
-    def sample(name: str) -> Path:
-        return assets.pull(_sample_asset(name, assets), on_asset)
-
-    specs = {
-        spec.name: spec for spec in expand_sources(request.sources, env=env, resolve_sample=sample, reserved=RESERVED)
-    }
-    live = [spec.shown for spec in specs.values() if spec.kind != "file"]
-    unpaced = [spec.shown for spec in specs.values() if spec.kind == "file" and not request.realtime]
-    objective = objective_of(request.slo, loaded.spec.slo, unpaced=unpaced, live=live)
-    machine = read_machine()
-    kind, count = parse_workers(request.workers)
-    workers = count if count is not None else _own_count(kind, machine)
-    placements = {str(op.params.get("placement") or kind or "thread") for op in loaded.spec.ops}
-    check_count(workers, sorted(placements), machine.cores)
-    needs = _needs(loaded.spec, objective)
-    compiled = compile_pipeline(
-        loaded.spec,
-        loaded.registry,
-        assets,
-        on_asset=on_asset,
-        fetch=not dry,
-        placement=kind or "thread",
-        profiles=_profiles(env),
-        needs=needs,
-    )
+    asked = _asked(request, env=env, results=results, on_asset=on_asset, fetch=not dry)
+    specs, compiled, objective, machine = asked.specs, asked.compiled, asked.objective, asked.machine
     boot = boot_of(compiled, request.ops_files, cache_root(env))
-    given = [*operator_files(compiled, compiled.stages, request.ops_files), *(file[0] for file in registered_files())]
-    variants = [stage.configuration.variant for stage in compiled.stages]
-    kept = {local_file(variant.model) for variant in variants if variant is not None}
-    given += [str(file) for file in kept if file is not None and str(file.resolve()) not in given]
-    identity = fingerprint(request, compiled.stages, compiled.sinks, specs, given)
+    identity = asked.fingerprint
     if earlier is not None:
         check_same(earlier.fingerprint, identity)
     points = earlier.streams if earlier is not None else {}
@@ -228,12 +198,12 @@ def prepare(
         plan = run_plan(
             compiled,
             streams,
-            workers=workers,
+            workers=asked.workers,
             sinks=compiled.sinks,
             slo=_judged(objective),
             faults=_faults(request),
             cores=machine.core_numbers,
-            needs=needs,
+            needs=asked.needs,
             job=_job(objective, sources, started_s),
         )
         keeps = request.output is not None and any(stream.segment_frames for stream in streams)
@@ -288,6 +258,69 @@ def _job(objective: Objective, sources: Mapping[str, VideoSource], began_s: floa
         return None
     frames = {name: source.info.num_frames for name, source in sources.items()}
     return JobPlan(began_s, slo.deadline_s, {name: number for name, number in frames.items() if number})
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request, understood. No source is open."""
+
+    specs: Mapping[str, SourceSpec]
+    objective: Objective
+    machine: Machine
+    workers: int
+    needs: Needs
+    compiled: Compiled
+    fingerprint: Mapping[str, str]
+
+
+def _asked(request: RunRequest, *, env: Env, results: bool, on_asset: OnAsset | None, fetch: bool) -> _Asked:
+    loaded = resolve(request, env=env, results=results)
+    assets = AssetStore(cache_root(env), env=env)
+    use_catalogue(assets.root)
+
+    def sample(name: str) -> Path:
+        return assets.pull(_sample_asset(name, assets), on_asset)
+
+    specs = {
+        spec.name: spec for spec in expand_sources(request.sources, env=env, resolve_sample=sample, reserved=RESERVED)
+    }
+    live = [spec.shown for spec in specs.values() if spec.kind != "file"]
+    unpaced = [spec.shown for spec in specs.values() if spec.kind == "file" and not request.realtime]
+    objective = objective_of(request.slo, loaded.spec.slo, unpaced=unpaced, live=live)
+    machine = read_machine()
+    kind, count = parse_workers(request.workers)
+    workers = count if count is not None else _own_count(kind, machine)
+    placements = {str(op.params.get("placement") or kind or "thread") for op in loaded.spec.ops}
+    check_count(workers, sorted(placements), machine.cores)
+    needs = _needs(loaded.spec, objective)
+    compiled = compile_pipeline(
+        loaded.spec,
+        loaded.registry,
+        assets,
+        on_asset=on_asset,
+        fetch=fetch,
+        placement=kind or "thread",
+        profiles=_profiles(env),
+        needs=needs,
+    )
+    given = [*operator_files(compiled, compiled.stages, request.ops_files), *(file[0] for file in registered_files())]
+    variants = [stage.configuration.variant for stage in compiled.stages]
+    kept = {local_file(variant.model) for variant in variants if variant is not None}
+    given += [str(file) for file in kept if file is not None and str(file.resolve()) not in given]
+    identity = fingerprint(request, compiled.stages, compiled.sinks, specs, given)
+    return _Asked(specs, objective, machine, workers, needs, compiled, identity)
+
+
+def check_complete(summary: RunSummary, request: RunRequest, *, env: Env, results: bool) -> None:
+    """Raise UsageError unless the request asks for the run that has been made, whichever versions made it."""
+    if not summary.fingerprint:  # of a release that kept none
+        return
+    now = _asked(request, env=env, results=results, on_asset=None, fetch=False).fingerprint
+    check_same(_without_versions(summary.fingerprint), _without_versions(now), what="complete")
+
+
+def _without_versions(given: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in given.items() if not name.startswith("version")}
 
 
 def _reconnect(request: RunRequest) -> ReconnectPolicy:

@@ -236,6 +236,16 @@ def test_a_failed_sink_counts_what_it_never_confirmed_as_failed_and_stops_the_st
     assert (account.delivered, dict(account.failed)) == (1, {"output: disk full": 1})
 
 
+def test_what_went_with_the_file_of_a_failed_sink_was_not_delivered():
+    control = started(detect_only(workers=1))
+    arrive(control, 0)
+    control.step(ev.InvocationDone(0, [1]), 0.0)
+    control.step(ev.Committed("cam0", "out", 0), 0.0)
+    control.step(ev.SinkFailed("cam0", "out", "disk full", kept=False), 0.0)
+    account = control.ledger.accounts["cam0", "out"]
+    assert (account.delivered, dict(account.failed)) == (0, {"output: disk full": 1})
+
+
 def test_sampled_stages_work_on_one_frame_a_period_and_hold_its_outputs():
     control = started(plan(stage("detect", frames(), sample_fps=5.0), workers=1))
     sent = arrive(control, 0, 1, 2)  # pts 0.0, 0.1, 0.2

@@ -61,6 +61,7 @@ def test_a_sink_that_fails_midway_stops_the_run_and_leaves_no_half_file(
     assert written == [0, 1, 2, 3]
     frames = summary.frames
     assert frames.decoded == frames.delivered + sum(frames.failed.values()) + frames.cancelled
+    assert frames.delivered == 0
     assert not (tmp_path / "detections.jsonl").exists()
 
 

@@ -316,6 +316,17 @@ def test_nothing_to_go_on_with_is_a_run_from_the_beginning_and_a_complete_one_is
     assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in before} == before
 
 
+def test_a_complete_run_is_no_answer_to_who_asks_for_another(work: Path, tmp_path: Path) -> None:
+    asked = as_call(options(work, tmp_path / "out", params={}))
+    llamapipe.run(**asked)
+    with pytest.raises(
+        UsageError, match=r"the run that is complete was another: --end was None and is 3\.0"
+    ) as refused:
+        llamapipe.run(**asked, end_s=3.0, resume=True)
+    assert refused.value.hint is not None
+    assert "--force" in refused.value.hint
+
+
 def test_a_stage_without_snapshots_means_a_run_from_the_beginning(work: Path, tmp_path: Path) -> None:
     text = PIPELINE.replace("test/sum@v1", "test/forgetful@v1")
     text = text.replace(
