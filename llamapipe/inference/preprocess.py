@@ -41,6 +41,7 @@ def placer(preprocess: Preprocess, size: tuple[int, int]) -> Callable[[Image, ND
     order = (0, 1, 2) if preprocess.colour == "bgr" else (2, 1, 0)
     shapes: dict[int, tuple[int, int, int, int]] = {}  # by address of the slot: what its picture covers
     padding = (np.float32(preprocess.pad_value) * gain + offset) if preprocess.dtype == "float32" else None
+    planes: list[NDArray[np.uint8]] = []  # kept: new memory for each picture costs more than the splitting
 
     def place(image: Image, slot: NDArray[Any]) -> Letterbox:
         box, (left, top, w, h) = _fit(preprocess, image.width, image.height, width, height)
@@ -59,13 +60,14 @@ def placer(preprocess: Preprocess, size: tuple[int, int]) -> Callable[[Image, ND
             np.multiply(pixels if preprocess.colour == "bgr" else pixels[:, :, ::-1], gain, out=target)
             target += offset
             return box
-        planes = cv2.split(pixels)
+        if not planes or planes[0].shape != (h, w):
+            planes[:] = [np.empty((h, w), np.uint8) for _ in range(3)]
+        cv2.split(pixels, planes)
         for channel, source in enumerate(order):
             target = slot[channel, top : top + h, left : left + w]
-            if plain or preprocess.dtype == "uint8":
-                target[:] = planes[source]
-            else:
-                np.multiply(planes[source], gain[channel], out=target)
+            target[:] = planes[source]
+            if not plain and preprocess.dtype == "float32":
+                target *= gain[channel]  # in place: faster than to multiply and convert at once
                 if offset[channel]:
                     target += offset[channel]
         return box

@@ -139,3 +139,23 @@ def test_of_boxes_that_overlap_the_surest_stays_each_label_for_itself() -> None:
     assert suppress(xyxy, score, label, max_iou=0.5, max_items=9).tolist() == [1, 2, 3]
     assert suppress(xyxy, score, label, max_iou=0.5, max_items=2).tolist() == [1, 2]
     assert suppress(xyxy[:0], score[:0], label[:0], max_iou=0.5, max_items=2).tolist() == []
+
+
+def test_overlaps_are_suppressed_greedily_from_the_surest_on() -> None:
+    """As the plain loop does it: whoever overlaps a kept box of its own label too much goes."""
+    rng = np.random.default_rng(5)
+    for n in (2, 7, 60):
+        corner, size = rng.uniform(-20, 300, (n, 2)), rng.uniform(1, 80, (n, 2))
+        xyxy = np.concatenate([corner, corner + size], 1).astype(np.float32)
+        score, label = rng.choice([0.0, 0.2, 0.5, 0.9], n).astype(np.float32), rng.integers(0, 3, n).astype(np.int32)
+        kept: list[int] = []
+        for i in np.argsort(-score, kind="stable"):
+            if all(label[i] != label[k] or iou(xyxy[i], xyxy[k]) <= 0.3 for k in kept):
+                kept.append(int(i))
+        assert suppress(xyxy, score, label, max_iou=0.3, max_items=99).tolist() == kept
+
+
+def iou(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    width, height = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    common = float(max(0, width) * max(0, height))
+    return common / (float(np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2])) - common)

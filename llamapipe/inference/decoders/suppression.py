@@ -25,18 +25,12 @@ def suppress(
     order = np.argsort(-score, kind="stable")[:_MOST_CANDIDATES]
     if len(order) <= 1:
         return order
-    boxes = xyxy[order].astype(np.float32)
+    import cv2
+
+    boxes = xyxy[order].astype(np.float64)
     # Labels are laid side by side, so that boxes of different ones never meet.
-    boxes = boxes + (label[order].astype(np.float32) * (float(boxes.max()) - float(boxes.min()) + 1))[:, None]
-    x1, y1, x2, y2 = boxes.T
-    area = np.maximum(0, x2 - x1) * np.maximum(0, y2 - y1)
-    kept: list[int] = []
-    alive = np.arange(len(order))
-    while len(alive) and len(kept) < max_items:
-        first, rest = alive[0], alive[1:]
-        kept.append(int(first))
-        width = np.minimum(x2[first], x2[rest]) - np.maximum(x1[first], x1[rest])
-        height = np.minimum(y2[first], y2[rest]) - np.maximum(y1[first], y1[rest])
-        common = np.maximum(0, width) * np.maximum(0, height)
-        alive = rest[common <= max_iou * (area[first] + area[rest] - common)]
-    return order[kept]
+    boxes += (label[order] * (boxes.max() - boxes.min() + 1))[:, None]
+    boxes[:, 2:] = np.maximum(0, boxes[:, 2:] - boxes[:, :2])  # width and height
+    # They are in order already: for OpenCV, which would leave out scores of 0, their place is their score.
+    kept = np.asarray(cv2.dnn.NMSBoxes(boxes.tolist(), list(range(len(order), 0, -1)), 0.0, max_iou), np.intp)
+    return order[kept[:max_items]]
