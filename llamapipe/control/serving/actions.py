@@ -118,6 +118,4 @@ class Solve(_Action, frozen=True):
     time_limit_s: float = 1.0
 
 
-ServingAction: TypeAlias = (
-    Serve | Probe | Answer | Refuse | StartReplica | StopReplica | KillReplica | Solve
-)
+ServingAction: TypeAlias = Serve | Probe | Answer | Refuse | StartReplica | StopReplica | KillReplica | Solve

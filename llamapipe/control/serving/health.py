@@ -63,9 +63,13 @@ class Health:
             self._well = 0.0
             self.observed = self.slowdown = max(self.observed, ratio)
 
+    def overdue_after_s(self, p95_s: float) -> float:
+        """How long an invocation may last before that alone tells."""
+        return p95_s * exp((_THRESHOLD + _ALLOWANCE) * self.deviation)
+
     def overdue(self, elapsed_s: float, p95_s: float, now_s: float) -> bool:
         """An invocation has not ended though so long under way; True: that alone says that something is in its way."""
-        if self.interfered or elapsed_s < p95_s * exp((_THRESHOLD + _ALLOWANCE) * self.deviation):
+        if self.interfered or elapsed_s < self.overdue_after_s(p95_s) - 1e-9:
             return False
         self.interfered = True
         self._well = 0.0

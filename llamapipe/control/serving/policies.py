@@ -11,10 +11,10 @@ from llamapipe.control.serving.fleet import Fleet, Replica
 from llamapipe.control.serving.offers import Offer
 from llamapipe.control.serving.plan import ServingPlan
 from llamapipe.control.serving.program import Problem, Solution
-from llamapipe.control.serving.selector import Selector
+from llamapipe.control.serving.selector import Options, Selector
 from llamapipe.control.serving.waiting import Waiting
 
-__all__ = ["Admission", "Moves", "OnDemand", "Policy", "ServingState"]
+__all__ = ["Admission", "Moves", "Policy", "ServingState"]
 
 
 @dataclass(slots=True)
@@ -25,7 +25,26 @@ class ServingState:
     selector: Selector
     fleet: Fleet = field(default_factory=Fleet)
     waiting: Waiting = field(default_factory=Waiting)
-    prepared: list[frozenset[str]] = field(default_factory=list)  # variants, one of which is to be there
+    not_before_s: dict[str, float] = field(default_factory=dict)  # variant that could not be loaded -> next try
+    prepared: dict[int, frozenset[str]] = field(default_factory=dict)  # announced, not there yet -> who may serve it
+
+    def unmet(self) -> list[frozenset[str]]:
+        """Sets of variants, one of which somebody waits for, and none of which is there or being loaded."""
+        waiting = [group.names for group in self.waiting.groups.values() if group.head() is not None]
+        return [names for names in (*waiting, *self.prepared.values()) if not self.fleet.of(names)]
+
+    def servable(self, query: Query) -> Options:
+        """What meets a query and has room on some host, were it alone there."""
+        options = self.selector.options(query)
+        fitting = tuple(offer for offer in options.offers if self.fleet.ever_fits(offer))
+        if len(fitting) == len(options.offers):
+            return options
+        if fitting:
+            return Options(fitting, frozenset(offer.name for offer in fitting))
+        least = min(options.offers, key=lambda offer: (offer.memory_bytes, offer.cores))
+        needs = f"{least.memory_bytes / 2**20:.0f} MiB and {least.cores} cores"
+        reason = f"nothing that meets what was asked has room here: {least.name} takes {needs}"
+        return Options(code="constraint", reason=reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +52,6 @@ class Admission:
     """Who may serve a query, and why those; or, with ``code``, that nobody will."""
 
     names: frozenset[str] = frozenset()
-    replica: str | None = None  # only this one
     why: str = ""
     code: str = ""
     reason: str = ""
@@ -42,7 +60,7 @@ class Admission:
 
 @dataclass(slots=True)
 class Moves:
-    """What should change. A start is put off until there is room for it; a stop lets a replica finish its batch."""
+    """What should change. A start for which there is no room is left; a stop lets a replica finish its batch."""
 
     start: list[tuple[Offer, str | None]] = field(default_factory=list)  # with the host, None: any
     stop: list[tuple[Replica, str]] = field(default_factory=list)  # with the reason
@@ -53,55 +71,31 @@ class Policy(Protocol):
     """Decides; the controller queues, batches, retries and keeps to the limits."""
 
     sheds: bool  # whether a query is refused as soon as it cannot be answered in time any more
+    eager: bool  # whether it starts replicas before anybody has asked
 
     def admit(self, query: Query, now_s: float) -> Admission:
-        """A query has come."""
+        """Who may serve it. Asked again where what may be chosen has changed."""
+
+    def arrived(self, query: Query, names: frozenset[str], now_s: float) -> None:
+        """A query was admitted."""
+
+    def prepare(self, query: Query, names: frozenset[str], items_per_s: float, until_s: float, now_s: float) -> None:
+        """Such queries are announced."""
+
+    def served(self, offer: Offer, items: int, latency_s: float, now_s: float) -> None:
+        """A variant has done items of a query that came so long ago."""
 
     def order(self, replicas: list[Replica]) -> list[Replica]:
         """Which of several idle replicas is given work first."""
 
-    def scale(self, now_s: float) -> Moves:
-        """Called once a period, and as soon as queries wait for something that is not there."""
+    def guard_s(self, replica: Replica, now_s: float) -> float:
+        """How long a replica may be kept busy with offline items without making anybody late."""
+
+    def pressed(self, now_s: float) -> bool:
+        """Whether `scale` should be asked at once, without waiting for the period to end."""
+
+    def scale(self, now_s: float, *, urgent: bool) -> Moves:
+        """Called once a period, and when pressed or when somebody waits for what is not there (``urgent``)."""
 
     def solved(self, solution: Solution | None, now_s: float) -> Moves:
         """The program's answer; None: it had none in its time."""
-
-
-@dataclass(slots=True)
-class OnDemand:
-    """Load the cheapest variant when somebody asks, stop it when nobody has for a while. The simplest that serves."""
-
-    state: ServingState
-    sheds: bool = True
-
-    def admit(self, query: Query, now_s: float) -> Admission:
-        """All that meets what is asked."""
-        options = self.state.selector.options(query)
-        if not options.offers:
-            return Admission(code=options.code, reason=options.reason, nearest=options.nearest)
-        return Admission(options.names, why=f"the cheapest of {len(options.offers)} variants that meet what was asked")
-
-    def order(self, replicas: list[Replica]) -> list[Replica]:
-        """The cheapest first, so that those stay free that pickier queries need."""
-        return sorted(replicas, key=lambda replica: replica.offer.cost(1) * replica.health.slowdown)
-
-    def scale(self, now_s: float) -> Moves:
-        """One replica for whoever has none."""
-        state, moves = self.state, Moves()
-        waiting = [group.names for group in state.waiting.groups.values() if group.head() is not None]
-        for names in [*waiting, *state.prepared]:
-            if state.fleet.of(names):
-                continue
-            offers = [state.selector.offers[name] for name in names if name in state.selector.offers]
-            offers.sort(key=lambda offer: (offer.cost(1), offer.name))
-            fitting = [offer for offer in offers if state.fleet.ever_fits(offer)]
-            if fitting and not any(offer in fitting for offer, _ in moves.start):
-                moves.start.append((fitting[0], None))
-        for replica in state.fleet.serving():
-            if replica.batch is None and now_s - replica.used_at_s >= state.plan.linger_s:
-                moves.stop.append((replica, "nobody asked for it"))
-        return moves
-
-    def solved(self, solution: Solution | None, now_s: float) -> Moves:
-        """Nothing was asked."""
-        return Moves()

@@ -11,15 +11,18 @@ from typing import Any
 from llamapipe.catalog import Profile
 from llamapipe.control.serving import actions as act
 from llamapipe.control.serving import events as ev
+from llamapipe.control.serving.autoscaler import Adaptive
 from llamapipe.control.serving.fleet import Batch, Replica
 from llamapipe.control.serving.lifecycle import QueryState, VariantState
 from llamapipe.control.serving.offers import Offer
 from llamapipe.control.serving.plan import Host, ServingPlan
-from llamapipe.control.serving.policies import Admission, Moves, OnDemand, Policy, ServingState
+from llamapipe.control.serving.fixed import Static
+from llamapipe.control.serving.infaas import Infaas
+from llamapipe.control.serving.policies import Admission, Moves, Policy, ServingState
 from llamapipe.control.serving.selector import Selector
 from llamapipe.control.serving.waiting import Group, Pending
 from llamapipe.control.timers import Timers
-from llamapipe.errors import LlamapipeError
+from llamapipe.errors import LlamapipeError, UsageError
 
 __all__ = ["ReplicaStatus", "ServingController"]
 
@@ -27,6 +30,11 @@ _HANG_FLOOR_S = 5.0  # no replica is given up sooner
 _HANG_FACTOR = 20.0  # over the p95 of what it works on
 _LOAD_FLOOR_S = 60.0
 _LOAD_FACTOR = 10.0
+_URGENT_GAP_S = 0.02
+_ASSESS_GAP_S = 0.05
+_PROBE_GAP_S = 0.1
+
+_POLICIES: dict[str, Callable[[ServingState], Policy]] = {"llamapipe": Adaptive, "infaas": Infaas, "static": Static}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +62,20 @@ class ServingController:
         self._state.selector.update(profiles)
         for host in plan.hosts:
             self._state.fleet.add_host(host)
-        self._policy: Policy = OnDemand(self._state)
+        policy = _POLICIES.get(plan.policy)
+        if policy is None:
+            raise UsageError(f"policy {plan.policy}: there are {', '.join(_POLICIES)}")
+        self._policy: Policy = policy(self._state)
         self._timers = Timers()
         self._batches: dict[int, Replica] = {}
         self._num_batches = 0
         self._num_solves = 0
         self._now_s = 0.0
-        self._next_plan_s = -inf  # the first query finds nothing planned
-        self._wanted: list[tuple[Offer, str | None]] = []  # starts for which there was no room yet
+        self._next_plan_s = 0.0
+        self._assessed_s = -inf
+        self._urgent_s = -inf  # not asked again at once before then
         self._failures: dict[str, tuple[int, float, str]] = {}  # variant -> times, not before, reason
-        self._prepared: dict[int, tuple[ev.Prepare, frozenset[str]]] = {}  # not answered yet
+        self._prepared: dict[int, ev.Prepare] = {}  # not answered yet
         self._closing = False
         self._reserved = 0.0
         self._out: list[act.ServingAction] = []
@@ -93,6 +105,7 @@ class ServingController:
         self._ring(self._now_s)
         self._tell_prepared()
         self._dispatch(self._now_s)
+        self._assess(self._now_s)
         self._scale(self._now_s)
         out, self._out = self._out, []
         return out
@@ -100,9 +113,9 @@ class ServingController:
     def next_deadline_s(self) -> float | None:
         """When to call `step` with Tick, should nothing happen before; None: not before something happens."""
         times = [self._timers.next_s()]
-        if self._state.waiting.pending or self._state.fleet.replicas:
+        if self._state.waiting.pending or self._state.fleet.replicas or self._prepared or self._policy.eager:
             times.append(self._next_plan_s)
-        known = [time for time in times if time is not None and time > -inf]
+        known = [time for time in times if time is not None and not self.closed]
         return min(known) if known else None
 
     # -- what can be seen from outside ---------------------------------------------------------------------------
@@ -135,8 +148,7 @@ class ServingController:
     def reserved_cost(self, now_s: float) -> float:
         """Core-seconds (or their price) that replicas have held, from being told to load until they were gone."""
         running = sum(
-            (now_s - replica.started_at_s) * replica.offer.cost_per_s
-            for replica in self._state.fleet.replicas.values()
+            (now_s - replica.started_at_s) * replica.offer.cost_per_s for replica in self._state.fleet.replicas.values()
         )
         return self._reserved + running
 
@@ -170,6 +182,8 @@ class ServingController:
             self._out.append(act.Refuse(event.query_id, admission.code, admission.reason, admission.nearest))
             return
         pending = self._queue(event, admission, arrived_s)
+        self._policy.arrived(event.query, admission.names, now_s)
+        pending.group.arrived(event.query.num_items, now_s)
         self._watch(pending, now_s)
 
     def _on_prepare(self, event: ev.Prepare, now_s: float) -> None:
@@ -180,9 +194,14 @@ class ServingController:
         if admission.code:
             self._out.append(act.Refuse(event.query_id, admission.code, admission.reason, admission.nearest))
             return
-        self._prepared[event.query_id] = (event, admission.names)
+        until_s = now_s + event.hold_s
+        self._policy.prepare(event.query, admission.names, event.items_per_s, until_s, now_s)
+        self._prepared[event.query_id] = event
+        self._state.prepared[event.query_id] = admission.names
 
     def _on_cancelled(self, event: ev.QueryCancelled, now_s: float) -> None:
+        self._prepared.pop(event.query_id, None)
+        self._state.prepared.pop(event.query_id, None)
         pending = self._state.waiting.pending.get(event.query_id)
         if pending is not None:
             self._state.waiting.end(pending, QueryState.CANCELLED)
@@ -208,6 +227,7 @@ class ServingController:
             self._state.selector.reject(name, f"cannot be loaded: {event.reason}")
             self._readmit(now_s)
         else:
+            self._state.not_before_s[name] = self._failures[name][1]
             self._timers.add(self._failures[name][1], "plan", "", 0)
 
     def _on_lost(self, event: ev.ReplicaLost, now_s: float) -> None:
@@ -225,9 +245,11 @@ class ServingController:
         if replica is None or replica.batch is None:
             return  # of a replica that is gone: its items were given to others
         batch, replica.batch = replica.batch, None
-        replica.used_at_s = now_s
+        if batch.parts:
+            replica.used_at_s = now_s
         if not event.failed:
             replica.health.observe(event.seconds, replica.offer.median_s[batch.size], now_s)
+            self._judge(replica, now_s)
         place = 0
         for part in batch.parts:
             failed = {
@@ -240,9 +262,7 @@ class ServingController:
         replica.num_served += place - len(event.failed)
         self._stop_if_idle(replica, "no longer needed")
 
-    def _part_done(
-        self, part: act.Part, failed: dict[int, str], replica: Replica, batch: Batch, now_s: float
-    ) -> None:
+    def _part_done(self, part: act.Part, failed: dict[int, str], replica: Replica, batch: Batch, now_s: float) -> None:
         pending = self._state.waiting.pending.get(part.query_id)
         if pending is None:
             return  # refused or cancelled meanwhile
@@ -250,6 +270,7 @@ class ServingController:
         done = part.count - len(failed)
         pending.num_done += done
         pending.cost += done * replica.offer.cost(batch.size)
+        self._policy.served(replica.offer, done, now_s - pending.arrived_at_s, now_s)
         for item, reason in failed.items():
             pending.attempts[item] = pending.attempts.get(item, 0) + 1
             if pending.attempts[item] >= self._plan.max_attempts:
@@ -270,6 +291,7 @@ class ServingController:
     def _on_host_lost(self, event: ev.HostLost, now_s: float) -> None:
         for replica in self._state.fleet.remove_host(event.host):
             self._gone(replica, now_s)
+        self._readmit(now_s)
 
     def _on_profiles(self, event: ev.ProfilesChanged, now_s: float) -> None:
         self._state.selector.update(event.profiles, event.removed)
@@ -277,7 +299,10 @@ class ServingController:
 
     def _on_close(self, event: ev.Close, now_s: float) -> None:
         self._closing = True
-        self._wanted.clear()
+        for query_id in self._prepared:
+            self._out.append(act.Refuse(query_id, "closed", "serving has ended"))
+        self._prepared.clear()
+        self._state.prepared.clear()
         if event.now:
             for pending in list(self._state.waiting.pending.values()):
                 self._refuse(pending, "closed", "serving has ended")
@@ -286,7 +311,7 @@ class ServingController:
 
     def _queue(self, event: ev.QueryArrived, admission: Admission, arrived_s: float) -> Pending:
         query = event.query
-        group = self._state.waiting.group(admission.names, admission.replica, query.max_cost, offline=query.offline)
+        group = self._state.waiting.group(admission.names, query.max_cost, offline=query.offline)
         return self._state.waiting.add(
             event.query_id,
             query,
@@ -297,15 +322,11 @@ class ServingController:
         )
 
     def _tell_prepared(self) -> None:
-        for query_id, (event, names) in list(self._prepared.items()):
-            ready = self._state.fleet.of(names, loading=False)
+        for query_id in list(self._prepared):
+            ready = self._state.fleet.of(self._state.prepared[query_id], loading=False)
             if ready:
-                del self._prepared[query_id]
+                del self._prepared[query_id], self._state.prepared[query_id]
                 self._out.append(act.Answer(query_id, ready[0].offer.name, "it is loaded", 0.0))
-            elif not any(name in self._state.selector.offers for name in names):
-                del self._prepared[query_id]
-                options = self._state.selector.options(event.query)
-                self._out.append(act.Refuse(query_id, "failed", options.reason, options.nearest))
 
     def _answer(self, pending: Pending, replica: Replica, now_s: float) -> None:
         self._state.waiting.end(pending, QueryState.ANSWERED)
@@ -330,6 +351,12 @@ class ServingController:
 
     def _readmit(self, now_s: float) -> None:
         """What may be chosen has changed: look again who can serve those that wait."""
+        for query_id, event in list(self._prepared.items()):
+            admission = self._policy.admit(event.query, now_s)
+            self._state.prepared[query_id] = admission.names
+            if admission.code:
+                del self._prepared[query_id], self._state.prepared[query_id]
+                self._out.append(act.Refuse(query_id, "failed", admission.reason, admission.nearest))
         for pending in list(self._state.waiting.pending.values()):
             admission = self._policy.admit(pending.query, now_s)
             if admission.code and not pending.num_out:
@@ -337,15 +364,13 @@ class ServingController:
                 self._refuse(pending, code, admission.reason, admission.nearest)
             elif not admission.code:
                 query = pending.query
-                group = self._state.waiting.group(
-                    admission.names, admission.replica, query.max_cost, offline=query.offline
-                )
+                group = self._state.waiting.group(admission.names, query.max_cost, offline=query.offline)
                 if group is not pending.group:
                     self._state.waiting.move(pending, group)
 
     def _watch(self, pending: Pending, now_s: float) -> None:
         """Look again when the last moment has come to begin with it, or refuse it now."""
-        if not self._policy.sheds or pending.deadline_s == inf or pending.num_lost or not pending.todo:
+        if not self._policy.sheds or pending.deadline_s == inf or pending.excused or not pending.todo:
             return
         begin_s = self._last_moment(pending)
         if begin_s > now_s:
@@ -389,9 +414,7 @@ class ServingController:
     def _start(self, offer: Offer, host: str, now_s: float) -> None:
         replica = self._state.fleet.start(offer, host, now_s)
         self._timers.add(now_s + max(_LOAD_FLOOR_S, _LOAD_FACTOR * offer.load_s), "load", replica.name, 0)
-        self._out.append(
-            act.StartReplica(replica.name, offer.name, replica.host, replica.cores, offer.memory_bytes)
-        )
+        self._out.append(act.StartReplica(replica.name, offer.name, replica.host, replica.cores, offer.memory_bytes))
 
     def _stop(self, replica: Replica, reason: str) -> None:
         replica.stopping = True
@@ -428,6 +451,54 @@ class ServingController:
             else:
                 self._state.waiting.give_back(pending, range(part.first, part.first + part.count))
 
+    def _judge(self, replica: Replica, now_s: float) -> None:
+        """Bring its state in line with its health."""
+        if replica.state in (VariantState.LOADING, VariantState.UNLOADING):
+            return
+        interfered = replica.state is VariantState.INTERFERED
+        if replica.health.interfered and not interfered:
+            replica.machine.to(VariantState.INTERFERED)
+            self._state.fleet.trouble(replica, now_s)
+            self._timers.add(now_s + self._probe_gap_s(replica), "probe", replica.name, 0)
+        elif interfered and not replica.health.interfered:
+            replica.machine.to(VariantState.ACTIVE)
+
+    def _probe_gap_s(self, replica: Replica) -> float:
+        """So seldom that probing takes a fifth of its time at most."""
+        return max(_PROBE_GAP_S, 5 * replica.offer.median_s[1] * replica.health.slowdown)
+
+    def _probe(self, replica: Replica, now_s: float) -> None:
+        """See whether an interfered replica is as fast as it was, unless queries show it anyway."""
+        if replica.state is not VariantState.INTERFERED or replica.told:
+            return
+        gap_s = self._probe_gap_s(replica)
+        if replica.batch is None and now_s >= replica.health.last_s + gap_s - 1e-9:
+            self._num_batches += 1
+            expected_s = replica.offer.p95_s[1] * replica.health.slowdown
+            replica.batch = Batch(self._num_batches, (), 1, now_s, expected_s)
+            self._batches[self._num_batches] = replica
+            self._timers.add(now_s + max(_HANG_FLOOR_S, _HANG_FACTOR * expected_s), "batch", "", self._num_batches)
+            self._out.append(act.Probe(self._num_batches, replica.name))
+        self._timers.add(now_s + gap_s, "probe", replica.name, 0)
+
+    def _assess(self, now_s: float) -> None:
+        """Which variants have more to do than they were measured to serve."""
+        if now_s < self._assessed_s + _ASSESS_GAP_S:
+            return
+        self._assessed_s = now_s
+        fleet = self._state.fleet
+        over: set[str] = set()
+        for group in self._state.waiting.groups.values():
+            if group.num_waiting and not group.offline:
+                replicas = fleet.of(group.names, loading=False)
+                if replicas and group.exceeds(now_s, [(r.offer, r.health.slowdown) for r in replicas]):
+                    over.update(replica.name for replica in replicas)
+        for replica in fleet.replicas.values():
+            if replica.state is VariantState.ACTIVE and replica.name in over:
+                replica.machine.to(VariantState.OVERLOADED)
+            elif replica.state is VariantState.OVERLOADED and replica.name not in over:
+                replica.machine.to(VariantState.ACTIVE)
+
     # -- time ----------------------------------------------------------------------------------------------------
 
     def _ring(self, now_s: float) -> None:
@@ -442,6 +513,16 @@ class ServingController:
                 hung = self._batches.get(number)
                 if hung is not None:
                     self._kill(hung, "it does not answer")
+            elif kind == "overdue":
+                late = self._batches.get(number)
+                if late is not None and late.batch is not None:
+                    elapsed_s = now_s - late.batch.sent_at_s
+                    if late.health.overdue(elapsed_s, late.offer.p95_s[late.batch.size], now_s):
+                        self._judge(late, now_s)
+            elif kind == "probe":
+                interfered = self._state.fleet.replicas.get(name)
+                if interfered is not None:
+                    self._probe(interfered, now_s)
             elif kind == "load":
                 loading = self._state.fleet.replicas.get(name)
                 if loading is not None and loading.state is VariantState.LOADING:
@@ -465,14 +546,21 @@ class ServingController:
         offer = replica.offer
         groups = [group for group in self._state.waiting.groups.values() if self._may(replica, group)]
         online = [group for group in groups if not group.offline and group.head() is not None]
-        chosen = online or [group for group in groups if group.head() is not None]
-        if not chosen:
-            return None
+        longest_s = inf
+        chosen = online
+        if not online:
+            chosen = [group for group in groups if group.head() is not None]
+            if not chosen:
+                return None
+            longest_s = self._policy.guard_s(replica, now_s)
+            if offer.fitting_batch(longest_s, replica.health.slowdown) == 0:
+                return None
         heads: list[tuple[float, int, Group]] = []
         for place, group in enumerate(chosen):
             head = group.head()
             assert head is not None
-            heapq.heappush(heads, (head.urgent_s, place, group))
+            if not self._left(head, replica, now_s):
+                heapq.heappush(heads, (head.urgent_s, place, group))
         taken: list[tuple[Pending, int, int]] = []
         size, limit = 0, 0
         while heads:
@@ -481,7 +569,7 @@ class ServingController:
             if head is None:
                 continue
             if not taken:
-                limit = self._limit(replica, head, chosen, num_idle, now_s)
+                limit = self._limit(replica, head, chosen, num_idle, longest_s, now_s)
             if size >= limit:
                 break
             count = min(limit - size, head.num_todo)
@@ -497,15 +585,33 @@ class ServingController:
                 heapq.heappush(heads, (following.urgent_s, place, group))
         return taken or None
 
-    def _limit(self, replica: Replica, head: Pending, groups: list[Group], num_idle: int, now_s: float) -> int:
+    def _limit(
+        self, replica: Replica, head: Pending, groups: list[Group], num_idle: int, longest_s: float, now_s: float
+    ) -> int:
         """How many items the batch may have that begins with this query."""
         offer = replica.offer
-        fitting = offer.fitting_batch(head.deadline_s - now_s, replica.health.slowdown)
+        fitting = offer.fitting_batch(min(head.deadline_s - now_s, longest_s), replica.health.slowdown)
         backlog = sum(group.num_waiting for group in groups)
         return max(min(offer.best[fitting] if fitting else 1, -(-backlog // num_idle)), 1)
 
+    def _left(self, head: Pending, replica: Replica, now_s: float) -> bool:
+        """Whether a replica leaves a query alone: it would be late with it, and another not, or there is no hope."""
+        if not self._policy.sheds or head.deadline_s == inf or head.excused:
+            return False
+        slack_s = head.deadline_s - now_s
+        slowdown = replica.health.slowdown
+        if replica.offer.fitting_batch(slack_s, slowdown):
+            return False
+        if replica.offer.median_s[1] * slowdown > slack_s:
+            return True
+        for other in self._state.fleet.of(head.group.names):
+            start_s = max(other.free_at_s(), now_s)
+            if other is not replica and start_s + other.offer.p95_s[1] * other.health.slowdown <= head.deadline_s:
+                return True
+        return False
+
     def _may(self, replica: Replica, group: Group) -> bool:
-        return replica.offer.name in group.names and group.replica in (None, replica.name)
+        return replica.offer.name in group.names
 
     def _send(self, replica: Replica, taken: list[tuple[Pending, int, int]], now_s: float) -> None:
         self._num_batches += 1
@@ -516,10 +622,11 @@ class ServingController:
         replica.batch = Batch(self._num_batches, parts, size, now_s, expected_s, offline)
         self._batches[self._num_batches] = replica
         self._timers.add(now_s + max(_HANG_FLOOR_S, _HANG_FACTOR * expected_s), "batch", "", self._num_batches)
+        if not replica.health.interfered:
+            overdue_s = replica.health.overdue_after_s(replica.offer.p95_s[size])
+            self._timers.add(now_s + overdue_s, "overdue", "", self._num_batches)
         deadline_s = min(pending.deadline_s for pending, _, _ in taken)
-        self._out.append(
-            act.Serve(self._num_batches, replica.name, parts, None if deadline_s == inf else deadline_s)
-        )
+        self._out.append(act.Serve(self._num_batches, replica.name, parts, None if deadline_s == inf else deadline_s))
 
     # -- scaling -------------------------------------------------------------------------------------------------
 
@@ -529,14 +636,14 @@ class ServingController:
                 for replica in list(self._state.fleet.replicas.values()):
                     self._stop(replica, "serving has ended")
                 return
-        fleet = self._state.fleet
-        unmet = any(
-            group.head() is not None and not fleet.of(group.names) for group in self._state.waiting.groups.values()
-        ) or any(not fleet.of(names) for _, names in self._prepared.values())
-        self._state.prepared = [names for _, names in self._prepared.values()]
-        if unmet or now_s >= self._next_plan_s:
-            self._next_plan_s = now_s + self._plan.period_s
-            self._carry_out(self._policy.scale(now_s), now_s)
+        urgent = now_s > self._urgent_s and (self._state.unmet() or self._policy.pressed(now_s))
+        if urgent or now_s >= self._next_plan_s:
+            if urgent:
+                self._urgent_s = now_s + _URGENT_GAP_S
+                self._carry_out(self._policy.scale(now_s, urgent=True), now_s)
+            if now_s >= self._next_plan_s:
+                self._next_plan_s = now_s + self._plan.period_s
+                self._carry_out(self._policy.scale(now_s, urgent=False), now_s)
 
     def _carry_out(self, moves: Moves, now_s: float) -> None:
         for replica, reason in moves.stop:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from math import inf
+from math import exp, hypot, inf, sqrt
 
 from llamapipe.catalog import Query
 from llamapipe.control.lifecycle import Machine
 from llamapipe.control.serving.lifecycle import QUERY, QueryState
+from llamapipe.control.serving.offers import Offer
 
 __all__ = ["Group", "Pending", "Waiting"]
+
+_MEMORY_S = 1.0
 
 Range = tuple[int, int]  # first item, one past the last
 
@@ -42,6 +45,11 @@ class Pending:
         return sum(end - first for first, end in self.todo)
 
     @property
+    def excused(self) -> bool:
+        """Whether it was tried and failed through no fault of its own: it is answered late rather than refused."""
+        return bool(self.num_lost or self.attempts)
+
+    @property
     def ended(self) -> bool:
         """Whether all has been said of it."""
         return self.machine.state not in (QueryState.WAITING, QueryState.SERVING)
@@ -63,11 +71,28 @@ class Group:
     """Queries that the same variants may serve, latency apart."""
 
     names: frozenset[str]  # of variants
-    replica: str | None  # the only one that may serve them, where a policy has bound them
     max_cost: float
     offline: bool
     heap: list[tuple[float, int, Pending]] = field(default_factory=list)
     num_waiting: int = 0  # items
+    _rate: float = 0.0  # items a second, weighted by exp(-age / _MEMORY_S)
+    _rate_s: float = 0.0
+
+    def arrived(self, items: int, now_s: float) -> None:
+        """So many items more."""
+        self._rate = self._rate * exp((self._rate_s - now_s) / _MEMORY_S) + items / _MEMORY_S
+        self._rate_s = now_s
+
+    def exceeds(self, now_s: float, replicas: Iterable[tuple[Offer, float]]) -> bool:
+        """Whether more comes than replicas (with their slowdowns) were measured to serve, beyond chance.
+
+        Beyond chance: two standard deviations of the weighted count and of the profiled medians together.
+        """
+        known = list(replicas)
+        capacity = sum(offer.throughput(inf) / slowdown for offer, slowdown in known)
+        spread = max((offer.spread for offer, _ in known), default=0.0)
+        deviation = hypot(sqrt(capacity / (2 * _MEMORY_S)), capacity * spread)
+        return self._rate * exp((self._rate_s - now_s) / _MEMORY_S) > capacity + 2 * deviation
 
     def head(self) -> Pending | None:
         """The most urgent that has items waiting."""
@@ -82,7 +107,7 @@ class Group:
         return None
 
 
-GroupKey = tuple[frozenset[str], str | None, float, bool]
+GroupKey = tuple[frozenset[str], float, bool]
 
 
 @dataclass(slots=True)
@@ -93,9 +118,9 @@ class Waiting:
     groups: dict[GroupKey, Group] = field(default_factory=dict)
     _serial: int = 0
 
-    def group(self, names: frozenset[str], replica: str | None, max_cost: float | None, *, offline: bool) -> Group:
+    def group(self, names: frozenset[str], max_cost: float | None, *, offline: bool) -> Group:
         """The queue for such queries."""
-        key = (names, replica, inf if max_cost is None else max_cost, offline)
+        key = (names, inf if max_cost is None else max_cost, offline)
         found = self.groups.get(key)
         if found is None:
             self._sweep()

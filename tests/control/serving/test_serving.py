@@ -58,3 +58,70 @@ def test_a_prepared_query_is_told_when_something_is_ready_for_it() -> None:
     control = controller(profile("a"))
     assert of(act.StartReplica, control.step(ev.Prepare(1, Query(task="people", latency_s=0.1)), 0.0))
     assert of(act.Answer, control.step(ev.ReplicaReady("r1"), 0.3)) == [act.Answer(1, name("a"), "it is loaded", 0.0)]
+
+
+def test_a_replica_slower_than_profiled_is_interfered_and_comes_back_by_probes() -> None:
+    control = controller(profile("a", 0.02))
+    served(control, task="people")
+    now_s = 1.0
+    for number in range(3):
+        (serve,) = of(act.Serve, control.step(ev.QueryArrived(number, Query(task="people")), now_s))
+        control.step(ev.BatchDone(serve.batch_id, 0.05), now_s + 0.05)
+        now_s += 0.1
+    assert control.replicas()[0].state == "interfered"
+    probes = 0
+    while control.replicas()[0].state == "interfered" and now_s < 5.0:
+        now_s = max(control.next_deadline_s(), now_s)
+        for probe in of(act.Probe, control.step(ev.Tick(), now_s)):
+            control.step(ev.BatchDone(probe.batch_id, 0.02), now_s + 0.02)
+            probes += 1
+    assert control.replicas()[0].state == "active"
+    assert 2 <= probes <= 12
+    assert now_s < 3.0
+
+
+def test_a_variant_that_cannot_be_loaded_is_refused_with_its_reason_while_others_serve() -> None:
+    control = controller(profile("a", 0.01), profile("b", 0.02), max_load_failures=1)
+    control.step(ev.QueryArrived(1, Query(model="a")), 0.0)
+    (refuse,) = of(act.Refuse, control.step(ev.ReplicaFailed("r1", "the file is corrupt"), 0.1))
+    assert (refuse.code, "the file is corrupt" in refuse.reason) == ("failed", True)
+    assert of(act.StartReplica, control.step(ev.QueryArrived(2, Query(task="people")), 0.2))[0].variant == name("b")
+
+
+def test_a_query_that_would_be_late_is_refused_before_it_is_late() -> None:
+    control = controller(profile("a", 0.03, load_s=5.0))
+    refused = control.step(ev.QueryArrived(1, Query(task="people", latency_s=0.1)), 0.0)
+    assert of(act.StartReplica, refused)  # for the next one
+    (refuse,) = of(act.Refuse, refused) or of(act.Refuse, control.step(ev.Tick(), 0.1))
+    assert refuse.code == "cold"
+    assert refuse.nearest.latency_s > 5.0
+
+
+def test_offline_items_wait_while_a_query_could_come_that_they_would_make_late() -> None:
+    control = controller(profile("a", 0.1), cores=(0,))
+    served(control, task="people", latency_s=0.5)
+    (serve,) = of(act.Serve, control.step(ev.QueryArrived(2, Query(task="people", num_items=50, offline=True)), 1.0))
+    assert (
+        sum(part.count for part in serve.parts) == 3
+    )  # 0.308 s (p95): 0.5 s less the 0.11 s that the query itself takes
+    both = control.step(ev.QueryArrived(3, Query(task="people", latency_s=0.5)), 1.1)
+    assert of(act.Serve, both) == []
+    after = of(act.Serve, control.step(ev.BatchDone(serve.batch_id, 0.28), 1.28))
+    assert [part.query_id for part in after[0].parts] == [3]
+
+
+def test_max_cost_is_kept_by_the_batch_that_serves() -> None:
+    control = controller(profile("a", 0.03), profile("b", 0.05))
+    (refuse,) = of(act.Refuse, control.step(ev.QueryArrived(1, Query(task="people", max_cost=0.02)), 0.0))
+    assert refuse.reason == "task people: the cheapest costs 0.03 an item"
+    started = of(act.StartReplica, control.step(ev.QueryArrived(2, Query(task="people", max_cost=0.04)), 0.0))
+    assert started[0].variant == name("a")
+
+
+def test_what_has_waited_for_long_is_still_served() -> None:
+    control = controller(profile("a"), cores=(0,), linger_s=1.0, scale_down_s=0.5)
+    replica = served(control, task="people")
+    control.step(ev.QueryArrived(1, Query(task="people", num_items=1, offline=True)), 1.0)
+    control.step(ev.QueryArrived(2, Query(task="people")), 1.01)
+    again = of(act.StartReplica, control.step(ev.ReplicaLost(replica, "killed"), 30.0))
+    assert [start.variant for start in again] == [name("a")]

@@ -1,0 +1,339 @@
+"""llamapipe's own policy: the cheapest replicas that serve what is forecast, decided by the program once a period.
+
+Between two solutions a jump in load is met at once by the greedy half of the program, starts only. What a solution
+leaves out is stopped when no solution of the last seconds wanted it and the others can carry the load.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from math import ceil, floor, inf, log2, sqrt
+
+from llamapipe.catalog import Query
+from llamapipe.control.serving.fleet import Replica
+from llamapipe.control.serving.forecast import Forecast
+from llamapipe.control.serving.offers import Offer
+from llamapipe.control.serving.policies import Admission, Moves, ServingState
+from llamapipe.control.serving.program import Demand, Option, Problem, Room, Solution, greedy
+from llamapipe.control.serving.queueing import utilisation
+
+__all__ = ["Adaptive"]
+
+_QUANTILE_Z = 1.65  # of the Poisson count that is planned for
+_URGENT_GAP_S = 0.02
+_MAX_OPTIONS = 60  # variants that the program looks at
+_STEPS = 8  # latencies are told apart by an eighth of their doubling
+
+
+@dataclass(slots=True)
+class _Stream:
+    """Queries that ask alike."""
+
+    names: frozenset[str]
+    latency_s: float
+    num_items: float = 1.0  # a query, smoothed
+    forecast: Forecast = field(default_factory=Forecast)
+    least_items_per_s: float = 0.0  # announced
+    until_s: float = 0.0  # there is to be something for it until then
+    planned: float = 0.0  # items a second that the last plan was made for
+    stirred: bool = False  # more has come since that was looked at
+
+
+@dataclass(slots=True)
+class Adaptive:
+    """See above. ``latency_s`` of a stream is rounded down, so that nothing is promised that was not asked."""
+
+    state: ServingState
+    sheds: bool = True
+    eager: bool = False
+    streams: dict[tuple[frozenset[str], int], _Stream] = field(default_factory=dict)
+    _targets: deque[tuple[float, dict[str, int]]] = field(default_factory=deque)  # (when, replicas by variant)
+    _urgent_s: float = -inf
+    _looked_s: float = -inf
+
+    def admit(self, query: Query, now_s: float) -> Admission:
+        """All that meets what is asked."""
+        options = self.state.servable(query)
+        if not options.offers:
+            return Admission(code=options.code, reason=options.reason, nearest=options.nearest)
+        return Admission(options.names, why=_why(query, len(options.offers)))
+
+    def arrived(self, query: Query, names: frozenset[str], now_s: float) -> None:
+        """Count it, unless it may wait for ever."""
+        if query.offline:
+            return
+        stream = self._stream(query, names)
+        stream.num_items += 0.05 * (query.num_items - stream.num_items)
+        stream.forecast.arrived(query.num_items, now_s)
+        stream.until_s = max(stream.until_s, now_s + self.state.plan.linger_s)
+        stream.stirred = True
+
+    def prepare(self, query: Query, names: frozenset[str], items_per_s: float, until_s: float, now_s: float) -> None:
+        """Count what is announced as if it came."""
+        stream = self._stream(query, names)
+        stream.least_items_per_s = items_per_s
+        stream.until_s = max(stream.until_s, until_s)
+
+    def served(self, offer: Offer, items: int, latency_s: float, now_s: float) -> None:
+        """Health has seen it already."""
+
+    def order(self, replicas: list[Replica]) -> list[Replica]:
+        """The cheapest first, so that those stay free that pickier queries need; slow ones last."""
+        return sorted(replicas, key=lambda r: (r.health.interfered, r.offer.cost(1) * r.health.slowdown))
+
+    def guard_s(self, replica: Replica, now_s: float) -> float:
+        """Until the pickiest query that may come would be late."""
+        name, p95_s = replica.offer.name, replica.offer.p95_s[1]
+        slacks = [s.latency_s - p95_s for s in self.streams.values() if name in s.names and s.until_s > now_s]
+        return min(slacks, default=inf)
+
+    def pressed(self, now_s: float) -> bool:
+        """Whether what waits will be late with what is there and coming."""
+        if now_s < self._urgent_s + _URGENT_GAP_S:
+            return False
+        fleet = self.state.fleet
+        for group in self.state.waiting.groups.values():
+            if group.offline or not group.num_waiting:
+                continue
+            head = group.head()
+            if head is None:
+                continue
+            replicas = fleet.of(group.names)
+            if not replicas:
+                return True
+            slack_s = head.deadline_s - now_s
+            rate = sum(replica.offer.throughput(inf) / replica.health.slowdown for replica in replicas)
+            if group.num_waiting / rate > max(slack_s, 0.0) / 2:
+                return True
+        return self._surprised(now_s)
+
+    def _surprised(self, now_s: float) -> bool:
+        """Whether more comes than the last plan was made for."""
+        if now_s < self._looked_s + _URGENT_GAP_S:
+            return False
+        self._looked_s = now_s
+        stirred = [stream for stream in self.streams.values() if stream.stirred]
+        for stream in stirred:
+            stream.stirred = False
+        return any(stream.forecast.level(now_s) > stream.planned for stream in stirred)
+
+    def scale(self, now_s: float, *, urgent: bool) -> Moves:
+        """Ask for a solution; when urgent, start at once what the greedy half wants beyond what runs."""
+        self._forget(now_s)
+        problem = self._problem(now_s, urgent=urgent)
+        moves = Moves()
+        if urgent:
+            self._urgent_s = now_s
+            solution = greedy(problem)
+            self._remember(solution, now_s)
+            moves.start = self._starts(solution)
+        elif problem.demands:
+            moves.problem = problem
+        else:
+            moves = self.solved(Solution({}), now_s)
+        for start in self._offline():
+            moves.start.append(start)
+        return moves
+
+    def solved(self, solution: Solution | None, now_s: float) -> Moves:
+        """Start what is missing, stop what nobody has wanted for some seconds."""
+        if solution is None:
+            solution = greedy(self._problem(now_s, urgent=False))
+        self._remember(solution, now_s)
+        moves = Moves(start=self._starts(solution))
+        starved = any(self.state.fleet.room(offer, host) is None for offer, host in moves.start) and self._starved()
+        moves.stop = self._stops(solution, now_s, starved=starved)
+        return moves
+
+    # -- demand --------------------------------------------------------------------------------------------------
+
+    def _stream(self, query: Query, names: frozenset[str]) -> _Stream:
+        latency_s = self.state.plan.patience_s if query.latency_s is None else query.latency_s
+        step = floor(log2(max(latency_s, 1e-6)) * _STEPS)
+        key = (names, step)
+        stream = self.streams.get(key)
+        if stream is None:
+            stream = self.streams[key] = _Stream(names, 2 ** (step / _STEPS), float(query.num_items))
+        return stream
+
+    def _forget(self, now_s: float) -> None:
+        """Keep only streams for which something is to be there: those that somebody waits for always are."""
+        for group in self.state.waiting.groups.values():
+            head = None if group.offline else group.head()
+            if head is not None:
+                stream = self._stream(head.query, group.names)
+                stream.until_s = max(stream.until_s, now_s + self.state.plan.linger_s)
+        self.streams = {key: stream for key, stream in self.streams.items() if stream.until_s > now_s}
+
+    def _demanded(self, stream: _Stream, now_s: float, *, urgent: bool) -> float:
+        """Items a second to plan for: what the forecast says, and what chance adds while a replica is loaded."""
+        known = self.state.selector.offers
+        loads = [known[name].load_s for name in stream.names if name in known]
+        horizon_s = self.state.plan.period_s + min(loads, default=0.0)
+        rate = stream.forecast.expected(now_s, horizon_s)
+        rate += _QUANTILE_Z * sqrt(rate * stream.num_items / max(horizon_s, 1.0))
+        return max(rate, stream.least_items_per_s, 1e-3)
+
+    def _throughput(self, offer: Offer, stream: _Stream, items_per_s: float) -> float:
+        """Items a second of one replica that leave everybody in time."""
+        items = max(round(stream.num_items), 1)
+        takes_s = offer.items_p95_s(items)
+        slack_s = stream.latency_s - takes_s
+        if slack_s < 0:
+            return 0.0
+        full = offer.throughput(max(stream.latency_s / 2, takes_s))
+        service_s = items / full
+        replicas = max(ceil(items_per_s / full), 1)
+        return full * utilisation(replicas, service_s, slack_s)
+
+    def _problem(self, now_s: float, *, urgent: bool) -> Problem:
+        state = self.state
+        demands: list[Demand] = []
+        useful: dict[str, float] = {}  # variant -> the most that it serves for its cost
+        for stream in self.streams.values():
+            rate = self._demanded(stream, now_s, urgent=urgent)
+            throughput: dict[str, float] = {}
+            for name in stream.names:
+                offer = state.selector.offers.get(name)
+                if offer is None or now_s < state.not_before_s.get(name, 0.0):
+                    continue
+                served = self._throughput(offer, stream, rate)
+                if served > 0:
+                    throughput[name] = served
+                    useful[name] = max(useful.get(name, 0.0), served / max(offer.cost_per_s, 1e-9))
+            stream.planned = rate
+            demands.append(Demand(rate, throughput))
+        running: dict[str, dict[str, int]] = {}
+        for replica in state.fleet.replicas.values():
+            if (replica.serves or replica.loading) and not replica.health.interfered:
+                by_host = running.setdefault(replica.offer.name, {})
+                by_host[replica.host] = by_host.get(replica.host, 0) + 1
+        ranked = sorted(useful, key=lambda name: (name not in running, -useful[name], name))
+        for demand in demands:  # the best of each demand's own are never left out
+            ranked[:0] = sorted(demand.throughput, key=lambda name: (-demand.throughput[name], name))[:2]
+        chosen = list(dict.fromkeys(ranked))[: _MAX_OPTIONS + 2 * len(demands)]
+        options = tuple(
+            Option(
+                name,
+                offer.cores,
+                offer.memory_bytes,
+                offer.cost_per_s,
+                offer.load_s,
+                running.get(name, {}),
+                offer.profile.variant.device.split(":")[0],
+            )
+            for name in chosen
+            if (offer := state.selector.offers.get(name)) is not None
+        )
+        held: dict[str, tuple[int, int]] = {}
+        for replica in state.fleet.replicas.values():  # what cannot be counted on keeps its room until it is gone
+            if not (replica.serves or replica.loading) or replica.health.interfered:
+                cores, memory = held.get(replica.host, (0, 0))
+                held[replica.host] = (cores + len(replica.cores), memory + replica.offer.memory_bytes)
+        rooms = tuple(
+            Room(
+                host.name,
+                len(host.cores) - held.get(host.name, (0, 0))[0],
+                host.memory_bytes - held.get(host.name, (0, 0))[1],
+                host.devices,
+            )
+            for host in state.fleet.hosts()
+        )
+        return Problem(options, tuple(demands), rooms, horizon_s=state.plan.linger_s)
+
+    # -- replicas ------------------------------------------------------------------------------------------------
+
+    def _remember(self, solution: Solution, now_s: float) -> None:
+        self._targets.append((now_s, {name: sum(hosts.values()) for name, hosts in solution.replicas.items()}))
+        while self._targets[0][0] < now_s - self.state.plan.scale_down_s:
+            self._targets.popleft()
+
+    def _starts(self, solution: Solution) -> list[tuple[Offer, str | None]]:
+        starts: list[tuple[Offer, str | None]] = []
+        for name, hosts in solution.replicas.items():
+            offer = self.state.selector.offers.get(name)
+            there = [r for r in self.state.fleet.of((name,)) if not r.health.interfered]
+            for host, count in hosts.items():
+                missing = count - sum(replica.host == host for replica in there)
+                if offer is not None and missing > 0:
+                    starts += [(offer, host)] * missing
+        return starts
+
+    def _stops(self, solution: Solution, now_s: float, *, starved: bool) -> list[tuple[Replica, str]]:
+        """Beyond the most that any solution of the last seconds wanted; beyond the newest one, where others starve."""
+        wanted: dict[str, int] = {}
+        span_s = now_s - self._targets[0][0]
+        for _, target in self._targets:
+            for name, count in target.items():
+                wanted[name] = max(wanted.get(name, 0), count)
+        if starved:
+            wanted = {name: sum(hosts.values()) for name, hosts in solution.replicas.items()}
+        stops: list[tuple[Replica, str]] = []
+        offline = {name for group in self.state.waiting.groups.values() if group.offline for name in group.names}
+        by_name: dict[str, list[Replica]] = {}
+        for replica in self.state.fleet.replicas.values():
+            if replica.serves or replica.loading:
+                by_name.setdefault(replica.offer.name, []).append(replica)
+        going: set[str] = set()
+        for name, replicas in by_name.items():
+            surplus = len(replicas) - wanted.get(name, 0)
+            replicas.sort(
+                key=lambda replica: (not replica.health.interfered, replica.batch is not None, -replica.started_at_s)
+            )
+            for replica in replicas[: max(surplus, 0)]:
+                young = now_s - replica.started_at_s < self.state.plan.scale_down_s
+                if not starved and (young or span_s < self.state.plan.scale_down_s / 2):
+                    continue
+                if not starved and name in offline and self._has_offline():
+                    continue
+                if starved or self._spared(replica, going, now_s):
+                    going.add(replica.name)
+                    stops.append((replica, "others are waiting for its room" if starved else "less would do"))
+        return stops
+
+    def _spared(self, replica: Replica, going: set[str], now_s: float) -> bool:
+        """Whether those that are loaded can carry each stream without it."""
+        others = [r for r in self.state.fleet.serving() if r is not replica and r.name not in going]
+        for stream in self.streams.values():
+            if replica.offer.name not in stream.names:
+                continue
+            rate = self._demanded(stream, now_s, urgent=False)
+            rates = [
+                self._throughput(r.offer, stream, rate) / r.health.slowdown
+                for r in others
+                if r.offer.name in stream.names
+            ]
+            if sum(rates) < rate:
+                return False
+        return True
+
+    def _starved(self) -> bool:
+        """Whether somebody has nothing at all."""
+        fleet = self.state.fleet
+        return bool(self.state.unmet()) or any(not fleet.of(stream.names) for stream in self.streams.values())
+
+    def _has_offline(self) -> bool:
+        return any(group.offline and group.head() is not None for group in self.state.waiting.groups.values())
+
+    def _offline(self) -> list[tuple[Offer, str | None]]:
+        """Where there is room that nobody else wants, one replica for each queue of offline items without any."""
+        starts: list[tuple[Offer, str | None]] = []
+        for group in self.state.waiting.groups.values():
+            if not group.offline or group.head() is None or self.state.fleet.of(group.names):
+                continue
+            offers = [offer for name in group.names if (offer := self.state.selector.offers.get(name)) is not None]
+            fitting = [offer for offer in offers if self.state.fleet.room(offer) is not None]
+            if fitting:
+                starts.append((min(fitting, key=lambda offer: (offer.cost(offer.best[-1]), offer.name)), None))
+        return starts
+
+
+def _why(query: Query, count: int) -> str:
+    asked = [
+        f"within {query.latency_s * 1e3:.4g} ms" if query.latency_s is not None else "",
+        f"{query.accuracy.metric} of {query.accuracy.value:.3g} or more" if query.accuracy is not None else "",
+        f"at {query.max_cost:.3g} an item or less" if query.max_cost is not None else "",
+    ]
+    constraints = ", ".join(text for text in asked if text) or "no constraint"
+    return f"the cheapest replica ready, of {count} variants that meet what was asked ({constraints})"
