@@ -220,7 +220,8 @@ def register(
     else:
         terminal.data(model.name)
     height, width = model.input_sizes[0]
-    terminal.note(f"registered {model.name}: {', '.join(model.tasks)}, {len(model.labels)} labels, {height}x{width}")
+    what = f"{len(model.labels)} label{'' if len(model.labels) == 1 else 's'}"
+    terminal.note(f"registered {model.name}: {', '.join(model.tasks)}, {what}, {height}x{width}")
     terminal.note(f"use it with model: {model.name}, or --set STAGE.model={model.name}")
 
 

@@ -368,5 +368,8 @@ def own_size(path: Path, layout: str) -> tuple[int, int]:
         )
     sides = (shape[2], shape[3]) if layout == "nchw" else (shape[1], shape[2])
     if any(side.is_dynamic for side in sides):
-        raise UsageError(f"model file {path} takes any input size", hint="say which, for example input_size: 640")
+        raise UsageError(
+            f"model file {path} takes any input size",
+            hint="say which: input_size: 640 in a pipeline, --input-size 640 when it is registered",
+        )
     return sides[0].get_length(), sides[1].get_length()

@@ -18,7 +18,7 @@ import numpy as np
 from llamapipe.catalog import Accuracy, AccuracyKind, Model
 from llamapipe.data import Image
 from llamapipe.errors import BackendError, DecoderError, UsageError
-from llamapipe.inference.backends import BACKENDS, LoadRequest, Network
+from llamapipe.inference.backends import BACKENDS, Backend, BackendStatus, LoadRequest, Network
 from llamapipe.inference.catalogue import CatalogueStore, digest_of
 from llamapipe.inference.decoders import DECODERS, Decoder, Wanted
 from llamapipe.inference.exporting import TORCHVISION, export_module, torchvision_network
@@ -270,37 +270,56 @@ def _check_network(path: Path, model: Model, decoder: Decoder, pictures: Sequenc
 
 
 def _loaded(path: Path, model: Model, decoder: Decoder) -> Network:
-    reasons: list[str] = []
-    hint = None
+    """By the first library that can. Raises BackendError where none does."""
+    refused: list[BackendError] = []
+    missing: list[BackendStatus] = []
     for backend in BACKENDS.values():
         if model.format not in backend.formats:
             continue
         status = backend.status()
         if not status.available:
-            reasons.append(f"{backend.name} is not available here: {status.reason}")
-            hint = hint or status.hint
+            missing.append(status)
             continue
+        request = LoadRequest(
+            path,
+            model.format,
+            model.input_sizes[0],
+            decoder.preprocess.layout,
+            1,
+            status.devices[0],
+            "fp32",
+            1,
+            decoder.output_names,
+        )
         try:
-            network = backend.load(
-                LoadRequest(
-                    path,
-                    model.format,
-                    model.input_sizes[0],
-                    decoder.preprocess.layout,
-                    1,
-                    status.devices[0],
-                    "fp32",
-                    1,
-                    decoder.output_names,
-                )
-            )
+            network = backend.load(request)
         except BackendError as error:
-            reasons.append(error.message)
-            hint = hint or error.hint
+            _check_names(backend, request, model, error)
+            refused.append(error)
             continue
         _check_outputs(network.output_shapes, model, decoder)
         return network
-    raise BackendError(f"no library here runs {path.name}: {'; '.join(reasons)}", hint=hint)
+    if refused:
+        hint = refused[0].hint if len(refused) == 1 else None
+        raise BackendError(f"no library here runs it: {'; '.join(error.message for error in refused)}", hint=hint)
+    reasons = "; ".join(f"{status.name} is not available: {status.reason}" for status in missing)
+    hint = next((status.hint for status in missing if status.hint), None)
+    raise BackendError(f"no library here runs {path.name}: {reasons}", hint=hint)
+
+
+def _check_names(backend: Backend, request: LoadRequest, model: Model, refusal: BackendError) -> None:
+    """Raises UsageError with a decoder that fits, if all that is wrong are the names of the outputs."""
+    if not request.output_names:
+        return
+    try:
+        shapes = backend.load(replace(request, output_names=())).output_shapes
+    except BackendError:
+        return  # it is something else
+    fitting = _fitting(shapes, model.input_sizes[0])
+    raise UsageError(
+        f"decoder {model.decoder}: {refusal.message}",
+        hint=f"its outputs look like {' or '.join(fitting)}" if fitting else "name the decoder that it was made for",
+    ) from refusal
 
 
 def _check_outputs(shapes: Sequence[Sequence[int]], model: Model, decoder: Decoder) -> None:
@@ -315,10 +334,15 @@ def _check_outputs(shapes: Sequence[Sequence[int]], model: Model, decoder: Decod
                 f"labels: the network has {classes} classes, got {num} label{'s' if num != 1 else ''}",
                 hint="one label a class, in the network's order",
             ) from error
-        others = [other.name for other in DECODERS.values() if _num_classes(shapes, other, size) is not None]
+        others = _fitting(shapes, size)
         raise UsageError(
             error.message, hint=f"its outputs look like {' or '.join(others)}" if others else error.hint
         ) from error
+
+
+def _fitting(shapes: Sequence[Sequence[int]], size: tuple[int, int]) -> list[str]:
+    """Decoders that could read outputs of these shapes."""
+    return [decoder.name for decoder in DECODERS.values() if _num_classes(shapes, decoder, size) is not None]
 
 
 def _num_classes(shapes: Sequence[Sequence[int]], decoder: Decoder, size: tuple[int, int]) -> int | None:

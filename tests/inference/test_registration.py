@@ -116,6 +116,7 @@ def test_a_new_task_may_be_named(store: CatalogueStore, path: Path) -> None:
         ({"task": ()}, "no task is named", ""),
         ({"decoder": None}, "expected a decoder", "for example yolox"),
         ({"decoder": "yolo8"}, "got yolo8", "did you mean yolov8?"),
+        ({"decoder": "ssd"}, "has no output 'detection_boxes'", "name the decoder"),
         ({"decoder": "fastestdet"}, "the network gives 1x84x6", "its outputs look like yolox"),
         ({"labels": None}, "labels are missing", "one a line"),
         ({"labels": ["person", "car"]}, "the network has 1 classes, got 2 labels", "in the network's order"),
