@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,13 +74,24 @@ class AvPicture:
         """The same, upright in this size."""
         turned = self._rotation in (90, 270)
         stored = (height, width) if turned else (width, height)
-        return AvPicture(_converter().reformat(self._frame, *stored), self._rotation)
+        return AvPicture(_converter().reformat(self._frame, *stored, **_one_thread()), self._rotation)
 
 
 def _to_bgr(frame: av.VideoFrame) -> NDArray[np.uint8]:
     """Convert with the frame's own matrix and range. The interpreter lock is free meanwhile."""
-    pixels: Any = _converter().reformat(frame, format="bgr24").to_ndarray()
+    pixels: Any = _converter().reformat(frame, format="bgr24", **_one_thread()).to_ndarray()
     return np.asarray(pixels, np.uint8)
+
+
+@cache
+def _one_thread() -> dict[str, int]:
+    """Cores are planned, and to wake others for a picture takes as long as half of it does.
+
+    PyAV converts in one thread before 17.0, and from then on in as many as there are cores, unless told not to.
+    """
+    import av
+
+    return {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 
 
 def _converter() -> Any:
