@@ -239,6 +239,7 @@ class AvSource:
             return
         began_s: float | None = None
         first_pts = 0
+        ticks, over = self._info.time_base.numerator, self._info.time_base.denominator
         for seq, item in enumerate(self._looped()):
             if self._closed:
                 return
@@ -256,7 +257,7 @@ class AvSource:
                 elif self._realtime:
                     if began_s is None:
                         began_s, first_pts = self._clock.now_s(), pts
-                    captured_at_s = began_s + float((pts - first_pts) * self._info.time_base)
+                    captured_at_s = began_s + (pts - first_pts) * ticks / over
                     if not self._wait_until(captured_at_s):
                         return
                 yield Decoded(seq, pts, AvPicture(frame, self._rotation), captured_at_s)
@@ -372,9 +373,10 @@ class AvSource:
                 if broken and joined:
                     yield from _undecodable(lost, begin, end, detail)
                 joined = True
-                if last is not None and self._jumped(float((pts - last) * time_base), seen_s):
-                    raise SourceLostError(f"source {self._spec.shown} was lost: its clock was set anew")
-                seen_s = self._clock.now_s()
+                if self._info.live:
+                    if last is not None and self._jumped(float((pts - last) * time_base), seen_s):
+                        raise SourceLostError(f"source {self._spec.shown} was lost: its clock was set anew")
+                    seen_s = self._clock.now_s()
                 last = pts if last is None else max(pts, last + 1)
                 if begin is not None and last < begin:
                     continue
@@ -392,7 +394,7 @@ class AvSource:
 
     def _jumped(self, step_s: float, seen_s: float) -> bool:
         """Whether a live source's times went back, or on by far more than ours: a new connection places them anew."""
-        if not self._info.live or self._stall_timeout_s is None:
+        if self._stall_timeout_s is None:
             return False
         return step_s < -_MAX_BACK_S or step_s - (self._clock.now_s() - seen_s) > _MAX_AHEAD_S
 
