@@ -22,6 +22,7 @@ from llamapipe.media import SINKS
 from llamapipe.runtime.arena import Arena
 from llamapipe.runtime.checkpoints import CheckpointBook, StreamPoint
 from llamapipe.runtime.crew import Crew, WorkerPeer
+from llamapipe.runtime.granting import Granting
 from llamapipe.runtime.journal import Journal, references
 from llamapipe.runtime.store import PayloadStore
 from llamapipe.wire import (
@@ -56,6 +57,7 @@ from llamapipe.wire import (
 __all__ = ["Engine", "EngineResult", "Observer", "Peer"]
 
 _POLL_MS = 50  # how late an interrupt or a dead thread may be noticed
+_NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)  # as enumerations they cost as much as the call
 
 
 class Peer(Protocol):
@@ -167,7 +169,7 @@ class Engine:
         self._loads: dict[str, set[str]] = {}  # of each worker by identity: replicas that it has yet to load
         self._gone: set[str] = set()
         self._deliveries: dict[str, list[Delivery]] = {}
-        self._grants: dict[str, int] = {}
+        self._granting = Granting({s.stream: s.drop_policy == "block" for s in controller.plan.streams})
         self._result: EngineResult | None = None
         self._partial = EngineResult("failed", "")
         self._crashes: dict[str, str] = {}
@@ -226,7 +228,8 @@ class Engine:
         """Everything that is there now, then one flush: messages of a burst leave together."""
         while True:
             try:
-                identity, data = self._router.recv_multipart(zmq.NOBLOCK)
+                identity = self._router.recv(_NOBLOCK)
+                data = self._router.recv(_NOBLOCK)  # a message comes whole
             except zmq.Again:
                 return
             self._take(identity.decode(), decode(data))
@@ -305,7 +308,8 @@ class Engine:
                 raise LlamapipeError(f"worker {worker} speaks protocol {message.protocol}, expected {PROTOCOL}")
         self._known.add(peer)
         for unsent in self._unsent.pop(peer, ()):
-            self._router.send_multipart([peer.encode(), unsent])
+            self._router.send(peer.encode(), _SNDMORE)
+            self._router.send(unsent)
         if worker is not None:
             self._tell(ev.WorkerJoined(worker))
 
@@ -412,7 +416,7 @@ class Engine:
             case act.Release():
                 self._store.release(action.stream, action.seq)
             case act.Grant():
-                self._grants[action.stream] = self._grants.get(action.stream, 0) + action.credits
+                self._granting.add(action.stream, action.credits)
             case act.Hold():
                 self._store.hold(action.stage, action.stream, action.seq, action.from_seq)
             case act.Load():
@@ -497,9 +501,8 @@ class Engine:
             if items:
                 self._send(f"sink:{stream}", Deliveries(items))
         self._deliveries.clear()
-        for stream, credits in self._grants.items():
+        for stream, credits in self._granting.due():
             self._send(f"source:{stream}", Granted(credits))
-        self._grants.clear()
 
     def _send(self, peer: str, message: Message) -> None:
         data = encode(message)
@@ -507,7 +510,8 @@ class Engine:
             return
         if peer in self._known:
             try:
-                self._router.send_multipart([peer.encode(), data])
+                self._router.send(peer.encode(), _SNDMORE)
+                self._router.send(data)
             except zmq.ZMQError as error:
                 if error.errno != zmq.EHOSTUNREACH:
                     raise

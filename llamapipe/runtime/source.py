@@ -97,8 +97,12 @@ class SourceReader:
         """Whether the next frame may go: waits for credit, or only looks for Stop."""
         while not self._stopped and self._waits and self._credits <= 0:
             self._take(decode(socket.recv()))
-        while not self._stopped and socket.poll(0):
-            self._take(decode(socket.recv()))
+        while not self._stopped:
+            try:
+                data = socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            self._take(decode(data))
         return not self._stopped
 
     def _take(self, message: object) -> None:

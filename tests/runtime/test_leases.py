@@ -138,11 +138,15 @@ class _Router:
 
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
+        self._to = ""
 
-    def send_multipart(self, parts: list[bytes]) -> None:
-        self._rig.sent(parts[0].decode(), decode(parts[1]))
+    def send(self, part: bytes, flags: int = 0) -> None:
+        if flags & zmq.SNDMORE:
+            self._to = part.decode()
+        else:
+            self._rig.sent(self._to, decode(part))
 
-    def recv_multipart(self, flags: int) -> list[bytes]:
+    def recv(self, flags: int) -> bytes:
         raise zmq.Again
 
 
