@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Protocol
@@ -133,13 +133,17 @@ class WorldProfile:
     outcomes: Mapping[tuple[str, str, int, int], ItemOutcome] = field(default_factory=dict)
     moments: Moments | None = None  # overrule the durations
     cores: float | None = None
+    samples_s: Mapping[str, Sequence[float]] = field(default_factory=dict)  # times an item, in place of `service_s`
 
     def trace(self, stream: str) -> SourceTrace:
         """See `World`."""
         return self.sources[stream]
 
     def work_s(self, dispatch: act.Dispatch, now_s: float) -> float:
-        """See `World`."""
+        """See `World`. Of samples, a frame's items take the ones of its place in the stream."""
+        samples = self.samples_s.get(choice_name(dispatch.stage, dispatch.choice))
+        if samples:
+            return sum(samples[(seq + index) % len(samples)] for _, seq, index in dispatch.items)
         fixed_s, item_s = self.service_s.get(choice_name(dispatch.stage, dispatch.choice), (0.0, 0.0))
         return fixed_s + item_s * len(dispatch.items)
 
