@@ -29,6 +29,7 @@ _PAYS = 0.05  # share of an item's cost that a fuller batch must save to be wait
 _PATIENCE = 3.0  # times the expected time until a batch is full
 _NEVER = 1 << 60  # items
 _AHEAD = 0.05  # of the time that a frame has, that work may be committed ahead of its turn
+_MOST_LOOKED_AT = 8  # candidates, in a decision
 _MARGIN_STEP = 0.02  # of a latency objective, that one late frame adds to the margin
 _MOST_MARGIN = 0.5  # of it
 _LOOK_S = 1e-3  # between two looks at what waits
@@ -88,16 +89,33 @@ class Chooser:
         self._step_s = _MARGIN_STEP * (plan.latency_slo_s or 0.0) if steers else 0.0
         self.expects_more = True
         self._turn_s = 0.0  # how long a worker is waited for, as of the decision that is being taken
-        self._patience_s = inf  # and how long one that is still busy may be, to be given something
+        # How long one that is still busy may be so, to be given something.
+        self._patience_s = inf
+        if plan.latency_slo_s is not None:
+            self._patience_s = _AHEAD * plan.latency_slo_s
+        elif plan.job is not None:
+            self._patience_s = _AHEAD * plan.job.deadline_s
+        # Stages that leave nothing to decide: one way to run them, one item at a time, late or not.
+        self._plain = [
+            len(each) == 1 and each[0].max_batch == 1 and plan.policy.on_overload != "drop" for each in self.candidates
+        ]
         self._allowed = [self._fit_for(each, plan.policy.floor) for each in self.candidates]
         self._degraded = [self._fit_for(each, plan.policy.second_floor) for each in self.candidates]
 
     @staticmethod
     def _fit_for(candidates: tuple[Candidate, ...], floor: float) -> tuple[int, ...]:
-        """Candidates that are right enough; the most right ones where none is."""
-        fitting = tuple(i for i, candidate in enumerate(candidates) if candidate.accuracy >= floor)
+        """Candidates that are right enough; the most right ones where none is.
+
+        Of many, the cheapest and the fastest are looked at: observations may turn a few around, not hundreds.
+        """
+        fitting = [i for i, candidate in enumerate(candidates) if candidate.accuracy >= floor]
         best = max(candidate.accuracy for candidate in candidates)
-        return fitting or tuple(i for i, candidate in enumerate(candidates) if candidate.accuracy == best)
+        fitting = fitting or [i for i, candidate in enumerate(candidates) if candidate.accuracy == best]
+        if len(fitting) > _MOST_LOOKED_AT:
+            cheap = sorted(fitting, key=lambda i: _least_cost(candidates[i]))[: _MOST_LOOKED_AT - 2]
+            fast = sorted(fitting, key=lambda i: _alone_s(candidates[i]))[:2]
+            fitting = sorted({*cheap, *fast})
+        return tuple(fitting)
 
     @property
     def active(self) -> bool:
@@ -192,9 +210,7 @@ class Chooser:
     def _slack_s(self, stage: int, frame: FrameRecord, num_items: int, now_s: float) -> float:
         due_s = self.due_s(frame)
         if due_s == inf:
-            self._patience_s = inf
             return inf
-        self._patience_s = _AHEAD * max(due_s - now_s, due_s - frame.captured_at_s)
         self._turn_s = self._wait_for_anybody_s(stage, now_s)
         per_frame = max(1.0, self._items[stage].mean)
         efforts = self.efforts_s(frame, max(1, round(num_items / per_frame)))
@@ -211,6 +227,9 @@ class Chooser:
 
     def decide(self, stage: int, frame: FrameRecord, available: int, now_s: float, avoid: str = "") -> Decision:
         """For the ``available`` items at the head of the queue, the first of them ``frame``'s."""
+        if self._plain[stage]:
+            seat, _ = self._seat(stage, 0, now_s, avoid)
+            return self._sleep(stage, inf, inf) if seat is None else Decision(Verdict.GO, 0, 1, seat)
         candidates = self.candidates[stage]
         largest = min(available, max(candidates[i].max_batch for i in self._allowed[stage]))
         slack_s = self._slack_s(stage, frame, largest, now_s)
@@ -341,6 +360,16 @@ class Chooser:
         if until_s < inf:
             self._timers.add(until_s, "look", "", stage)
         return _WAIT
+
+
+def _alone_s(candidate: Candidate) -> float:
+    return candidate.points[0].median_s if candidate.points else 0.0
+
+
+def _least_cost(candidate: Candidate) -> float:
+    """Of an item in a full batch."""
+    last = candidate.points[-1] if candidate.points else None
+    return candidate.price * candidate.cores * last.median_s / last.batch if last is not None else 0.0
 
 
 def _deadlines(plan: RunPlan) -> dict[str, FrameDeadlines]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from llamapipe.sim.scenario_world import ScenarioWorld, candidates_of, run_plan_
 __all__ = ["Judgement", "StageUse", "bound_of", "judge"]
 
 _BUCKETS = 100  # of the run's time
+_RESOLUTION = 20  # looks a second
 
 
 class StageUse(msgspec.Struct, frozen=True):
@@ -70,17 +72,25 @@ class Judgement(msgspec.Struct, frozen=True):
 
 
 @dataclass(slots=True)
+class _Second:
+    """What began in it."""
+
+    busy_s: float = 0.0
+    items: dict[tuple[str, int], int] = field(default_factory=dict)  # by stage and candidate
+
+
+@dataclass(slots=True)
 class _Meter:
     plan: RunPlan
     bound_s: float
     prices: dict[str, float]  # of a second of a worker
-    latencies: list[float] = field(default_factory=list)
-    ended: list[float] = field(default_factory=list)
+    latencies: array[float] = field(default_factory=lambda: array("d"))
+    ended: array[float] = field(default_factory=lambda: array("d"))
     in_time: int = 0
     cost_used: float = 0.0
     busy_s: float = 0.0
     uses: dict[tuple[str, int], list[float]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0.0]))
-    begun: list[tuple[float, str, int, int, float]] = field(default_factory=list)
+    seconds: dict[int, _Second] = field(default_factory=dict)  # of virtual time, at _RESOLUTION
     up: dict[str, float] = field(default_factory=dict)
     reserved: float = 0.0
     lived_s: float = 0.0
@@ -93,7 +103,13 @@ class _Meter:
         use[0] += n
         use[1] += 1
         use[2] += busy_s
-        self.begun.append((start_s, dispatch.stage, dispatch.choice, n, busy_s))
+        at = int(start_s * _RESOLUTION)
+        second = self.seconds.get(at)
+        if second is None:
+            second = self.seconds[at] = _Second()
+        second.busy_s += busy_s
+        key = dispatch.stage, dispatch.choice
+        second.items[key] = second.items.get(key, 0) + n
 
     def delivered(self, stream: str, seq: int, captured_at_s: float, now_s: float) -> None:
         latency_s = now_s - captured_at_s
@@ -215,13 +231,14 @@ def _moments(plan: RunPlan, wall_s: float, meter: _Meter) -> list[Moment]:
         frames[min(_BUCKETS - 1, int(at_s / width_s))].append(latency_s)
     busy = [0.0] * _BUCKETS
     items: list[dict[str, int]] = [{} for _ in range(_BUCKETS)]
-    for start_s, stage, choice, n, busy_s in meter.begun:
-        at = min(_BUCKETS - 1, int(start_s / width_s))
-        busy[at] += busy_s
-        variant, device = _named(plan, stage, choice)
-        if variant:
-            key = f"{stage}: {variant} on {device}"
-            items[at][key] = items[at].get(key, 0) + n
+    for tick, second in sorted(meter.seconds.items()):
+        at = min(_BUCKETS - 1, int(tick / _RESOLUTION / width_s))
+        busy[at] += second.busy_s
+        for (stage, choice), n in second.items.items():
+            variant, device = _named(plan, stage, choice)
+            if variant:
+                key = f"{stage}: {variant} on {device}"
+                items[at][key] = items[at].get(key, 0) + n
     return [
         Moment((i + 0.5) * width_s, len(frames[i]), _quantiles(frames[i])[1], busy[i], items[i])
         for i in range(_BUCKETS)

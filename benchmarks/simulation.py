@@ -1,0 +1,180 @@
+"""What the simulator says, and how fast it says it.
+
+    python -m benchmarks.simulation policies      a table of policies over samples/scenarios
+    python -m benchmarks.simulation speed         simulated invocations a second of processor time, one core
+    python -m benchmarks.simulation decisions     cost of a decision over workers and variants, and a plot of it
+    python -m benchmarks.simulation large         1,000 streams of 25 fps on 10,000 workers for --minutes
+
+Times are of the processor, so that other programs on the machine matter less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import time
+from pathlib import Path
+
+from llamapipe.sim.judge import Judgement, bound_of, judge
+from llamapipe.sim.planners import PLANNERS
+from llamapipe.sim.scenario import Scenario, load_scenario
+
+SCENARIOS = Path(__file__).parents[1] / "samples" / "scenarios"
+ORDER = ("amber-alert", "blur-faces", "people", "denoise", "toonify")
+
+
+def policies() -> None:
+    """The table, and means over the scenarios against this project's policy."""
+    ratios: dict[str, list[tuple[float, float]]] = {}
+    for name in ORDER:
+        scenario = load_scenario(SCENARIOS / f"{name}.yaml")
+        judged = {policy: judge(scenario, policy) for policy in PLANNERS}
+        ours = judged["llamapipe"]
+        bound = bound_of(scenario, ours.frames)
+        print(f"\n{name}: {scenario.streams.count} streams, cost of the oracle {bound:.4g}\n")
+        print("| policy | in time | met | p50 ms | p95 ms | accuracy | cost used | against llamapipe |")
+        print("|---|--:|---|--:|--:|--:|--:|--:|")
+        for policy, it in judged.items():
+            times = it.cost_used / ours.cost_used
+            print(
+                f"| {policy} | {it.attainment:.1%} | {'yes' if it.met else 'no'} | {ms(it.p50_s)} | {ms(it.p95_s)} "
+                f"| {it.accuracy:.3f} | {it.cost_used:.4g} | {times:.2f} x |",
+                flush=True,
+            )
+            latency = (it.p95_s or 0.0) / (ours.p95_s or 1.0)
+            ratios.setdefault(policy, []).append((times, latency))
+    print("\nGeometric means over the five, llamapipe = 1:\n\n| policy | cost used | p95 |\n|---|--:|--:|")
+    for policy, pairs in ratios.items():
+        cost = math.exp(statistics.fmean(math.log(c) for c, _ in pairs))
+        latency = math.exp(statistics.fmean(math.log(max(p, 1e-9)) for _, p in pairs))
+        print(f"| {policy} | {cost:.2f} x | {latency:.2f} x |")
+
+
+def ms(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1000:.0f}"
+
+
+def speed() -> None:
+    """All scenarios under the full policy."""
+    for name in ORDER:
+        scenario = load_scenario(SCENARIOS / f"{name}.yaml")
+        judged, took_s = timed(scenario)
+        print(
+            f"{name}: {judged.invocations} invocations, {judged.events} events in {took_s:.1f} s: "
+            f"{judged.invocations / took_s:,.0f} invocations/s, {judged.events / took_s:,.0f} events/s, "
+            f"{judged.frames / took_s:,.0f} frames/s",
+            flush=True,
+        )
+
+
+def timed(scenario: Scenario) -> tuple[Judgement, float]:
+    begun_s = time.process_time()
+    judged = judge(scenario)
+    return judged, time.process_time() - begun_s
+
+
+def scaled(*, streams: int, fps: float, workers: int, variants: int, duration_s: float) -> Scenario:
+    """A detector with so many variants and a drawing after it, a third of the machines busy."""
+    busy = 1000 * workers / (3 * streams * fps)  # milliseconds a frame
+    candidates = [
+        {
+            "variant": f"v{i}",
+            "points": [[1, 0.8 * busy * (1 + i / variants)], [4, 2.4 * busy * (1 + i / variants)]],
+            "accuracy": 0.5 + 0.5 * i / variants,
+            "source": "made up for a measurement",
+        }
+        for i in range(variants)
+    ]
+    return Scenario.model_validate(
+        {
+            "name": "scale",
+            "duration_s": duration_s,
+            "machines": [{"type": "cpu", "workers": workers, "price_per_hour": 1, "source": "made up"}],
+            "pipeline": {
+                "slo": {"latency_p95_ms": 20 * busy},
+                "accuracy": {"min": 0.5},
+                "stages": [
+                    {"name": "detect", "candidates": candidates},
+                    {"name": "draw", "after": "detect", "item_ms": 0.2 * busy, "source": "made up"},
+                ],
+            },
+            "streams": {"count": streams, "fps": fps},
+        }
+    )
+
+
+def decisions(output: Path | None) -> None:
+    """Microseconds an invocation, everything in it: events, decisions, the simulation itself."""
+    by_workers = []
+    for workers in (10, 100, 1_000, 10_000):
+        streams = max(1, workers // 10)
+        judged, took_s = timed(
+            scaled(streams=streams, fps=25, workers=workers, variants=4, duration_s=max(2.0, 200 / streams))
+        )
+        by_workers.append((workers, 1e6 * took_s / judged.invocations))
+        print(f"{workers} workers: {by_workers[-1][1]:.0f} us an invocation ({judged.invocations})", flush=True)
+    by_variants = []
+    for variants in (1, 4, 16, 64):
+        judged, took_s = timed(scaled(streams=20, fps=25, workers=200, variants=variants, duration_s=8))
+        by_variants.append((variants, 1e6 * took_s / judged.invocations))
+        print(f"{variants} variants: {by_variants[-1][1]:.0f} us an invocation ({judged.invocations})", flush=True)
+    if output is not None:
+        output.write_text(plot(by_workers, by_variants))
+        print(f"wrote {output}")
+
+
+def plot(by_workers: list[tuple[int, float]], by_variants: list[tuple[int, float]]) -> str:
+    """Both lines over a logarithmic axis: what grows with the logarithm is straight."""
+    width, height, left, bottom = 640, 300, 60, 40
+    top = 1.15 * max(y for _, y in [*by_workers, *by_variants])
+    decades = math.log10(max(x for x, _ in by_workers))
+
+    def place(x: float, y: float) -> str:
+        across = left + math.log10(x) / decades * (width - left - 20)
+        return f"{across:.1f},{height - bottom - y / top * (height - 60):.1f}"
+
+    box = f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12"'
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {box}>']
+    for name, line, colour in (("workers", by_workers, "#2a6fdb"), ("variants", by_variants, "#b97a08")):
+        points = " ".join(place(x, y) for x, y in line)
+        parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{points}"/>')
+        x, y = place(*line[-1]).split(",")
+        parts.append(f'<text x="{float(x) - 60}" y="{float(y) - 8}" fill="{colour}">{name}</text>')
+    for decade in range(int(decades) + 1):
+        x, _ = place(10**decade, 0).split(",")
+        parts.append(f'<text x="{x}" y="{height - 20}" fill="#777" text-anchor="middle">{10**decade:,}</text>')
+    for i in range(5):
+        _, y = place(1, i / 4 * top).split(",")
+        parts.append(f'<text x="{left - 8}" y="{y}" fill="#777" text-anchor="end">{i / 4 * top:.0f} us</text>')
+    return "".join([*parts, "</svg>\n"])
+
+
+def large(minutes: float) -> None:
+    begun_s = time.monotonic()
+    scenario = scaled(streams=1000, fps=25, workers=10_000, variants=4, duration_s=60 * minutes)
+    judged, took_s = timed(scenario)
+    print(
+        f"{judged.frames:,} frames, {judged.invocations:,} invocations, {judged.attainment:.2%} in time: "
+        f"{took_s:.0f} s of processor, {time.monotonic() - begun_s:.0f} s of wall clock for {minutes:g} min simulated"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("policies", "speed", "decisions", "large"))
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--plot", type=Path, help="SVG of decisions")
+    arguments = parser.parse_args()
+    if arguments.what == "policies":
+        policies()
+    elif arguments.what == "speed":
+        speed()
+    elif arguments.what == "decisions":
+        decisions(arguments.plot)
+    else:
+        large(arguments.minutes)
+
+
+if __name__ == "__main__":
+    main()
