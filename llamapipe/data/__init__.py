@@ -3,6 +3,7 @@
 from llamapipe.data.boxes import Boxes, Classes, Tracks
 from llamapipe.data.events import Event, Events
 from llamapipe.data.frames import FrameRef, Image, Native, Placement
+from llamapipe.data.planes import Planes
 
 __all__ = [
     "Boxes",
@@ -13,5 +14,6 @@ __all__ = [
     "Image",
     "Native",
     "Placement",
+    "Planes",
     "Tracks",
 ]

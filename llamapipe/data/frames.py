@@ -8,6 +8,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from llamapipe.data.planes import Planes
+
 __all__ = ["FrameRef", "Image", "Native", "Placement"]
 
 
@@ -95,6 +97,13 @@ class Native(Protocol):
 
     def frame(self) -> Any:
         """The decoder's object (an ``av.VideoFrame``), or None where there is none."""
+        ...
+
+    def to_draw_on(self) -> tuple[Native, Planes] | None:
+        """A copy in the same format with the planes of it, which may be written to until somebody else has seen the
+
+        copy; None where the format is another than upright 8-bit 4:2:0.
+        """
         ...
 
 
@@ -240,6 +249,19 @@ class Image:
             seq=self.seq,
             pts_s=self.pts_s,
         )
+
+    def to_draw_on(self) -> tuple[Image, Planes] | None:
+        """A copy of the picture in the decoder's own format, with its planes to draw on before it is given away.
+
+        None where there are no such planes: draw into a copy of ``bgr`` instead. Drawing on planes saves two
+        conversions of the whole picture where it is written to a video next.
+        """
+        if self.native is None or self._region is not None:
+            return None
+        if (self.native.width, self.native.height) != (self.width, self.height):
+            return None
+        copy = self.native.to_draw_on()
+        return None if copy is None else (self.with_native(copy[0]), copy[1])
 
     def with_native(self, native: Native) -> Image:
         """The same place in the source with a new picture of the same size in the decoder's own format."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llamapipe.data import Planes
+
 if TYPE_CHECKING:
     import av
 
@@ -16,6 +18,7 @@ __all__ = ["AvPicture", "BgrPicture"]
 
 _OF_THREAD = threading.local()
 _PLANAR = ("yuv420p", "yuvj420p")
+_FULL_RANGE = 2  # as FFmpeg numbers it
 _WORTHWHILE = 0.5  # of the size: above, little work is saved, and at edges of colour the order can be seen
 
 
@@ -70,6 +73,25 @@ class AvPicture:
         """The decoder's frame, or None where it would have to be turned first."""
         return None if self._rotation else self._frame
 
+    def to_draw_on(self) -> tuple[AvPicture, Planes] | None:
+        """See `llamapipe.data.Native.to_draw_on`."""
+        if self._rotation or self.format not in _PLANAR:
+            return None
+        import av
+
+        old = self._frame
+        new = av.VideoFrame(old.width, old.height, self.format)
+        new.colorspace, new.color_range = old.colorspace, old.color_range
+        new.color_primaries, new.color_trc = old.color_primaries, old.color_trc
+        new.duration = old.duration
+        if old.time_base is not None:
+            new.time_base = old.time_base
+        planes = [_samples(plane) for plane in new.planes]
+        for plane, target in zip(old.planes, planes, strict=True):
+            np.copyto(target, _samples(plane))
+        full = self.format == "yuvj420p" or int(old.color_range) == _FULL_RANGE
+        return AvPicture(new), Planes(planes[0], planes[1], planes[2], int(old.colorspace), full)
+
     def scaled(self, width: int, height: int) -> AvPicture:
         """The same, upright in this size."""
         turned = self._rotation in (90, 270)
@@ -117,12 +139,16 @@ def _shrunk_bgr(frame: av.VideoFrame, width: int, height: int) -> NDArray[np.uin
     chroma[:, odd_height:] = 128
     targets = (planes[:height, :width], chroma[0, :odd_height, :odd_width], chroma[1, :odd_height, :odd_width])
     for plane, target in zip(frame.planes, targets, strict=True):
-        source = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
-        target[:] = cv2.resize(source, target.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        target[:] = cv2.resize(_samples(plane), target.shape[::-1], interpolation=cv2.INTER_LINEAR)
     small = av.VideoFrame.from_numpy_buffer(planes, format=frame.format.name)
     small.colorspace, small.color_range = frame.colorspace, frame.color_range
     pixels = _to_bgr(small)
     return pixels[:height, :width]
+
+
+def _samples(plane: Any) -> NDArray[np.uint8]:
+    """A plane as (height, width), where it lies."""
+    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
 
 
 class BgrPicture:
@@ -150,3 +176,6 @@ class BgrPicture:
     def frame(self) -> Any:
         """There is no decoder's object."""
         return None
+
+    def to_draw_on(self) -> None:
+        """There are no planes."""

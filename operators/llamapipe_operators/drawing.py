@@ -8,11 +8,25 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from llamapipe.data import Boxes, Events, Image
+from llamapipe.data import Boxes, Events, Image, Placement
 from llamapipe.errors import UsageError
 from llamapipe.operator import Context, Inputs, Manifest, Operator, Outputs, Param, Port, PortKind
+from llamapipe_operators.canvas import Canvas, Colour, Overlay, Tile, canvas_of
 
 __all__ = ["Annotate"]
+
+_MOST_OVERLAYS, _MOST_TILES = 4, 512  # that are kept
+_BRIGHT = 150  # ground on which black is easier to read than white
+
+
+def _palette(*colours: int) -> tuple[Colour, ...]:
+    return tuple((rgb & 255, rgb >> 8 & 255, rgb >> 16) for rgb in colours)
+
+
+_PALETTE = _palette(  # that of supervision, as 0xRRGGBB
+    *(0xA351FB, 0xFF4040, 0xFFA1A0, 0xFF7633, 0xFFB633, 0xD1D435, 0x4CFB12, 0x94CF1A, 0x40DE8A, 0x1B9640, 0x00D6C1),
+    *(0x2E9CAA, 0x00C4FF, 0x364797, 0x6675FF, 0x0019EF, 0x863AFF, 0x530087, 0xCD3AFF, 0xFF97CA, 0xFF39C9),
+)
 
 
 class Annotate(Operator):
@@ -42,14 +56,15 @@ class Annotate(Operator):
     )
 
     def __init__(self, context: Context) -> None:
-        import supervision  # noqa: F401  # while loading, so that the first frame does not wait for it
+        import cv2  # noqa: F401  # while loading, so that the first frame does not wait for it
 
         super().__init__(context)
-        self._drawers: dict[tuple[int, int], tuple[Any, Any]] = {}
         self._shapes = [
             *_shapes("zones", self.params["zones"], ("polygon",)),
             *_shapes("lines", self.params["lines"], ("start", "end")),
         ]
+        self._overlays: dict[tuple[int, int, Placement], Overlay] = {}
+        self._tiles: dict[tuple[str, float, int, int, Colour], Tile] = {}
 
     def process(self, inputs: Inputs) -> Outputs:
         """Draw into a copy of one frame."""
@@ -58,28 +73,51 @@ class Annotate(Operator):
         events: Events = inputs.get("events") or Events()
         if not len(boxes) and not len(events) and not self._shapes:
             return {"frames": image}
-        pixels = image.bgr.copy()
-        for name, points in self._shapes:
-            _outline(pixels, name, _on_picture(points, image))
+        canvas = canvas_of(image)
+        if self._shapes:
+            canvas.lay(self._overlay(image))
         if len(boxes):
-            self._draw(pixels, boxes)
+            self._draw(canvas, boxes)
         if len(events):
-            _write(pixels, events)
-        return {"frames": image.replaced(pixels)}
+            self._write(canvas, events)
+        return {"frames": canvas.image}
 
-    def _draw(self, pixels: NDArray[np.uint8], boxes: Boxes) -> None:
-        found = boxes.to_supervision()
-        tracked = boxes.track_id is not None and bool((boxes.track_id >= 0).any())
-        if tracked:
-            assert boxes.track_id is not None
-            # Untracked boxes among tracked ones: ids below zero are no colour.
-            found.class_id = np.where(boxes.track_id >= 0, boxes.track_id, boxes.label).astype(int)
-        outlines, captions = self._drawer(pixels.shape[0], pixels.shape[1])
-        outlines.annotate(pixels, found)
-        if self.params["labels"]:
+    def _overlay(self, image: Image) -> Overlay:
+        key = image.width, image.height, image.placement
+        if key not in self._overlays:
+
+            def paint(pixels: NDArray[np.uint8]) -> None:
+                for name, points in self._shapes:
+                    _outline(pixels, name, _on_picture(points, image))
+
+            if len(self._overlays) >= _MOST_OVERLAYS:
+                self._overlays.clear()
+            self._overlays[key] = Overlay(image.width, image.height, paint)
+        return self._overlays[key]
+
+    def _draw(self, canvas: Canvas, boxes: Boxes) -> None:
+        scale = max(canvas.image.width, canvas.image.height) / 1280
+        thickness = int(self.params["thickness"]) or max(1, round(3 * scale))
+        corners = np.clip(boxes.xyxy, -32768, 32767)  # no number stays no number: it cannot be drawn
+        drawn = [i for i in range(len(boxes)) if np.isfinite(corners[i]).all()]
+        places = {i: corners[i].astype(int).tolist() for i in drawn}
+        colours = {i: _PALETTE[self._kind(boxes, i) % len(_PALETTE)] for i in drawn}
+        for i in drawn:
+            _frame(canvas, places[i], thickness, colours[i])
+        if not self.params["labels"]:
+            return
+        padding = max(2, round(5 * scale))
+        for i in drawn:
+            text = self._caption(boxes, i)
+            tile = self._tile(text, max(0.35, 0.6 * scale), max(1, thickness // 2), padding, colours[i])
             # A caption stands above its box, and inside where there is no room above.
-            found.xyxy = np.maximum(found.xyxy, [0, _caption_height(captions), 0, 0]).astype(np.float32)
-            captions.annotate(pixels, found, [self._caption(boxes, i) for i in range(len(boxes))])
+            x, y = places[i][:2]
+            canvas.paste(tile, x // 2 * 2, max(0, (y - tile.height) // 2 * 2))
+
+    def _kind(self, boxes: Boxes, i: int) -> int:
+        """What a box has its colour by. Untracked boxes among tracked ones have an id below zero: it is no colour."""
+        track = -1 if boxes.track_id is None else int(boxes.track_id[i])
+        return track if track >= 0 else int(boxes.label[i])
 
     def _caption(self, boxes: Boxes, i: int) -> str:
         words = [boxes.names[boxes.label[i]]]
@@ -89,43 +127,52 @@ class Annotate(Operator):
             words.append(f"{boxes.score[i]:.2f}")
         return " ".join(words)
 
-    def _drawer(self, height: int, width: int) -> tuple[Any, Any]:
-        known = self._drawers.get((height, width))
-        if known is None:
-            import supervision
+    def _write(self, canvas: Canvas, events: Events) -> None:
+        scale = max(0.4, max(canvas.image.width, canvas.image.height) / 1600)
+        step = round(42 * scale)
+        for row, event in enumerate(events.items):
+            words = [event.kind, event.name, event.label]
+            if event.track_id >= 0:
+                words.append(f"#{event.track_id}")
+            if event.value or event.track_id < 0:
+                words.append(f"{event.value:g}")
+            tile = self._tile(" ".join(word for word in words if word), scale, 1, 4, (0, 0, 0))
+            canvas.paste(tile, 4, (step * (row + 1) - tile.height + 4) // 2 * 2)
 
-            scale = max(height, width) / 1280
-            thickness = int(self.params["thickness"]) or max(1, round(3 * scale))
-            lookup = supervision.ColorLookup.CLASS
-            known = (
-                supervision.BoxAnnotator(thickness=thickness, color_lookup=lookup),
-                supervision.LabelAnnotator(
-                    text_scale=max(0.35, 0.6 * scale),
-                    text_thickness=max(1, thickness // 2),
-                    text_padding=max(2, round(5 * scale)),
-                    color_lookup=lookup,
-                ),
-            )
-            self._drawers[height, width] = known
+    def _tile(self, text: str, scale: float, thickness: int, padding: int, colour: Colour) -> Tile:
+        """Text on a ground of this colour, drawn once and kept."""
+        key = text, scale, thickness, padding, colour
+        known = self._tiles.get(key)
+        if known is None:
+            if len(self._tiles) >= _MOST_TILES:
+                self._tiles.clear()
+            known = self._tiles[key] = Tile(_lettering(text, scale, thickness, padding, colour))
         return known
 
 
-def _write(pixels: NDArray[np.uint8], events: Events) -> None:
+def _frame(canvas: Canvas, place: list[int], thickness: int, colour: Colour) -> None:
+    """The outline of a box, around whose corners its lines are centred."""
+    x1, y1 = place[0] - thickness // 2, place[1] - thickness // 2
+    x2, y2 = max(x1, place[2] - thickness // 2), max(y1, place[3] - thickness // 2)
+    for x in (x1, x2):
+        canvas.fill(x, y1, x + thickness, y2 + thickness, colour)
+    for y in (y1, y2):
+        canvas.fill(x1, y, x2 + thickness, y + thickness, colour)
+
+
+def _lettering(text: str, scale: float, thickness: int, padding: int, colour: Colour) -> NDArray[np.uint8]:
+    """Pixels (height, width, 3) of even size."""
     import cv2
 
-    scale = max(0.4, max(pixels.shape[:2]) / 1600)
-    step = round(42 * scale)
-    for row, event in enumerate(events.items):
-        words = [event.kind, event.name, event.label]
-        if event.track_id >= 0:
-            words.append(f"#{event.track_id}")
-        if event.value or event.track_id < 0:
-            words.append(f"{event.value:g}")
-        text = " ".join(word for word in words if word)
-        (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-        x, y = 8, step * (row + 1)
-        cv2.rectangle(pixels, (x - 4, y - height - 4), (x + width + 4, y + below), (0, 0, 0), -1)
-        cv2.putText(pixels, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
+    height += below // 2  # tails of letters
+    shape = (height + 2 * padding + 1) // 2 * 2, (width + 2 * padding + 1) // 2 * 2
+    pixels = np.full((*shape, 3), colour, np.uint8)
+    bright = np.dot(colour, (0.114, 0.587, 0.299)) > _BRIGHT
+    ink = (0, 0, 0) if bright else (255, 255, 255)
+    place = (padding, padding + height - below // 2)
+    cv2.putText(pixels, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, thickness, cv2.LINE_AA)
+    return pixels
 
 
 def _shapes(param: str, entries: Any, keys: tuple[str, ...]) -> list[tuple[str, NDArray[np.float32]]]:
@@ -167,11 +214,3 @@ def _outline(pixels: NDArray[np.uint8], name: str, points: NDArray[np.int32]) ->
     x, y = points[0].tolist()
     place = (min(max(4, x + 4), pixels.shape[1] - 1), min(max(14 * thickness, y - 4), pixels.shape[0] - 1))
     cv2.putText(pixels, name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4 * thickness, (0, 220, 255), thickness, cv2.LINE_AA)
-
-
-def _caption_height(captions: Any) -> int:
-    """Pixels that a caption takes above its box."""
-    import cv2
-
-    (_, height), _ = cv2.getTextSize("Ag", cv2.FONT_HERSHEY_SIMPLEX, captions.text_scale, captions.text_thickness)
-    return int(height) + 2 * int(captions.text_padding)

@@ -59,10 +59,18 @@ class _Hide(Operator):
         regions = self._regions(image, inputs["boxes"])
         if not regions:
             return {"frames": image}
-        pixels = image.bgr.copy()
+        drawing = image.to_draw_on()
+        if drawing is None:
+            pixels = image.bgr.copy()
+            for region, whole in regions:
+                self._hide(pixels, region, whole)
+            return {"frames": image.replaced(pixels)}
+        copy, planes = drawing
         for region, whole in regions:
-            self._hide(pixels, region, whole)
-        return {"frames": image.replaced(pixels)}
+            self._hide(planes.y, region, whole)
+            for plane in (planes.u, planes.v):
+                self._hide(plane, region, whole, 2)
+        return {"frames": copy}
 
     def _regions(self, image: Image, boxes: Boxes) -> list[tuple[Rect, Rect]]:
         """Rectangles to work on, each with what it was before the picture's edge cut it.
@@ -90,23 +98,26 @@ class _Hide(Operator):
             if x2 > x1 and y2 > y1
         ]
 
-    def _hide(self, pixels: NDArray[np.uint8], region: Rect, whole: Rect) -> None:
+    def _hide(self, pixels: NDArray[np.uint8], region: Rect, whole: Rect, shrunk: int = 1) -> None:
+        """Work on ``pixels``, each of which covers ``shrunk`` by ``shrunk`` of the picture's."""
         import cv2
 
         x1, y1, x2, y2 = region
-        width, height = x2 - x1, y2 - y1
-        cell = max(width, height) / self._cells
-        cells = (max(1, round(width / cell)), max(1, round(height / cell)))
-        part = pixels[y1:y2, x1:x2]
-        few = cv2.resize(part, cells, interpolation=cv2.INTER_AREA)
-        hidden = cv2.resize(few, (width, height), interpolation=self._enlarge)
+        cell = max(x2 - x1, y2 - y1) / self._cells
+        cells = (max(1, round((x2 - x1) / cell)), max(1, round((y2 - y1) / cell)))
+        part = pixels[y1 // shrunk : -(-y2 // shrunk), x1 // shrunk : -(-x2 // shrunk)]
+        size = (part.shape[1], part.shape[0])
+        few = cv2.resize(part, (min(cells[0], size[0]), min(cells[1], size[1])), interpolation=cv2.INTER_AREA)
+        hidden = cv2.resize(few, size, interpolation=self._enlarge)
         if self.params["shape"] == "box":
             part[:] = hidden
             return
-        mask = np.zeros((height, width), np.uint8)
+        mask = np.zeros((size[1] * shrunk, size[0] * shrunk), np.uint8)
         # The ellipse of the whole box: that of the part inside the picture would leave the part's corners bare.
         middle = ((whole[0] + whole[2] - 1) / 2 - x1, (whole[1] + whole[3] - 1) / 2 - y1)
         cv2.ellipse(mask, (middle, (whole[2] - whole[0], whole[3] - whole[1]), 0), 255, -1)
+        if shrunk > 1:  # a sample that is only touched is hidden too
+            mask = mask.reshape(size[1], shrunk, size[0], shrunk).max((1, 3))
         cv2.copyTo(hidden, mask, part)  # into the view; numpy's copy under a mask takes several times as long
 
 

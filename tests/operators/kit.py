@@ -77,3 +77,18 @@ def textured(width: int = 320, height: int = 240, seed: int = 0) -> Image:
     """A picture full of fine detail."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     return Image.from_bgr(pixels, stream="cam")
+
+
+def decoded(width: int = 320, height: int = 240, *, textured: bool = False, matrix: int = 2) -> Image:
+    """A picture as decoders give it, 4:2:0 planes in the colours of ``matrix``: gray or full of fine detail."""
+    import av  # not above: a test looks at what operators import by themselves
+
+    from llamapipe.media import AvPicture
+
+    frame = av.VideoFrame(width, height, "yuv420p")
+    frame.colorspace = matrix
+    rng = np.random.default_rng(0)
+    for plane in frame.planes:
+        samples = np.frombuffer(plane, np.uint8)
+        samples[:] = rng.integers(60, 200, len(samples), np.uint8) if textured else 128
+    return Image(width=width, height=height, native=AvPicture(frame), stream="cam")

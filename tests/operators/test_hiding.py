@@ -13,7 +13,7 @@ from llamapipe.data import Image
 from llamapipe.errors import OperatorError
 from llamapipe.operator import Operator
 from llamapipe_operators import Blur, Pixelate
-from tests.operators.kit import boxes, make, textured
+from tests.operators.kit import boxes, decoded, make, textured
 
 HIDING = [Blur, Pixelate]
 
@@ -87,6 +87,26 @@ def test_nothing_to_hide_leaves_the_picture_as_it_is(cls: type[Operator]) -> Non
 def test_a_box_that_is_nowhere_fails_the_frame(cls: type[Operator]) -> None:
     with pytest.raises(OperatorError, match="not finite"):
         hidden(cls, textured(), boxes([float("nan"), 0, 10, 10]))
+
+
+@pytest.mark.parametrize("cls", HIDING)
+@pytest.mark.parametrize("shape", ["box", "ellipse"])
+@pytest.mark.parametrize("size", [(320, 240), (321, 239)])
+def test_decoded_pictures_are_hidden_in_every_plane(cls: type[Operator], shape: str, size: tuple[int, int]) -> None:
+    image = decoded(*size, textured=True)
+    found = boxes([101.5, 61.5, 180.4, 160.2], [290, 200, 400, 300], [50, 50, 51, 51])
+    outputs: Any = make(cls, pad=0.0, shape=shape).process({"frames": image, "boxes": found})
+    frame, original = outputs["frames"].native.frame(), image.native.frame() if image.native is not None else None
+    assert frame.format.name == "yuv420p"
+    width, height = size
+    for plane, (new, old) in enumerate(zip(frame.planes, original.planes, strict=True)):
+        after, before = (np.frombuffer(p, np.uint8).reshape(-1, p.line_size)[:, : p.width] for p in (new, old))
+        shrunk = 2 if plane else 1
+        for x1, y1, x2, y2 in ((101, 61, 181, 161), (290, 200, width, height)):
+            part = np.s_[y1 // shrunk : -(-y2 // shrunk), x1 // shrunk : -(-x2 // shrunk)]
+            assert (after[part] == before[part]).mean() < 0.05  # by chance alone
+            assert detail(after[part][:, :, None]) < 0.2 * detail(before[part][:, :, None])
+        assert (after[: 40 // shrunk] == before[: 40 // shrunk]).all()
 
 
 @pytest.mark.parametrize("cls", HIDING)

@@ -111,7 +111,7 @@ def test_a_restored_tracker_goes_on_as_if_nothing_had_happened() -> None:
     assert follow(second, boxes([150, 5, 170, 15]), boxes([150, 5, 170, 15]))[-1] == [3]
 
 
-@pytest.mark.parametrize(("operator", "needed"), [("Track", "trackers"), ("Annotate", "supervision")])
+@pytest.mark.parametrize(("operator", "needed"), [("Track", "trackers"), ("Annotate", "cv2")])
 def test_heavy_imports_happen_when_an_operator_is_made(operator: str, needed: str) -> None:
     """The first frame of a live source does not wait a second for them; nor does whoever only lists operators."""
     code = (
