@@ -1,11 +1,12 @@
 """Frames a second of `llamapipe run` against programs written by hand for the same job.
 
-    python -m benchmarks.throughput VIDEO MODEL.onnx [--rounds 5] [--job lines|video] [--loop 3]
+    python -m benchmarks.throughput VIDEO MODEL.onnx [--rounds 5] [--job lines|video] [--loop 3] [--end SECONDS]
 
 The job: objects by YOLOX-nano (416 x 416, fp32) in every frame, JSON lines out; with ``--job video`` the boxes drawn
 into an H.264 file as well, encoded with the same settings by all. Every program runs in a process of its own, the
 rounds are interleaved, and ratios are taken within a round: the machine's mood cancels out. Before the timing, every
-program's boxes are compared with the naive program's.
+program's boxes are compared with the naive program's. Every line is printed as soon as its program has ended. A round
+takes (loop + 1) passes of each program: ``--end`` shortens the video where that is more than there is time for.
 
 frames/s leaves start-up out (from the first frame's work to the last one's end). CPU a frame is what one frame more
 costs: each program also runs over one pass of the video, and the difference is taken. "first" is from the start of
@@ -39,6 +40,7 @@ def main() -> int:
     parser.add_argument("model", type=Path, help="yolox_nano.onnx")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--loop", type=int, default=3, help="passes over the video in each timed run")
+    parser.add_argument("--end", type=float, metavar="SECONDS", help="look at the video's beginning only")
     parser.add_argument("--job", choices=("lines", "video"), default="lines")
     parser.add_argument("--backend", default="onnxruntime")
     parser.add_argument("--processes", type=int, default=0, help="worker processes; 0: llamapipe's own choice")
@@ -52,9 +54,12 @@ def main() -> int:
             output = Path(folder) / f"{name}-check"
             run(name, arguments, output, 1)
             found[name] = _boxes(output)
-        for name in names:
             share, total = _agreement(found["naive"], found[name])
-            print(f"{name}: {share:.2%} of the naive program's {total} sure boxes within {NEAR_PX:g} px")
+            print(
+                f"{name}: {share:.2%} of the naive program's {total} sure boxes within {NEAR_PX:g} px, "
+                f"{len(found[name])} frames",
+                flush=True,
+            )
             if share < 0.98 or len(found[name]) != len(found["naive"]):
                 print(f"{name}: the outputs differ, so no times are taken", file=sys.stderr)
                 return 1
@@ -67,10 +72,8 @@ def main() -> int:
                 extra = long["frames"] - short["frames"]
                 long["cpu_ms"] = (long["cpu_s"] - short["cpu_s"]) / extra * 1000 if extra else float("nan")
                 figures[name] = long
+                print(f"{i + 1}: {name:<8} {long['fps']:6.1f} frames/s {long['cpu_ms']:6.2f} ms a frame", flush=True)
             rounds.append(figures)
-            print(
-                "  ".join(f"{name} {f['fps']:6.1f} fps {f['cpu_ms']:.2f} ms" for name, f in figures.items()), flush=True
-            )
     summary = {name: _summary(name, rounds) for name in names}
     print(
         f"\n{'program':<10}{'frames/s':>10}{'of naive':>10}{'of best':>10}{'CPU ms/frame':>14}{'over best':>11}"
@@ -111,7 +114,7 @@ def run(name: str, arguments: argparse.Namespace, output: Path, loop: int) -> di
 def _by_hand(name: str, arguments: argparse.Namespace, output: Path, loop: int) -> dict[str, float]:
     output.mkdir(parents=True)
     command = [sys.executable, "-m", f"benchmarks.handwritten.{name}", str(arguments.video), str(arguments.model)]
-    command += [str(output / "detections.jsonl"), "--loop", str(loop)]
+    command += [str(output / "detections.jsonl"), "--loop", str(loop), *_end(arguments)]
     if arguments.job == "video":
         command += ["--annotated", str(output / "annotated.mp4"), "--encoder", json.dumps(ENCODER)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -125,6 +128,7 @@ def _llamapipe(workers: str, arguments: argparse.Namespace, output: Path, loop: 
         workers = f"process:{arguments.processes}"
     command = [sys.executable, "-m", "llamapipe", "run", str(pipeline), "-i", str(arguments.video), "-o", str(output)]
     command += ["--set", f"detect.backend={arguments.backend}", "--workers", workers, "--loop", str(loop), "-q"]
+    command += _end(arguments)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started_s = time.time()
     subprocess.run(command, check=True, env={**os.environ, "LLAMAPIPE_ASSET_MIRROR": str(arguments.model.parent)})
@@ -139,6 +143,10 @@ def _llamapipe(workers: str, arguments: argparse.Namespace, output: Path, loop: 
         # Interpreter and imports come before the run's own clock, finishing and reports after its last frame.
         "first_s": summary["first_frame_s"] + max(0.0, wall_s - summary["wall_s"]),
     }
+
+
+def _end(arguments: argparse.Namespace) -> list[str]:
+    return [] if arguments.end is None else ["--end", str(arguments.end)]
 
 
 def _boxes(output: Path) -> dict[int, list[dict[str, object]]]:

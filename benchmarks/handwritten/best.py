@@ -13,6 +13,7 @@ import resource
 import threading
 import time
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,14 @@ WORKERS = 3
 _GREEN = (150, 44, 21)  # Y, U, V
 
 
-def frames_of(video: Path, loop: int) -> Iterator[av.VideoFrame]:
-    """Every picture of the video, so many times."""
+def frames_of(video: Path, loop: int, end_s: float) -> Iterator[av.VideoFrame]:
+    """Every picture of the video before ``end_s``, so many times."""
     for _ in range(loop):
         with av.open(str(video)) as container:
             stream = container.streams.video[0]
             stream.thread_type = "FRAME"
             stream.codec_context.thread_count = 2
-            yield from container.decode(stream)
+            yield from takewhile(lambda frame: frame.time < end_s, container.decode(stream))
 
 
 class Video:
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("output", type=Path)
     parser.add_argument("--loop", type=int, default=1)
+    parser.add_argument("--end", type=float, default=float("inf"), metavar="SECONDS")
     parser.add_argument("--annotated", type=Path)
     parser.add_argument("--encoder", default="{}", help="options of libx264, as JSON")
     arguments = parser.parse_args()
@@ -128,7 +130,7 @@ def main() -> None:
     for thread in threads:
         thread.start()
     frames = 0
-    for frame in frames_of(arguments.video, arguments.loop):
+    for frame in frames_of(arguments.video, arguments.loop, arguments.end):
         room.acquire()
         work.put((frames, frame))
         frames += 1

@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("output", type=Path)
     parser.add_argument("--loop", type=int, default=1)
+    parser.add_argument("--end", type=float, default=float("inf"), metavar="SECONDS")
     parser.add_argument("--annotated", type=Path)
     parser.add_argument("--encoder", default="{}", help="options of libx264, as JSON")
     arguments = parser.parse_args()
@@ -31,6 +32,7 @@ def main() -> None:
     fps = capture.get(cv2.CAP_PROP_FPS)
     frames = 0
     passes = 1
+    first = 0  # frame of this pass
     container = None
     if arguments.annotated is not None:
         container = av.open(str(arguments.annotated), "w")
@@ -44,8 +46,10 @@ def main() -> None:
     with arguments.output.open("w") as file:
         while True:
             there, bgr = capture.read()
+            there = there and (frames - first) / fps < arguments.end
             if not there and passes < arguments.loop:
                 passes += 1
+                first = frames
                 capture = cv2.VideoCapture(str(arguments.video))
                 continue
             if not there:
