@@ -17,6 +17,7 @@ from llamapipe import errors
 from llamapipe.cli.app import app
 from llamapipe.cli.starter import STARTER
 from llamapipe.control.lifecycle import ITEM, LINK, REPLICA, RUN, SLOT
+from llamapipe.control.serving.lifecycle import QUERY, VARIANT
 from llamapipe.errors import AssetError, LlamapipeError, Problem, UsageError
 from llamapipe.inference import MODELS
 from llamapipe.inference.decoders import DECODERS
@@ -144,6 +145,8 @@ def test_every_field_of_run_json_is_described(kind: type[msgspec.Struct]) -> Non
         ("Worker link", LINK, "unknown"),
         ("Item", ITEM, "waiting"),
         ("Arena slot", SLOT, "free"),
+        ("Variant", VARIANT, "inactive"),
+        ("Query", QUERY, "waiting"),
     ],
 )
 def test_the_drawn_lifecycles_are_the_tables(heading: str, table: Any, start: str) -> None:

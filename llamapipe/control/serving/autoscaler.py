@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from math import ceil, floor, inf, log2, sqrt
 
 from llamapipe.catalog import Query
@@ -22,7 +23,6 @@ __all__ = ["Adaptive"]
 
 _QUANTILE_Z = 1.65  # of the Poisson count that is planned for
 _URGENT_GAP_S = 0.02
-_MAX_OPTIONS = 60  # variants that the program looks at
 _STEPS = 8  # latencies are told apart by an eighth of their doubling
 
 
@@ -32,6 +32,7 @@ class _Stream:
 
     names: frozenset[str]
     latency_s: float
+    shortlist: tuple[str, ...]  # of variants that are worth a start
     num_items: float = 1.0  # a query, smoothed
     forecast: Forecast = field(default_factory=Forecast)
     least_items_per_s: float = 0.0  # announced
@@ -121,7 +122,7 @@ class Adaptive:
     def scale(self, now_s: float, *, urgent: bool) -> Moves:
         """Ask for a solution; when urgent, start at once what the greedy half wants beyond what runs."""
         self._forget(now_s)
-        problem = self._problem(now_s, urgent=urgent)
+        problem = self._problem(now_s)
         moves = Moves()
         if urgent:
             self._urgent_s = now_s
@@ -139,7 +140,7 @@ class Adaptive:
     def solved(self, solution: Solution | None, now_s: float) -> Moves:
         """Start what is missing, stop what nobody has wanted for some seconds."""
         if solution is None:
-            solution = greedy(self._problem(now_s, urgent=False))
+            solution = greedy(self._problem(now_s))
         self._remember(solution, now_s)
         moves = Moves(start=self._starts(solution))
         starved = any(self.state.fleet.room(offer, host) is None for offer, host in moves.start) and self._starved()
@@ -154,7 +155,9 @@ class Adaptive:
         key = (names, step)
         stream = self.streams.get(key)
         if stream is None:
-            stream = self.streams[key] = _Stream(names, 2 ** (step / _STEPS), float(query.num_items))
+            stream = self.streams[key] = _Stream(
+                names, 2 ** (step / _STEPS), _shortlist(self.state.servable(query).offers), float(query.num_items)
+            )
         return stream
 
     def _forget(self, now_s: float) -> None:
@@ -166,7 +169,7 @@ class Adaptive:
                 stream.until_s = max(stream.until_s, now_s + self.state.plan.linger_s)
         self.streams = {key: stream for key, stream in self.streams.items() if stream.until_s > now_s}
 
-    def _demanded(self, stream: _Stream, now_s: float, *, urgent: bool) -> float:
+    def _demanded(self, stream: _Stream, now_s: float) -> float:
         """Items a second to plan for: what the forecast says, and what chance adds while a replica is loaded."""
         known = self.state.selector.offers
         loads = [known[name].load_s for name in stream.names if name in known]
@@ -187,32 +190,28 @@ class Adaptive:
         replicas = max(ceil(items_per_s / full), 1)
         return full * utilisation(replicas, service_s, slack_s)
 
-    def _problem(self, now_s: float, *, urgent: bool) -> Problem:
+    def _problem(self, now_s: float) -> Problem:
         state = self.state
+        running: dict[str, dict[str, int]] = {}
+        for replica in state.fleet.replicas.values():
+            if (replica.serves or replica.loading) and not replica.health.interfered:
+                by_host = running.setdefault(replica.offer.name, {})
+                by_host[replica.host] = by_host.get(replica.host, 0) + 1
         demands: list[Demand] = []
-        useful: dict[str, float] = {}  # variant -> the most that it serves for its cost
+        chosen: dict[str, None] = {}
         for stream in self.streams.values():
-            rate = self._demanded(stream, now_s, urgent=urgent)
+            rate = self._demanded(stream, now_s)
             throughput: dict[str, float] = {}
-            for name in stream.names:
+            for name in dict.fromkeys((*stream.shortlist, *(name for name in running if name in stream.names))):
                 offer = state.selector.offers.get(name)
                 if offer is None or now_s < state.not_before_s.get(name, 0.0):
                     continue
                 served = self._throughput(offer, stream, rate)
                 if served > 0:
                     throughput[name] = served
-                    useful[name] = max(useful.get(name, 0.0), served / max(offer.cost_per_s, 1e-9))
+                    chosen[name] = None
             stream.planned = rate
             demands.append(Demand(rate, throughput))
-        running: dict[str, dict[str, int]] = {}
-        for replica in state.fleet.replicas.values():
-            if (replica.serves or replica.loading) and not replica.health.interfered:
-                by_host = running.setdefault(replica.offer.name, {})
-                by_host[replica.host] = by_host.get(replica.host, 0) + 1
-        ranked = sorted(useful, key=lambda name: (name not in running, -useful[name], name))
-        for demand in demands:  # the best of each demand's own are never left out
-            ranked[:0] = sorted(demand.throughput, key=lambda name: (-demand.throughput[name], name))[:2]
-        chosen = list(dict.fromkeys(ranked))[: _MAX_OPTIONS + 2 * len(demands)]
         options = tuple(
             Option(
                 name,
@@ -298,7 +297,7 @@ class Adaptive:
         for stream in self.streams.values():
             if replica.offer.name not in stream.names:
                 continue
-            rate = self._demanded(stream, now_s, urgent=False)
+            rate = self._demanded(stream, now_s)
             rates = [
                 self._throughput(r.offer, stream, rate) / r.health.slowdown
                 for r in others
@@ -327,6 +326,15 @@ class Adaptive:
             if fitting:
                 starts.append((min(fitting, key=lambda offer: (offer.cost(offer.best[-1]), offer.name)), None))
         return starts
+
+
+def _shortlist(offers: tuple[Offer, ...]) -> tuple[str, ...]:
+    """The cheapest an item, and the best of what else may decide: speed, loading, memory, cores. They come cheapest."""
+    found = [*offers[:8], *nsmallest(4, offers, key=lambda offer: offer.p95_s[1])]
+    found += nsmallest(2, offers, key=lambda offer: offer.load_s)
+    found += nsmallest(2, offers, key=lambda offer: offer.memory_bytes)
+    found += nsmallest(2, offers, key=lambda offer: offer.cost_per_s)
+    return tuple(dict.fromkeys(offer.name for offer in found))
 
 
 def _why(query: Query, count: int) -> str:

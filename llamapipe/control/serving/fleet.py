@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
 
 from llamapipe.control.lifecycle import Machine
 from llamapipe.control.serving.actions import Part
@@ -85,19 +84,19 @@ class Fleet:
     replicas: dict[str, Replica] = field(default_factory=dict)
     num_started: int = 0
     _spaces: dict[str, _Space] = field(default_factory=dict)
-    _ever: WeakKeyDictionary[Offer, bool] = field(default_factory=WeakKeyDictionary)  # answers of `ever_fits`
+    hosts_key: object = field(default_factory=object)  # another one whenever hosts come or go
     _troubled: dict[tuple[str, int], float] = field(default_factory=dict)  # core -> when it was last seen interfered
 
     def add_host(self, host: Host) -> None:
         """Replicas may be put there from now on."""
         if host.name in self._spaces:
             raise LlamapipeError(f"host {host.name} is there already")
-        self._ever.clear()
+        self.hosts_key = object()
         self._spaces[host.name] = _Space(host, list(host.cores), host.memory_bytes)
 
     def remove_host(self, name: str) -> list[Replica]:
         """It is gone: the replicas that were there."""
-        self._ever.clear()
+        self.hosts_key = object()
         self._spaces.pop(name, None)
         return [replica for replica in self.replicas.values() if replica.host == name]
 
@@ -122,12 +121,6 @@ class Fleet:
 
     def ever_fits(self, offer: Offer) -> bool:
         """Whether it could be loaded if nothing else were."""
-        known = self._ever.get(offer)
-        if known is None:
-            known = self._ever[offer] = self._ever_fits(offer)
-        return known
-
-    def _ever_fits(self, offer: Offer) -> bool:
         return any(
             offer.profile.variant.device.split(":")[0] in {device.split(":")[0] for device in space.host.devices}
             and offer.cores <= len(space.host.cores)

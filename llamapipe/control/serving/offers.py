@@ -11,7 +11,7 @@ from llamapipe.catalog import Profile
 __all__ = ["Offer", "offer_of"]
 
 
-@dataclass(slots=True, eq=False, weakref_slot=True)
+@dataclass(slots=True, eq=False)
 class Offer:
     """One variant. Lists are indexed by batch; their place 0 is not used."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 from llamapipe.catalog import Query
 from llamapipe.control.serving.actions import Nearest
@@ -27,18 +28,30 @@ class ServingState:
     waiting: Waiting = field(default_factory=Waiting)
     not_before_s: dict[str, float] = field(default_factory=dict)  # variant that could not be loaded -> next try
     prepared: dict[int, frozenset[str]] = field(default_factory=dict)  # announced, not there yet -> who may serve it
+    _fitting: WeakKeyDictionary[Options, Options] = field(default_factory=WeakKeyDictionary)
+    _fitting_on: object = None  # the hosts that `_fitting` holds for
 
     def unmet(self) -> list[frozenset[str]]:
         """Sets of variants, one of which somebody waits for, and none of which is there or being loaded."""
-        waiting = [group.names for group in self.waiting.groups.values() if group.head() is not None]
+        waiting = [group.names for group in self.waiting.groups.values() if group.num_waiting]
         return [names for names in (*waiting, *self.prepared.values()) if not self.fleet.of(names)]
 
     def servable(self, query: Query) -> Options:
         """What meets a query and has room on some host, were it alone there."""
         options = self.selector.options(query)
+        if self._fitting_on is not self.fleet.hosts_key:
+            self._fitting.clear()
+            self._fitting_on = self.fleet.hosts_key
+        known = self._fitting.get(options)
+        if known is None:
+            known = self._fitting[options] = self._with_room(options)
+        return known
+
+    def _with_room(self, options: Options) -> Options:
         fitting = tuple(offer for offer in options.offers if self.fleet.ever_fits(offer))
         if len(fitting) == len(options.offers):
-            return options
+            # Not the same object: what is kept under a weak key must not hold it.
+            return Options(options.offers, options.names, options.code, options.reason, options.nearest)
         if fitting:
             return Options(fitting, frozenset(offer.name for offer in fitting))
         least = min(options.offers, key=lambda offer: (offer.memory_bytes, offer.cores))

@@ -25,7 +25,7 @@ _KINDS = (AccuracyKind.MEASURED, AccuracyKind.PUBLISHED)
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Options:
     """What can serve a query, the cheapest first; where nothing can, why, and what comes closest."""
 

@@ -33,6 +33,7 @@ _LOAD_FACTOR = 10.0
 _URGENT_GAP_S = 0.02
 _ASSESS_GAP_S = 0.05
 _PROBE_GAP_S = 0.1
+_WAITED = 0.1  # share of its latency: a query that has waited longer is begun only if it will be in time
 
 _POLICIES: dict[str, Callable[[ServingState], Policy]] = {"llamapipe": Adaptive, "infaas": Infaas, "static": Static}
 
@@ -385,6 +386,10 @@ class ServingController:
         if not offers:
             known = self._state.selector.offers
             offers = [(known[name], 1.0) for name in pending.group.names if name in known]
+        # One that is begun with no more than p95 to go is late once in twenty: after a wait, others are taken instead.
+        latest_s = max((pending.deadline_s - offer.p95_s[1] * slowdown for offer, slowdown in offers), default=inf)
+        if latest_s >= pending.arrived_at_s + _WAITED * (pending.deadline_s - pending.arrived_at_s):
+            return latest_s
         least_s = min((offer.median_s[1] * slowdown for offer, slowdown in offers), default=0.0)
         return pending.deadline_s - least_s
 
@@ -533,18 +538,25 @@ class ServingController:
     # -- dispatch ------------------------------------------------------------------------------------------------
 
     def _dispatch(self, now_s: float) -> None:
-        idle = [replica for replica in self._state.fleet.serving() if replica.batch is None]
-        if not idle:
+        groups = [group for group in self._state.waiting.groups.values() if group.num_waiting]
+        if not groups:
             return
-        for replica in self._policy.order(idle):
-            batch = self._form(replica, len(idle), now_s)
-            if batch is not None:
-                self._send(replica, batch, now_s)
+        idle = [
+            replica
+            for replica in self._state.fleet.serving()
+            if replica.batch is None and any(replica.offer.name in group.names for group in groups)
+        ]
+        for replica in self._policy.order(idle) if len(idle) > 1 else idle:
+            taken = self._form(replica, [group for group in groups if group.num_waiting], len(idle), now_s)
+            if taken is not None:
+                self._send(replica, taken, now_s)
 
-    def _form(self, replica: Replica, num_idle: int, now_s: float) -> list[tuple[Pending, int, int]] | None:
+    def _form(
+        self, replica: Replica, waiting: list[Group], num_idle: int, now_s: float
+    ) -> list[tuple[Pending, int, int]] | None:
         """The batch for an idle replica: the most urgent that it can serve, and as many more as leave those in time."""
         offer = replica.offer
-        groups = [group for group in self._state.waiting.groups.values() if self._may(replica, group)]
+        groups = [group for group in waiting if replica.offer.name in group.names]
         online = [group for group in groups if not group.offline and group.head() is not None]
         longest_s = inf
         chosen = online
@@ -604,14 +616,13 @@ class ServingController:
             return False
         if replica.offer.median_s[1] * slowdown > slack_s:
             return True
+        if now_s - head.arrived_at_s > _WAITED * (head.deadline_s - head.arrived_at_s):
+            return True
         for other in self._state.fleet.of(head.group.names):
             start_s = max(other.free_at_s(), now_s)
             if other is not replica and start_s + other.offer.p95_s[1] * other.health.slowdown <= head.deadline_s:
                 return True
         return False
-
-    def _may(self, replica: Replica, group: Group) -> bool:
-        return replica.offer.name in group.names
 
     def _send(self, replica: Replica, taken: list[tuple[Pending, int, int]], now_s: float) -> None:
         self._num_batches += 1
