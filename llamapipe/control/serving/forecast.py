@@ -1,8 +1,9 @@
 """How many items a second will come, of queries that ask alike.
 
-Arrivals are counted in bins of `BIN_S`. The level is the rate over the longest window that the shorter ones do not
-contradict (a window's count is Poisson: two rates differ when they are more than `_Z` standard deviations apart), so
-that a steady rate is averaged over seconds and a jump is believed after a fraction of one. To it comes the trend of
+Arrivals are counted in bins of `BIN_S`. The level is the rate over the longest window, unless a shorter one contradicts
+it (a window's count is Poisson: two rates differ when they are more than `_Z` standard deviations apart); then it is
+that of the shorter one which does so most. A steady rate is averaged over seconds, a jump is believed after a fraction
+of one. To it comes the trend of
 the last seconds, where it is more than chance.
 """
 
@@ -18,7 +19,7 @@ BIN_S = 0.05
 _WINDOWS = (3, 5, 10, 20, 40, 80)  # bins
 _KEPT = _WINDOWS[-1] + 1
 _LEAST_KNOWN = 10.0  # bins: two queries that come together are no rate yet
-_Z = 3.0
+_Z = 3.5
 
 
 @dataclass(slots=True)
@@ -53,9 +54,13 @@ class Forecast:
         rate = sums[0] / spans[0]
         for place in range(1, len(_WINDOWS)):
             wider = sums[place] / spans[place]
-            for count, span_s in zip(sums[:place], spans[:place], strict=True):
-                if abs(count - wider * span_s) > _Z * sqrt(max(wider * span_s, 1.0)):
-                    return rate
+            off = [
+                abs(count - wider * span_s) / sqrt(max(wider * span_s, 1.0))
+                for count, span_s in zip(sums[:place], spans[:place], strict=True)
+            ]
+            if max(off) > _Z:
+                shorter = off.index(max(off))
+                return sums[shorter] / spans[shorter]
             rate = wider
         return rate
 

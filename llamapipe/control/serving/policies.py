@@ -44,10 +44,13 @@ class ServingState:
             self._fitting_on = self.fleet.hosts_key
         known = self._fitting.get(options)
         if known is None:
-            known = self._fitting[options] = self._with_room(options)
+            known = self._fitting[options] = self._with_room(query, options)
         return known
 
-    def _with_room(self, options: Options) -> Options:
+    def _with_room(self, query: Query, options: Options) -> Options:
+        if not options.offers:
+            nearest = self.selector.nearest(query, self.fleet.ever_fits)
+            return Options(code=options.code, reason=options.reason, nearest=nearest)
         fitting = tuple(offer for offer in options.offers if self.fleet.ever_fits(offer))
         if len(fitting) == len(options.offers):
             # Not the same object: what is kept under a weak key must not hold it.
@@ -57,7 +60,8 @@ class ServingState:
         least = min(options.offers, key=lambda offer: (offer.memory_bytes, offer.cores))
         needs = f"{least.memory_bytes / 2**20:.0f} MiB and {least.cores} cores"
         reason = f"nothing that meets what was asked has room here: {least.name} takes {needs}"
-        return Options(code="constraint", reason=reason)
+        nearest = self.selector.nearest(query, self.fleet.ever_fits)
+        return Options(code="constraint", reason=reason, nearest=nearest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,6 +153,15 @@ class Selector:
         value = float(self._figures(floor.metric)[self._order.index(offer)])
         return None if isnan(value) else value
 
+    def nearest(self, query: Query, fits: Callable[[Offer], bool]) -> Nearest | None:
+        """The closest to a query among variants of its task, model or name that ``fits``; None: there are none."""
+        mask = self._asked(query)[1] & np.array([fits(offer) for offer in self._order], dtype=bool)
+        if not mask.any():
+            return None
+        p95_s, cost = self._timed(query.num_items)
+        figures = None if query.accuracy is None else self._figures(query.accuracy.metric)
+        return self._nearest(query, mask, p95_s, cost, figures)
+
     def _rebuild(self) -> None:
         self._order = list(self.offers.values())
         self._known.clear()

@@ -1,0 +1,44 @@
+"""The program's choices on problems small enough to see."""
+
+from __future__ import annotations
+
+import pytest
+
+from llamapipe.control.serving.program import Demand, Option, Problem, Room, greedy, solve
+from llamapipe.control.serving.queueing import utilisation
+
+ROOM = (Room("local", 4, 2**30),)
+
+
+def option(variant, cores=1, load_s=0.5, running=0, memory=0) -> Option:
+    return Option(variant, cores, memory, float(cores), load_s, {"local": running} if running else {})
+
+
+@pytest.mark.parametrize("how", [solve, greedy])
+@pytest.mark.parametrize(
+    ("options", "demands", "expected"),
+    [
+        ((option("a"),), (Demand(25, {"a": 10}),), {"a": 3}),
+        ((option("a"), option("b", 2)), (Demand(25, {"a": 10, "b": 26}),), {"b": 1}),  # two cores instead of three
+        ((option("a", running=1), option("b")), (Demand(5, {"a": 10, "b": 11}),), {"a": 1}),  # a start has to pay
+        ((option("a"), option("b")), (Demand(1, {"a": 10}), Demand(1, {"a": 10, "b": 50})), {"a": 1}),  # one for both
+        ((option("a"),), (Demand(0.001, {"a": 10}),), {"a": 1}),  # however little is asked
+        ((option("a", memory=2**29),), (Demand(100, {"a": 10}),), {"a": 2}),  # memory is a limit
+        ((option("a"),), (Demand(100, {"a": 10}),), {"a": 4}),  # and so are cores
+        ((option("a", 8),), (Demand(1, {"a": 10}),), {}),
+        ((option("a", running=2),), (), {}),
+    ],
+)
+def test_the_least_that_serves_is_kept(how, options, demands, expected) -> None:
+    solution = how(Problem(options, demands, ROOM))
+    assert {name: sum(hosts.values()) for name, hosts in solution.replicas.items()} == expected
+
+
+def test_of_equal_costs_the_one_that_takes_a_burst_better_is_chosen() -> None:
+    solution = solve(Problem((option("a"), option("b")), (Demand(5, {"a": 10, "b": 30}),), ROOM))
+    assert solution is not None
+    assert solution.replicas == {"b": {"local": 1}}
+
+
+def test_more_replicas_and_more_patience_may_be_busier() -> None:
+    assert utilisation(1, 0.03, 0.03) < utilisation(1, 0.03, 0.3) < utilisation(4, 0.03, 0.3)
