@@ -1,5 +1,6 @@
 """The Bayesian-optimisation configurator: ask and tell, never runs a pipeline."""
 
+from llamapipe.tune.profiling import BATCHES, SHARE, Figures, GridPoint, ProfileSearch
 from llamapipe.tune.search import (
     Best,
     Constraint,
@@ -14,6 +15,11 @@ from llamapipe.tune.search import (
 from llamapipe.tune.space import Knob, Point, Scale, Space, Value
 
 __all__ = [
+    "BATCHES",
+    "SHARE",
+    "Figures",
+    "GridPoint",
+    "ProfileSearch",
     "Best",
     "Constraint",
     "Goal",

@@ -142,6 +142,7 @@ class Search:
         self._pending: dict[Point, None] = {}
         # Fitted to what was told so far, by name of constraint ("" is the cost); emptied by the next word.
         self._fitted: dict[str, Surrogate | None] = {}
+        self._value: tuple[list[Observation], _ValueModel] | None = None
         if state is not None:
             for observation in state.observations:
                 self.tell(observation)
@@ -199,7 +200,7 @@ class Search:
         points = self.space.points if points is None else points
         if not self._observations:
             raise UsageError("nothing was measured yet, so nothing can be predicted")
-        mean, deviation = self._value_model().predict(points)
+        mean, deviation = self._value_model(self._observations).predict(points)
         return Prediction(np.exp(mean), deviation, self._feasibility(points))
 
     def best(self, confidence: float = 0.5) -> Best | None:
@@ -241,7 +242,7 @@ class Search:
         if not self._observations or told < self._initial:
             return int(at[self._farthest(at)])
         observations = self._with_fantasies()
-        model = _ValueModel(self.space, observations, self._trend)
+        model = self._value_model(observations)
         if self.goal is Goal.EXPLORE:
             score = model.information(self.space.points)[at]
         else:
@@ -292,7 +293,7 @@ class Search:
         """(expected improvement, probability of being feasible, whether a feasible point is known), of candidates."""
         from scipy.special import ndtr
 
-        model = _ValueModel(self.space, observations, self._trend) if model is None else model
+        model = self._value_model(observations) if model is None else model
         points = [self.space.points[i] for i in at]
         mean, deviation = model.predict(points)
         feasible = self._feasibility(points)
@@ -305,8 +306,11 @@ class Search:
         gain = deviation * (z * ndtr(z) + np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi))
         return np.maximum(gain, 0.0), feasible, True
 
-    def _value_model(self) -> _ValueModel:
-        return _ValueModel(self.space, self._observations, self._trend)
+    def _value_model(self, observations: Sequence[Observation]) -> _ValueModel:
+        """Fitted to these; the last one is kept."""
+        if self._value is None or self._value[0] != observations:
+            self._value = (list(observations), _ValueModel(self.space, observations, self._trend))
+        return self._value[1]
 
     def _feasibility(self, points: Sequence[Point]) -> NDArray[np.float64]:
         """The probability that each point meets all constraints, taken as independent of each other."""
