@@ -44,6 +44,7 @@ class BatchPoint(msgspec.Struct, frozen=True, array_like=True):
     core_s: float
     count: int = 0  # invocations measured; 0: predicted by the profiler's model
     spread: float = 0.0  # relative standard deviation of the median over repeated sweeps
+    peak_memory_bytes: int = 0  # that a replica loaded for this batch adds to its process
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -54,7 +55,7 @@ class Profile(msgspec.Struct, frozen=True):
     state: str = ProfileState.READY
     reason: str = ""  # of a rejected one, with the figure
     load_s: float = 0.0
-    peak_memory_bytes: int = 0  # that a replica adds to its process
+    peak_memory_bytes: int = 0  # that a replica adds to its process, at the largest batch of its points
     points: tuple[BatchPoint, ...] = ()
     accuracy: tuple[AccuracyFigure, ...] = ()
     file_sha256: str = ""  # of the network's file that was measured
@@ -86,6 +87,7 @@ class Profile(msgspec.Struct, frozen=True):
             between(lower.core_s, upper.core_s),
             0,
             max(lower.spread, upper.spread),
+            max(lower.peak_memory_bytes, upper.peak_memory_bytes),
         )
 
     def throughput(self, batch: int) -> float:

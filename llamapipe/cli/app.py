@@ -22,6 +22,7 @@ from llamapipe.cli import (
     models,
     ops,
     pipelines,
+    profiling,
     reproduction,
     run,
     serving,
@@ -69,6 +70,7 @@ app.command()(pipelines.validate)
 app.command()(pipelines.graph)
 app.command()(pipelines.schema)
 app.add_typer(ops.app, name="ops")
+models.app.command()(profiling.profile)
 app.add_typer(models.app, name="models")
 app.command(name="eval")(evaluation.evaluate)
 app.command()(simulation.simulate)

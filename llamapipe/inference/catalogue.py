@@ -434,6 +434,8 @@ def refined(profile: Profile, batch: int, seconds: Sequence[float]) -> Profile:
         p95 = old.p95_s + share * (float(np.percentile(seconds, 95)) - old.p95_s) if num >= _ENOUGH else old.p95_s
         moved = middle / old.median_s - 1 if old.count and old.median_s else 0.0
         spread = float(np.sqrt((1 - share) * (old.spread**2 + share * moved**2)))
-        point = BatchPoint(batch, new_median, max(p95, new_median), old.core_s, old.count + num, spread)
+        point = BatchPoint(
+            batch, new_median, max(p95, new_median), old.core_s, old.count + num, spread, old.peak_memory_bytes
+        )
     others = [other for other in profile.points if other.batch != batch]
     return msgspec.structs.replace(profile, points=tuple(sorted((*others, point), key=lambda point: point.batch)))
