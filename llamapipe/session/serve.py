@@ -17,7 +17,7 @@ from llamapipe.catalog import AccuracyFigure, Floor, Profile, Query
 from llamapipe.clock import Clock, Env, SystemClock, system_env
 from llamapipe.control.serving import Host, ServingController, ServingPlan, StaticPlan
 from llamapipe.control.serving import actions as act
-from llamapipe.control.serving.program import Problem, Solution
+from llamapipe.control.serving.program import Problem, solve
 from llamapipe.data import Boxes, Native
 from llamapipe.errors import QueryRefused, UsageError
 from llamapipe.inference import (
@@ -146,7 +146,7 @@ class Session:
             arena=self._arena,
             clock=self._clock,
             make_replica=self._make_replica,
-            solve=_solve,
+            solve=solve,
             address=f"inproc://{address}",
             process_address=None if workers == "thread" else f"ipc://@{address}",
             token=self._token,
@@ -159,6 +159,8 @@ class Session:
 
         self._cv_threads = cv2.getNumThreads()
         cv2.setNumThreads(1)  # cores are planned: nothing starts threads behind their backs
+        if self._kind == "process":
+            solve(Problem((), (), ()))  # what it imports takes half a second, which no query shall wait for
         self._server.__enter__()
         return self
 
@@ -337,11 +339,6 @@ class Session:
             memory_bytes=2 * action.memory_bytes + _MEMORY_SLACK_BYTES,
         )
         return ProcessWorker(action.replica, boot, self._env)
-
-
-def _solve(problem: Problem, time_limit_s: float) -> Solution | None:
-    """No program yet: control goes the greedy way."""
-    return None
 
 
 def make_query(*, num_items: int = 1, offline: bool = False, **options: Unpack[QueryOptions]) -> Query:

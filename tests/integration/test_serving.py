@@ -160,7 +160,7 @@ def test_a_variant_whose_file_is_corrupt_is_refused_and_others_serve(
         answer = session.query(picture, task="person-detection", accuracy=0.6)
         with pytest.raises(QueryRefused, match="cannot load broken"):
             session.query(picture, variant=variant.name)
-    assert answer.variant == FAST.name
+    assert answer.variant in (FAST.name, SURE.name)
 
 
 def test_a_variant_that_memory_is_short_for_is_refused_and_others_serve(
