@@ -34,6 +34,13 @@ def test_the_least_that_serves_is_kept(how, options, demands, expected) -> None:
     assert {name: sum(hosts.values()) for name, hosts in solution.replicas.items()} == expected
 
 
+@pytest.mark.parametrize("how", [solve, greedy])
+def test_a_moment_of_loading_more_is_no_reason_for_a_variant_that_works_more_an_item(how) -> None:
+    slow, quick = option("slow", load_s=0.5), option("quick", load_s=0.7)
+    solution = how(Problem((slow, quick), (Demand(1, {"slow": 50, "quick": 60}),), ROOM))
+    assert list(solution.replicas) == ["quick"]
+
+
 def test_of_equal_costs_the_one_that_takes_a_burst_better_is_chosen() -> None:
     solution = solve(Problem((option("a"), option("b")), (Demand(5, {"a": 10, "b": 30}),), ROOM))
     assert solution is not None
