@@ -140,6 +140,8 @@ class Infaas:
             return moves
         self._monitored_s = now_s
         needs: list[tuple[Offer, int, float]] = []  # to be replicated: how often, deficit in items a second
+        for replica in self.state.fleet.serving():  # one that was prepared, and that nobody has asked for, votes too
+            self._of(replica.offer.name)
         for name, seen in self._seen.items():
             live = self.state.selector.offers.get(name)
             replicas = self.state.fleet.of((name,), loading=False)

@@ -59,8 +59,10 @@ class Offer:
         return self.cost_per_s * self.median_s[batch] / batch
 
     def items_cost(self, num_items: int) -> float:
-        """Of one item of a query with so many."""
-        return self.cost(min(num_items, self.max_batch))
+        """Of one item of a query with so many, in batches as large as they can be."""
+        full, rest = divmod(num_items, self.max_batch)
+        whole = full * self.median_s[-1] + (self.median_s[rest] if rest else 0.0)
+        return self.cost_per_s * whole / num_items
 
 
 def offer_of(profile: Profile, price: float) -> Offer:

@@ -38,6 +38,8 @@ class ServingState:
 
     def servable(self, query: Query) -> Options:
         """What meets a query and has room on some host, were it alone there."""
+        if query.num_items < 1:
+            return Options(code="constraint", reason=f"a query has at least one item, this has {query.num_items}")
         options = self.selector.options(query)
         if self._fitting_on is not self.fleet.hosts_key:
             self._fitting.clear()

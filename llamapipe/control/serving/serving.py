@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
@@ -12,6 +11,7 @@ from llamapipe.catalog import Profile
 from llamapipe.control.serving import actions as act
 from llamapipe.control.serving import events as ev
 from llamapipe.control.serving.autoscaler import Adaptive
+from llamapipe.control.serving.batching import WAITED, form_batch
 from llamapipe.control.serving.fleet import Batch, Replica
 from llamapipe.control.serving.lifecycle import QueryState, VariantState
 from llamapipe.control.serving.offers import Offer
@@ -20,7 +20,7 @@ from llamapipe.control.serving.fixed import Static
 from llamapipe.control.serving.infaas import Infaas
 from llamapipe.control.serving.policies import Admission, Moves, Policy, ServingState
 from llamapipe.control.serving.selector import Selector
-from llamapipe.control.serving.waiting import Group, Pending
+from llamapipe.control.serving.waiting import Pending
 from llamapipe.control.timers import Timers
 from llamapipe.errors import LlamapipeError, UsageError
 
@@ -33,7 +33,6 @@ _LOAD_FACTOR = 10.0
 _URGENT_GAP_S = 0.02
 _ASSESS_GAP_S = 0.05
 _PROBE_GAP_S = 0.1
-_WAITED = 0.1  # share of its latency: a query that has waited longer is begun only if it will be in time
 
 _POLICIES: dict[str, Callable[[ServingState], Policy]] = {"llamapipe": Adaptive, "infaas": Infaas, "static": Static}
 
@@ -388,7 +387,7 @@ class ServingController:
             offers = [(known[name], 1.0) for name in pending.group.names if name in known]
         # One that is begun with no more than p95 to go is late once in twenty: after a wait, others are taken instead.
         latest_s = max((pending.deadline_s - offer.p95_s[1] * slowdown for offer, slowdown in offers), default=inf)
-        if latest_s >= pending.arrived_at_s + _WAITED * (pending.deadline_s - pending.arrived_at_s):
+        if latest_s >= pending.arrived_at_s + WAITED * (pending.deadline_s - pending.arrived_at_s):
             return latest_s
         least_s = min((offer.median_s[1] * slowdown for offer, slowdown in offers), default=0.0)
         return pending.deadline_s - least_s
@@ -547,82 +546,11 @@ class ServingController:
             if replica.batch is None and any(replica.offer.name in group.names for group in groups)
         ]
         for replica in self._policy.order(idle) if len(idle) > 1 else idle:
-            taken = self._form(replica, [group for group in groups if group.num_waiting], len(idle), now_s)
+            taken = form_batch(
+                self._state, self._policy, replica, [group for group in groups if group.num_waiting], len(idle), now_s
+            )
             if taken is not None:
                 self._send(replica, taken, now_s)
-
-    def _form(
-        self, replica: Replica, waiting: list[Group], num_idle: int, now_s: float
-    ) -> list[tuple[Pending, int, int]] | None:
-        """The batch for an idle replica: the most urgent that it can serve, and as many more as leave those in time."""
-        offer = replica.offer
-        groups = [group for group in waiting if replica.offer.name in group.names]
-        online = [group for group in groups if not group.offline and group.head() is not None]
-        longest_s = inf
-        chosen = online
-        if not online:
-            chosen = [group for group in groups if group.head() is not None]
-            if not chosen:
-                return None
-            longest_s = self._policy.guard_s(replica, now_s)
-            if offer.fitting_batch(longest_s, replica.health.slowdown) == 0:
-                return None
-        heads: list[tuple[float, int, Group]] = []
-        for place, group in enumerate(chosen):
-            head = group.head()
-            assert head is not None
-            if not self._left(head, replica, now_s):
-                heapq.heappush(heads, (head.urgent_s, place, group))
-        taken: list[tuple[Pending, int, int]] = []
-        size, limit = 0, 0
-        while heads:
-            _, place, group = heapq.heappop(heads)
-            head = group.head()
-            if head is None:
-                continue
-            if not taken:
-                limit = self._limit(replica, head, chosen, num_idle, longest_s, now_s)
-            if size >= limit:
-                break
-            count = min(limit - size, head.num_todo)
-            while count and offer.cost(size + count) > group.max_cost * (1 + 1e-9) and size:
-                count -= 1
-            if count == 0:
-                break
-            first, end = self._state.waiting.take(head, count)
-            taken.append((head, first, end))
-            size += end - first
-            following = group.head()
-            if following is not None:
-                heapq.heappush(heads, (following.urgent_s, place, group))
-        return taken or None
-
-    def _limit(
-        self, replica: Replica, head: Pending, groups: list[Group], num_idle: int, longest_s: float, now_s: float
-    ) -> int:
-        """How many items the batch may have that begins with this query."""
-        offer = replica.offer
-        fitting = offer.fitting_batch(min(head.deadline_s - now_s, longest_s), replica.health.slowdown)
-        backlog = sum(group.num_waiting for group in groups)
-        return max(min(offer.best[fitting] if fitting else 1, -(-backlog // num_idle)), 1)
-
-    def _left(self, head: Pending, replica: Replica, now_s: float) -> bool:
-        """Whether a replica leaves a query alone: it would be late with it, and another not, or there is no hope."""
-        if not self._policy.sheds or head.deadline_s == inf or head.excused:
-            return False
-        slack_s = head.deadline_s - now_s
-        slowdown = replica.health.slowdown
-        if replica.offer.fitting_batch(slack_s, slowdown):
-            return False
-        if replica.offer.median_s[1] * slowdown > slack_s:
-            return True
-        if now_s - head.arrived_at_s > _WAITED * (head.deadline_s - head.arrived_at_s):
-            return True
-        for other in self._state.fleet.of(head.group.names):
-            start_s = max(other.free_at_s(), now_s)
-            if other is not replica and start_s + other.offer.p95_s[1] * other.health.slowdown <= head.deadline_s:
-                return True
-        return False
 
     def _send(self, replica: Replica, taken: list[tuple[Pending, int, int]], now_s: float) -> None:
         self._num_batches += 1

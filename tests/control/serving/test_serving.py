@@ -125,3 +125,24 @@ def test_what_has_waited_for_long_is_still_served() -> None:
     control.step(ev.QueryArrived(2, Query(task="people")), 1.01)
     again = of(act.StartReplica, control.step(ev.ReplicaLost(replica, "killed"), 30.0))
     assert [start.variant for start in again] == [name("a")]
+
+
+def test_a_query_that_is_cheap_enough_only_in_one_batch_is_not_split() -> None:
+    control = controller(profile("a", 0.03, saves=0.5))
+    query = Query(task="people", num_items=8, max_cost=0.017)  # 0.0169 an item in a batch of 8, 0.019 in one of 4
+    control.step(ev.Prepare(1, Query(task="people"), items_per_s=60.0), 0.0)
+    for action in of(act.StartReplica, control.step(ev.Prepare(2, Query(task="people"), items_per_s=60.0), 0.05)):
+        control.step(ev.ReplicaReady(action.replica), 0.3)
+    for status in control.replicas():
+        control.step(ev.ReplicaReady(status.name), 0.3)
+    (serve,) = of(act.Serve, control.step(ev.QueryArrived(3, query), 0.5))
+    assert serve.parts == (act.Part(3, 0, 8),)
+    (answer,) = of(act.Answer, control.step(ev.BatchDone(serve.batch_id, 0.135), 0.635))
+    assert answer.cost <= 0.017
+
+
+def test_a_query_without_items_is_refused() -> None:
+    (refuse,) = of(
+        act.Refuse, controller(profile("a")).step(ev.QueryArrived(1, Query(task="people", num_items=0)), 0.0)
+    )
+    assert refuse.reason == "a query has at least one item, this has 0"
