@@ -83,9 +83,7 @@ class AvPicture:
         new = av.VideoFrame(old.width, old.height, self.format)
         new.colorspace, new.color_range = old.colorspace, old.color_range
         new.color_primaries, new.color_trc = old.color_primaries, old.color_trc
-        new.duration = old.duration
-        if old.time_base is not None:
-            new.time_base = old.time_base
+        # Not its times: a sink that is encoding the old one has its own in there for a moment.
         planes = [_samples(plane) for plane in new.planes]
         for plane, target in zip(old.planes, planes, strict=True):
             np.copyto(target, _samples(plane))
