@@ -22,6 +22,7 @@ from llamapipe.cli import (
     models,
     ops,
     pipelines,
+    planning,
     profiling,
     reproduction,
     run,
@@ -66,6 +67,7 @@ def _root(
 app.command()(run.run)
 app.command()(serving.query)
 app.command()(serving.load)
+app.command()(planning.plan)
 app.command()(pipelines.validate)
 app.command()(pipelines.graph)
 app.command()(pipelines.schema)

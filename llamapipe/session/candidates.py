@@ -15,7 +15,7 @@ from llamapipe.catalog import BatchPoint, Configuration, Floor, Profile, Profile
 from llamapipe.control import Candidate
 from llamapipe.errors import UsageError
 
-__all__ = ["Needs", "candidates_for"]
+__all__ = ["Needs", "Weighed", "candidates_for", "weigh"]
 
 _MOST_CANDIDATES = 4  # every worker loads them all
 _MOST_ITEMS = 8  # of a batch: more wait for each other longer than they save
@@ -67,6 +67,81 @@ def candidates_for(
     batch = int(wanted.get("batch") or 0)
     found = [_candidate(profile, value, batch, needs.price, configure) for profile, value in reaching]
     return _worth_loading([c for c in found if c is not None], needs)
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """A variant that was considered for a stage, and what became of it."""
+
+    profile: Profile
+    chosen: int | None  # its place among the candidates, 0 the one that is budgeted for
+    accuracy: float | None  # on the run's scale
+    why: str
+
+
+def weigh(
+    default: Variant,
+    wanted: Mapping[str, Any],
+    profiles: Sequence[Profile],
+    needs: Needs,
+    candidates: Sequence[Candidate],
+) -> list[Weighed]:
+    """Why each profiled variant of the stage's task is a candidate, or lost. The candidates first, in their order."""
+    places = {c.configuration.variant: i for i, c in enumerate(candidates)}
+    task = wanted.get("task")
+    found: list[Weighed] = []
+    for profile in profiles:
+        if profile.variant.model != default.model and (task is None or task not in profile.tasks):
+            continue
+        accuracy = _accuracy(profile, needs.floor) if needs.floor is not None else None
+        place = places.get(profile.variant)
+        why = _loss(profile, default, wanted, needs, candidates, accuracy) if place is None else _win(place, needs)
+        found.append(Weighed(profile, place, accuracy, why))
+    return sorted(found, key=lambda w: (w.chosen is None, w.chosen or 0, w.profile.variant.name))
+
+
+def _win(place: int, needs: Needs) -> str:
+    if place:
+        return "for invocations that it suits better"
+    if needs.latency_s is None:
+        return "the cheapest that is right enough"
+    return "the cheapest that is right enough and takes at most half of the objective, else the fastest"
+
+
+def _loss(
+    profile: Profile,
+    default: Variant,
+    wanted: Mapping[str, Any],
+    needs: Needs,
+    candidates: Sequence[Candidate],
+    accuracy: float | None,
+) -> str:
+    variant = profile.variant
+    if profile.state != ProfileState.READY:
+        return f"rejected when it was built: {profile.reason}"
+    if not profile.points:
+        return "not measured yet"
+    for knob in ("model", "backend", "device", "precision", "input_size", "threads"):
+        if wanted.get(knob) is not None and getattr(default, knob) != getattr(variant, knob):
+            return f"the pipeline names another {knob.replace('_', ' ')}"
+    if variant.device != default.device:
+        return f"runs on {variant.device}"
+    if needs.threads is not None and variant.threads != needs.threads:
+        return f"takes {variant.threads} threads: a worker has {needs.threads}"
+    if needs.floor is None:
+        if (variant.model, variant.input_size) != (default.model, default.input_size):
+            return "another model or input size: without a floor, only the usual ones are considered"
+    elif accuracy is None:
+        return f"no figure of {needs.floor.metric}"
+    elif accuracy < needs.least:
+        return f"{needs.floor.metric} {accuracy:.3f} is below {needs.least:g}"
+    best = candidates[0] if candidates else None
+    if best is None or best.configuration.variant is None:
+        return "does not fit"
+    mine, its = profile.core_s_per_item(1), best.points[0].median_s * best.cores
+    if mine >= its and profile.point(1).p95_s >= best.points[0].p95_s:
+        return f"dearer and slower than {best.configuration.variant.name}"
+    return "beaten by the candidates in cost, latency and accuracy together" if needs.chooses else "dearer"
 
 
 def _fits(profile: Profile, default: Variant, wanted: Mapping[str, Any], needs: Needs) -> bool:
@@ -141,14 +216,17 @@ def _cost(candidate: Candidate) -> float:
 
 
 def _worth_loading(candidates: Sequence[Candidate], needs: Needs) -> tuple[Candidate, ...]:
-    """The front of cost, latency and accuracy, the budgeted one first."""
+    """The front of cost and latency, and below the floor of accuracy too; the budgeted one first.
+
+    More accuracy than was asked for is nothing that an invocation would be given for its money.
+    """
+    floor = needs.floor.value if needs.floor is not None else 0.0
     front: list[Candidate] = []
     for candidate in sorted(candidates, key=lambda c: (_cost(c), c.points[0].p95_s, -c.accuracy)):
-        if not any(_beats(other, candidate) for other in front):
+        if not any(_beats(other, candidate, floor) for other in front):
             front.append(candidate)
     if not front:
         return ()
-    floor = needs.floor.value if needs.floor is not None else 0.0
     good = [c for c in front if c.accuracy >= floor] or front
     may_take_s = inf if needs.latency_s is None else _SHARE * needs.latency_s
     in_time = [c for c in good if c.points[0].p95_s <= may_take_s]
@@ -163,7 +241,9 @@ def _worth_loading(candidates: Sequence[Candidate], needs: Needs) -> tuple[Candi
     return tuple(chosen)
 
 
-def _beats(one: Candidate, other: Candidate) -> bool:
+def _beats(one: Candidate, other: Candidate, floor: float) -> bool:
     return (
-        _cost(one) <= _cost(other) and one.points[0].p95_s <= other.points[0].p95_s and one.accuracy >= other.accuracy
+        _cost(one) <= _cost(other)
+        and one.points[0].p95_s <= other.points[0].p95_s
+        and min(one.accuracy, floor) >= min(other.accuracy, floor)
     )

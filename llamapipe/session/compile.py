@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llamapipe.catalog import Configuration, Profile, Variant
@@ -31,7 +31,7 @@ from llamapipe.inference import (
 )
 from llamapipe.operator import Manifest, PortKind, Registry, State
 from llamapipe.runtime import StageSetup
-from llamapipe.session.candidates import Needs, candidates_for
+from llamapipe.session.candidates import Needs, Weighed, candidates_for, weigh
 from llamapipe.session.setups import predictor_loader, when_atoms
 from llamapipe.spec import (
     PLACEMENTS,
@@ -56,6 +56,7 @@ class Compiled:
     stages: tuple[StagePlan, ...]
     sinks: tuple[SinkPlan, ...]
     setups: Mapping[str, StageSetup]
+    weighed: Mapping[str, Sequence[Weighed]] = field(default_factory=dict)  # by stage with a model: what was considered
 
 
 def compile_pipeline(
@@ -82,11 +83,12 @@ def compile_pipeline(
     stages: list[StagePlan] = []
     setups: dict[str, StageSetup] = {}
     problems: list[Problem] = []
+    weighed: dict[str, Sequence[Weighed]] = {}
     # A stage that cannot be configured has a depth like any other, so that the stages below it are looked at too.
     for name in topological(spec):
         op = next(op for op in spec.ops if op.name == name)
         try:
-            plan, params = _stage(op, manifests, stage_levels[name], depths, placement, profiles, needs)
+            plan, params, weighed[name] = _stage(op, manifests, stage_levels[name], depths, placement, profiles, needs)
         except LlamapipeError as error:
             problems.append(Problem(error.code, error.message, f"stage {name}", error.hint))
             depths[name] = 1
@@ -117,7 +119,7 @@ def compile_pipeline(
         )
         for sink in spec.sinks
     )
-    return Compiled(spec, tuple(stages), sinks, setups)
+    return Compiled(spec, tuple(stages), sinks, setups, weighed)
 
 
 def run_plan(
@@ -202,12 +204,12 @@ def _stage(
     placement: str,
     profiles: Sequence[Profile],
     needs: Needs,
-) -> tuple[StagePlan, Mapping[str, Any]]:
+) -> tuple[StagePlan, Mapping[str, Any], Sequence[Weighed]]:
     manifest = manifests[op.name]
     knobs, given = split_knobs(op.params, manifest)
     params = {name: given.get(name, param.default) for name, param in manifest.params.items()}
     edges = tuple(_edge(port, selector, manifests) for port in manifest.inputs for selector in op.inputs.get(port, ()))
-    configuration, candidates = _configurations(manifest, knobs, params, profiles, needs)
+    configuration, candidates, weighed = _configurations(manifest, knobs, params, profiles, needs)
     above = [depths[edge.stage] for edge in edges if edge.stage]
     above += [depths[atom.stage] for atom in parse_when(op.when).atoms] if op.when else []
     return (
@@ -229,6 +231,7 @@ def _stage(
             candidates=candidates,
         ),
         params,
+        weighed,
     )
 
 
@@ -238,11 +241,11 @@ def _configurations(
     params: Mapping[str, Any],
     profiles: Sequence[Profile],
     needs: Needs,
-) -> tuple[Configuration, tuple[Candidate, ...]]:
-    """The configuration that is budgeted for, and all candidates where something is known of them."""
+) -> tuple[Configuration, tuple[Candidate, ...], Sequence[Weighed]]:
+    """The configuration that is budgeted for, all candidates where something is known of them, and what else was."""
     batch = int(knobs.get("batch") or 1)
     if not manifest.uses_model:
-        return Configuration(None, batch, params), ()
+        return Configuration(None, batch, params), (), ()
     wanted = {**manifest.defaults, **knobs}
     given = label_table(wanted.get("labels"))
     default = choose_variant(
@@ -268,6 +271,7 @@ def _configurations(
         return Configuration(variant, batch, params, wanted.get("min_score"), labels)
 
     candidates = candidates_for(default, wanted, profiles, needs, configure)
+    weighed = weigh(default, wanted, profiles, needs, candidates)
     if candidates:
-        return candidates[0].configuration, candidates
-    return configure(default, batch), ()
+        return candidates[0].configuration, candidates, weighed
+    return configure(default, batch), (), weighed

@@ -234,6 +234,7 @@ def _needs(spec: PipelineSpec, objective: Objective) -> Needs:
     floor = spec.accuracy
     return Needs(
         floor=None if floor is None else Floor(floor.min, floor.metric or "agreement"),
+        second_floor=(floor.degraded or 0.0) if floor is not None and spec.on_overload == "degrade" else 0.0,
         latency_s=latency_of(slo),
         quantile=0.95 if objective.quantile is None else objective.quantile[0],
         chooses=slo is not None,

@@ -62,10 +62,14 @@ class SloSpec(_Frozen):
 
 
 class AccuracyFloor(_Frozen):
-    """``min`` alone means agreement with the best configuration that can be had; with ``metric``, that metric."""
+    """``min`` alone means agreement with the best configuration that can be had; with ``metric``, that metric.
+
+    ``degraded`` is the floor while ``on_overload: degrade`` has to give way.
+    """
 
     min: float = Field(ge=0, le=1)
     metric: str | None = None
+    degraded: float | None = Field(default=None, ge=0, le=1)
 
 
 class OpSpec(_WithParams):

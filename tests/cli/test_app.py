@@ -17,6 +17,7 @@ from tests.cli.conftest import Cli
 
 COMMANDS = {
     "run",
+    "plan",
     "simulate",
     "capacity",
     "validate",

@@ -56,7 +56,9 @@ def test_the_cheapest_that_is_right_enough_is_budgeted_for() -> None:
 
 def test_what_is_beaten_in_everything_is_not_loaded() -> None:
     profiles = [profile(ms=10), profile(backend="openvino", ms=12), profile(precision="int8", ms=6, agreement=0.85)]
-    assert [name.split("/")[3] for name, _ in chosen(profiles, CHOOSING)] == ["int8", "fp32"]
+    assert [name.split("/")[3] for name, _ in chosen(profiles, CHOOSING)] == ["int8"]
+    batching = profile(precision="int8", ms=14, batch_ms=32, agreement=0.85)
+    assert [name.split("/")[3] for name, _ in chosen([profile(ms=10), batching], CHOOSING)] == ["int8", "fp32"]
 
 
 def test_without_an_objective_there_is_one_candidate() -> None:

@@ -1,0 +1,112 @@
+"""``llamapipe plan``: what a run would do, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llamapipe.cli import completion
+from llamapipe.cli.options import Json, OpsFiles, Quiet, Sets, Verbose, assignments, terminal_of
+
+if TYPE_CHECKING:
+    from llamapipe.session.planning import PlanView
+
+__all__ = ["plan"]
+
+
+def plan(
+    ctx: typer.Context,
+    pipeline: Annotated[
+        str,
+        typer.Argument(
+            metavar="PIPELINE", help="Built-in name, YAML file, or file.py:name.", autocompletion=completion.pipelines
+        ),
+    ],
+    sources: Annotated[
+        list[str] | None,
+        typer.Option("-i", "--input", metavar="SOURCE", help="What it would be run on; repeatable."),
+    ] = None,
+    slo: Annotated[
+        str | None, typer.Option("--slo", metavar="SLO", help="Objective: p95=200ms (p50, p99) or deadline=30s.")
+    ] = None,
+    realtime: Annotated[bool, typer.Option("--realtime", help="Files at their own rate, like a camera.")] = False,
+    sets: Sets = None,
+    ops_files: OpsFiles = None,
+    workers: Annotated[str | None, typer.Option("--workers", metavar="KIND", help="As in run.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Say what a run would do: the objective of every operation, the variants considered, and why each lost.
+
+    Nothing is run. Exit code 3 where the objective cannot be met.
+
+    llamapipe plan blur-faces -i sample:bikes --realtime --slo p95=200ms
+    """
+    from llamapipe.session.planning import explain_plan
+    from llamapipe.session.request import RunRequest
+
+    terminal = terminal_of(ctx)
+    params, given = assignments(sets)
+    request = RunRequest(
+        pipeline,
+        sources or ["sample:bikes"],
+        slo=slo,
+        realtime=realtime,
+        params=params,
+        sets=given,
+        ops_files=[Path(file) for file in ops_files or ()],
+        workers=workers,
+    )
+    view = explain_plan(request)
+    if json:
+        terminal.json(view)
+    else:
+        _show(ctx, view)
+    if view.feasible is False:
+        raise typer.Exit(3)
+
+
+def _show(ctx: typer.Context, view: PlanView) -> None:
+    terminal = terminal_of(ctx)
+    rows = [
+        (stage.name, stage.variant or stage.type, _ms(stage.budget_ms), _ms(stage.takes_ms)) for stage in view.stages
+    ]
+    terminal.table(("operation", "runs", "budget ms", "takes ms (p95)"), rows, title=view.pipeline)
+    considered = [
+        (
+            stage.name,
+            c.variant,
+            c.verdict,
+            "-" if c.batch is None else str(c.batch),
+            _ms(c.p95_ms),
+            _ms(c.core_ms),
+            "-" if c.accuracy is None else f"{c.accuracy:.3f}",
+            c.why,
+        )
+        for stage in view.stages
+        for c in stage.considered
+    ]
+    if considered:
+        columns = ("operation", "variant", "verdict", "batch", "p95 ms", "core-ms an item", "accuracy", "why")
+        terminal.data("")
+        terminal.table(columns, considered)
+    terminal.data("")
+    facts = [
+        ("objective", view.objective or "none"),
+        ("feasible", {True: "yes", False: "no", None: "not known"}[view.feasible] + f": {view.reason}"),
+        (
+            "predicted latency",
+            f"p50 {_ms(view.predicted_p50_ms)} ms, p95 {_ms(view.predicted_p95_ms)} ms, models alone",
+        ),
+        ("predicted cost", f"{_ms(view.predicted_core_s)} core-s a thousand frames, models alone"),
+        ("accuracy", "-" if view.accuracy is None else f"{view.accuracy:.3f} at least"),
+        ("workers", f"{view.workers}, policy {view.policy}"),
+    ]
+    terminal.table(("plan", ""), facts)
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

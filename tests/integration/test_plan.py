@@ -1,0 +1,78 @@
+"""``llamapipe plan``: budgets that add up, candidates and losers with their reasons, and what cannot be had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from llamapipe.catalog import Variant
+from llamapipe.errors import UsageError
+from llamapipe.inference import open_catalogue
+from llamapipe.session import RunRequest
+from llamapipe.session.planning import PlanView, explain_plan
+from tests.integration.test_choices import FAST, GOOD, PIPELINE, ROUGH, env, fill
+
+__all__ = ["env"]  # the fixture
+
+WORSE = Variant("yolox-nano", "onnxruntime", "cpu", "fp32", (416, 416), 1)
+
+
+def plan(tmp_path: Path, env: dict[str, str], assets: Path, **more: object) -> PlanView:
+    pipeline = tmp_path / "people.yaml"
+    pipeline.write_text(PIPELINE)
+    return explain_plan(RunRequest(str(pipeline), (str(assets / "TUD-Stadtmitte.mp4"),), **more), env=env)
+
+
+def test_a_plan_says_what_is_chosen_and_why_each_other_lost(tmp_path: Path, env: dict[str, str], assets: Path) -> None:
+    fill(env, {GOOD: 1.0, FAST: 0.9, ROUGH: 0.5, WORSE: 0.3})
+    view = plan(tmp_path, env, assets, realtime=True, slo="p95=2s")
+    (stage,) = view.stages
+    verdicts = {considered.variant: considered for considered in stage.considered}
+    assert verdicts[FAST.name].verdict == "first"
+    assert verdicts[GOOD.name].verdict == "lost"
+    assert verdicts[ROUGH.name].verdict == "candidate"  # for the day that it all gets too much
+    assert verdicts[WORSE.name].why == "agreement 0.300 is below 0.4"
+    assert view.feasible
+    assert stage.budget_ms == pytest.approx(2000)
+    assert view.accuracy == pytest.approx(0.9)
+
+
+def test_what_no_variant_can_do_is_called_infeasible(tmp_path: Path, env: dict[str, str], assets: Path) -> None:
+    fill(env, {GOOD: 1.0})
+    view = plan(tmp_path, env, assets, realtime=True, slo="p95=1ms")
+    assert view.feasible is False
+    assert "the objective is 1 ms" in view.reason
+    job = plan(tmp_path, env, assets, slo="deadline=0.1s")
+    assert job.feasible is False
+    assert "cores would do" in job.reason
+
+
+def test_more_frames_than_the_machine_has_cores_for_is_infeasible(
+    tmp_path: Path, env: dict[str, str], assets: Path
+) -> None:
+    fill(env, {GOOD: 1.0})
+    with open_catalogue(env) as catalogue:
+        profile = catalogue.profile(GOOD.name)
+        assert profile is not None
+        slow = tuple(msgspec.structs.replace(point, median_s=3.0, p95_s=3.1) for point in profile.points)
+        catalogue.put(msgspec.structs.replace(profile, points=slow))
+    view = plan(tmp_path, env, assets, realtime=True, slo="p95=5s")
+    assert view.feasible is False
+    assert "frames a second want" in view.reason
+
+
+def test_without_profiles_nobody_can_say(tmp_path: Path, env: dict[str, str], assets: Path) -> None:
+    view = plan(tmp_path, env, assets, realtime=True, slo="p95=200ms")
+    assert view.feasible is None
+    assert "models profile" in view.reason
+    assert view.stages[0].considered == []
+
+
+def test_an_accuracy_that_is_not_there_is_refused_before_anything_runs(
+    tmp_path: Path, env: dict[str, str], assets: Path
+) -> None:
+    fill(env, {ROUGH: 0.3})
+    with pytest.raises(UsageError, match="cannot be had"):
+        plan(tmp_path, env, assets)
