@@ -109,13 +109,13 @@ def sweep(
     accuracies = np.unique(np.quantile(list(right.values()), np.linspace(0, 1, NUM_ACCURACIES)).round(3) - 0.001)
     targets = [(float(latency), round(float(floor), 4)) for latency in latencies for floor in accuracies]
     pictures = [picture.bgr() for picture in frames_of(CLIPS[task], 24, 7)]
-    with Session(workers="process", profiles=profiles) as session:
-        for latency_ms, floor in targets:
-            if (latency_ms, floor) in known or time.monotonic() > until_s:
-                continue
+    for latency_ms, floor in targets:
+        if (latency_ms, floor) in known or time.monotonic() > until_s:
+            continue
+        with Session(workers="process", profiles=profiles) as session:  # nothing is loaded that an earlier target chose
             line = asked(session, task, latency_ms, floor, pictures, arguments.queries)
-            known[latency_ms, floor] = line
-            append(kept, line)
+        known[latency_ms, floor] = line
+        append(kept, line)
     report(task, [known[target] for target in targets if target in known], right, oracle, len(targets))
     return len(known) >= len(targets)
 
