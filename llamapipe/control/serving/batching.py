@@ -19,7 +19,7 @@ def form_batch(
 ) -> list[tuple[Pending, int, int]] | None:
     """The batch for an idle replica: the most urgent that it can serve, and as many more as leave those in time.
 
-    Items are taken off their queues: (query, first item, one past the last). ``num_idle``: replicas that share the work.
+    Items are taken off their queues: (query, first item, one past the last). ``num_idle`` replicas share the work.
     """
     offer = replica.offer
     groups = [group for group in waiting if replica.offer.name in group.names]
@@ -63,9 +63,8 @@ def form_batch(
             heapq.heappush(heads, (following.urgent_s, place, group))
     return taken or None
 
-def _limit(
-    replica: Replica, head: Pending, groups: list[Group], num_idle: int, longest_s: float, now_s: float
-) -> int:
+
+def _limit(replica: Replica, head: Pending, groups: list[Group], num_idle: int, longest_s: float, now_s: float) -> int:
     """How many items the batch may have that begins with this query."""
     offer = replica.offer
     fitting = offer.fitting_batch(min(head.deadline_s - now_s, longest_s), replica.health.slowdown)
@@ -74,6 +73,7 @@ def _limit(
     if offer.cost(limit) > head.group.max_cost * (1 + 1e-9):  # it was admitted at the cost of a fuller batch
         return max(limit, min(head.num_todo, offer.max_batch))
     return limit
+
 
 def _left(state: ServingState, policy: Policy, head: Pending, replica: Replica, now_s: float) -> bool:
     """Whether a replica leaves a query alone: it would be late with it, and another not, or there is no hope."""
@@ -92,4 +92,3 @@ def _left(state: ServingState, policy: Policy, head: Pending, replica: Replica, 
         if other is not replica and start_s + other.offer.p95_s[1] * other.health.slowdown <= head.deadline_s:
             return True
     return False
-

@@ -12,12 +12,12 @@ from llamapipe.control.serving import actions as act
 from llamapipe.control.serving import events as ev
 from llamapipe.control.serving.autoscaler import Adaptive
 from llamapipe.control.serving.batching import WAITED, form_batch
+from llamapipe.control.serving.fixed import Static
 from llamapipe.control.serving.fleet import Batch, Replica
+from llamapipe.control.serving.infaas import Infaas
 from llamapipe.control.serving.lifecycle import QueryState, VariantState
 from llamapipe.control.serving.offers import Offer
 from llamapipe.control.serving.plan import Host, ServingPlan
-from llamapipe.control.serving.fixed import Static
-from llamapipe.control.serving.infaas import Infaas
 from llamapipe.control.serving.policies import Admission, Moves, Policy, ServingState
 from llamapipe.control.serving.selector import Selector
 from llamapipe.control.serving.waiting import Pending
@@ -570,11 +570,10 @@ class ServingController:
     # -- scaling -------------------------------------------------------------------------------------------------
 
     def _scale(self, now_s: float) -> None:
-        if self._closing:
-            if not self._state.waiting.pending:
-                for replica in list(self._state.fleet.replicas.values()):
-                    self._stop(replica, "serving has ended")
-                return
+        if self._closing and not self._state.waiting.pending:
+            for replica in list(self._state.fleet.replicas.values()):
+                self._stop(replica, "serving has ended")
+            return
         urgent = now_s > self._urgent_s and (self._state.unmet() or self._policy.pressed(now_s))
         if urgent or now_s >= self._next_plan_s:
             if urgent:
