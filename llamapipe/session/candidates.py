@@ -20,6 +20,7 @@ __all__ = ["Needs", "Weighed", "candidates_for", "weigh"]
 _MOST_CANDIDATES = 4  # every worker loads them all
 _MOST_ITEMS = 8  # of a batch: more wait for each other longer than they save
 _PAYS = 0.05  # share of an item's cost that the next larger batch must save
+_GUESS = 0.5  # relative deviation from which a prediction is none
 _SHARE = 0.5  # of a latency objective that the first candidate may take
 
 
@@ -119,8 +120,8 @@ def _loss(
     variant = profile.variant
     if profile.state != ProfileState.READY:
         return f"rejected when it was built: {profile.reason}"
-    if not profile.points:
-        return "not measured yet"
+    if not _is_known(profile):
+        return "not measured yet" if not profile.points else "what it takes is only guessed"
     for knob in ("model", "backend", "device", "precision", "input_size", "threads"):
         if wanted.get(knob) is not None and getattr(default, knob) != getattr(variant, knob):
             return f"the pipeline names another {knob.replace('_', ' ')}"
@@ -146,7 +147,7 @@ def _loss(
 
 def _fits(profile: Profile, default: Variant, wanted: Mapping[str, Any], needs: Needs) -> bool:
     variant = profile.variant
-    if profile.state != ProfileState.READY or not profile.points:
+    if profile.state != ProfileState.READY or not _is_known(profile):
         return False
     named = ("model", "backend", "device", "precision", "input_size", "threads")
     if any(wanted.get(knob) is not None and getattr(default, knob) != getattr(variant, knob) for knob in named):
@@ -200,6 +201,11 @@ def _candidate(
 def _sizes(largest: int) -> list[int]:
     sizes = [n for n in (1, 2, 4, 8, 16, 32, 64) if n < largest]
     return [*sizes, largest]
+
+
+def _is_known(profile: Profile) -> bool:
+    """Whether something was measured, or predicted well enough to go by."""
+    return bool(profile.points) and min(p.spread if not p.count else 0.0 for p in profile.points) <= _GUESS
 
 
 def _known(point: BatchPoint) -> BatchPoint:

@@ -34,6 +34,7 @@ GridPoint = tuple[Variant, int]
 
 _NOISE = 0.02  # relative, of a median; the search finds out by how much more two measurements differ
 _SURE, _SURE_AT_WORST = 0.02, 0.05  # median and 95th percentile of the deviations at which no more is measured
+_SMALL = 40  # points of a grid, of which a share would be too few to learn from
 _SIDE = 320.0  # pixels of the square that sizes are compared with
 
 
@@ -93,8 +94,13 @@ class ProfileSearch:
 
     @property
     def budget(self) -> int:
-        """Points that may be measured: a share of those that can be."""
-        return max(1, int(self._share * (len(self._of_point) - len(self._failed)) + 1e-9))
+        """Points that may be measured: a share of those that can be.
+
+        Of a small grid one a library and precision of each model at least: nothing else tells of its pace.
+        """
+        points = [point for point in self._of_point if point not in self._failed]
+        share = int(self._share * len(points) + 1e-9)
+        return max(share, len({(model, engine) for model, engine, *_ in points}) if len(points) < _SMALL else 1)
 
     @property
     def num_measured(self) -> int:
