@@ -103,7 +103,7 @@ def worker_killed(bench: Bench, row: Row) -> None:
         output = bench.fresh("worker-killed")
         run = start("people", output, *CLIP, "--workers", "process:2", "--loop", str(bench.loops))
         wait_for(output / ".detections.jsonl.partial", run)
-        times = kill_some(run, 4.0, bench.injections - row.injected)
+        times = kill_some(run, 6.0, bench.injections - row.injected)
         code = run.wait()
         lost, recovery = Log.of(output).replaced(times)
         row.injected += lost
@@ -127,7 +127,10 @@ def worker_stopped(bench: Bench, row: Row) -> None:
         lost += gone
         bench.account(row, output, code)
     row.output = f"identical, track ids included; {lost} processes replaced"
-    row.recovery = "to the worker's next answer, 5 s of it stopped"
+    again = row.injected - len(row.recovery_s)
+    row.recovery = (
+        f"to the worker's next answer, 5 s of it stopped ({again} were stopped again before, or had nothing more to do)"
+    )
 
 
 def _trouble(bench: Bench, row: Row, name: str, loops: int, *options: str) -> tuple[Log, dict[str, float]]:

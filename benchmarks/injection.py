@@ -46,15 +46,31 @@ def workers(run: subprocess.Popen[bytes]) -> list[int]:
     return children(run.pid, "worker_process")
 
 
-def kill_some(run: subprocess.Popen[bytes], each_s: float, most: int) -> list[float]:
-    """Kill one of the run's workers, whatever it is doing, about every ``each_s``; when that was."""
+def used_cpu_s(pid: int) -> float:
+    """What a process and those that it started have used of the processors, ended ones included; 0 once it is gone."""
+    ticks = 0
+    for each, fields in [(pid, 4), *((child, 2) for child in children(pid))]:
+        with contextlib.suppress(OSError):
+            stat = (Path("/proc") / str(each) / "stat").read_text().rpartition(")")[2].split()
+            ticks += sum(int(field) for field in stat[11 : 11 + fields])  # utime, stime, then of those that have ended
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def kill_some(run: subprocess.Popen[bytes], each_cpu_s: float, most: int) -> list[float]:
+    """Kill one of the run's workers, whatever it is doing, about every ``each_cpu_s``; when that was.
+
+    By processor time: where other work shares the machine, new processes take longer to be of use, and one place that
+    is emptied again and again before that is, rightly, given up.
+    """
     times: list[float] = []
+    next_cpu_s = used_cpu_s(run.pid)
     while len(times) < most and run.poll() is None:
         pids = workers(run)
-        if pids:
+        if pids and used_cpu_s(run.pid) >= next_cpu_s:
             with_luck(RNG.choice(pids), signal.SIGKILL)
             times.append(time.monotonic())
-        time.sleep(each_s * RNG.uniform(0.7, 1.3))
+            next_cpu_s = used_cpu_s(run.pid) + each_cpu_s * RNG.uniform(0.7, 1.3)
+        time.sleep(0.1)
     return times
 
 
@@ -133,7 +149,10 @@ class Log:
         return lost, found
 
     def heard_again(self, times: Sequence[float], silent_after_s: float) -> tuple[int, list[float], int]:
-        """(workers that fell silent, seconds from each stop to the worker's next answer, workers lost)."""
+        """(workers that fell silent, seconds from each stop to the worker's next answer, workers lost).
+
+        A worker that was stopped again before it could answer is timed from the last time.
+        """
         dispatches = self.dispatches()
         left = sorted(times)
         silent, found = 0, []
@@ -144,8 +163,10 @@ class Log:
             left.remove(before[-1])
             silent += 1
             for step in self.steps[i + 1 :]:
-                done = step["event"]
-                if done["type"] == "InvocationDone" and dispatches[done["invocation"]][1] == event["worker"]:
+                later = step["event"]
+                if later["type"] == "WorkerSilent" and later["worker"] == event["worker"]:
+                    break
+                if later["type"] == "InvocationDone" and dispatches[later["invocation"]][1] == event["worker"]:
                     found.append(step["t"] - before[-1])
                     break
         return silent, found, sum(1 for _ in self.events("WorkerLost"))

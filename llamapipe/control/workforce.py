@@ -34,6 +34,7 @@ class Seat:
     losses: int = 0  # since it last answered an invocation
     given_up: bool = False  # it will not come back
     condemned: bool = False  # it is being killed
+    silences: int = 0  # of all who filled it: a time set for one says nothing of the next
     free_at_s: float = 0.0  # when it is expected to be done with what it holds
     stamp: int = 0  # counts its changes, see `llamapipe.control.pools`
     homes: int = 0  # memories that are there, or are to be
@@ -204,8 +205,9 @@ class Workforce:
         if seat.link.state not in (LinkState.UNKNOWN, LinkState.ALIVE):  # it may stop before it has said hello
             return
         seat.link.to(LinkState.SUSPECT)
+        seat.silences += 1
         self.changed(seat, serves=True)
-        self._timers.add(now_s + self._faults.dead_after_s, "dead", seat.name, seat.incarnation)
+        self._timers.add(now_s + self._faults.dead_after_s, "dead", seat.name, seat.silences)
 
     def back(self, seat: Seat) -> None:
         """A silent one is heard again."""
@@ -252,9 +254,9 @@ class Workforce:
         seat.link = Machine(seat.name, LINK, LinkState.UNKNOWN)
         self._fill(seat)
 
-    def still_silent(self, seat: Seat, incarnation: int) -> None:
-        """Silent for too long."""
-        if seat.incarnation == incarnation and seat.link.state is LinkState.SUSPECT:
+    def still_silent(self, seat: Seat, silence: int) -> None:
+        """Silent for too long, unless it was heard since that silence began."""
+        if seat.silences == silence and seat.link.state is LinkState.SUSPECT:
             self.condemn(seat, f"not heard of for {self._faults.dead_after_s:g} s")
 
     def hopeless(self, stage: int) -> bool:

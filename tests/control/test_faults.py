@@ -109,6 +109,15 @@ def test_a_worker_that_stays_silent_is_ended():
     assert tick(control, 4.0) == [act.KillWorker("w0", "not heard of for 3 s")]
 
 
+def test_a_silence_is_counted_from_its_own_beginning_not_from_that_of_an_earlier_one():
+    control = started(detect_only(workers=2, faults=FAST))
+    control.step(ev.WorkerSilent("w0"), 1.0)
+    control.step(ev.WorkerBack("w0"), 2.0)
+    control.step(ev.WorkerSilent("w0"), 3.0)
+    assert tick(control, 4.0) == []
+    assert tick(control, 6.0) == [act.KillWorker("w0", "not heard of for 3 s")]
+
+
 def test_an_invocation_that_takes_three_times_as_long_as_usual_gets_a_second_worker_and_the_first_answer_counts():
     control = started(detect_only(workers=2))
     for seq in range(8):
