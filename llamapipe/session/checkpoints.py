@@ -47,7 +47,7 @@ _PACKAGES = ("llamapipe", "av", "numpy", "onnxruntime", "opencv-python", "openvi
 
 
 class StageTally(msgspec.Struct, frozen=True):
-    """What a stage had done. Work on frames past the checkpoint counts: it was done, and is done again."""
+    """What a stage had done for frames before the checkpoint."""
 
     items: int
     invocations: int

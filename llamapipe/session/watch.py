@@ -12,11 +12,11 @@ from llamapipe.control import actions as act
 from llamapipe.control import events as ev
 from llamapipe.report import LatencyTrace, Span, TraceRecorder
 from llamapipe.runtime import Arena, Observer, StreamPoint
-from llamapipe.session.checkpoints import StageTally
 from llamapipe.session.keeper import Keeper
 from llamapipe.session.objective import Objective
 from llamapipe.session.quarantine import Quarantiner
 from llamapipe.session.request import Progress
+from llamapipe.session.stage_work import StageWork
 from llamapipe.wire import Done, ItemInputs
 
 __all__ = ["StageWatch", "Watcher"]
@@ -75,11 +75,19 @@ class Watcher(Observer):
         self.latency = LatencyTrace()
         self.trace = TraceRecorder()
         self.stages = {stage.name: StageWatch() for stage in controller.plan.stages}
+        self._work: dict[str, StageWork] = {}  # by stage, where checkpoints are kept
         self.running_before_s = 0.0  # of the processes that this one goes on for
         if keeper is not None:
             self.running_before_s = keeper.first.tallies.running_s
-            for name, tally in keeper.first.tallies.stages.items():
+            tallies = keeper.first.tallies.stages
+            for name, tally in tallies.items():
                 self.stages[name] = StageWatch(tally.items, tally.invocations, tally.failed, tally.busy_s)
+            points = {
+                stream.stream: stream.resume.seq if stream.resume is not None else 0
+                for stream in controller.plan.streams
+                if stream.segment_frames
+            }
+            self._work = {name: StageWork(tallies.get(name), points) for name in self.stages}
         self._done_before = sum(controller.ledger.accounts[stream, self._sink].total for stream in self._streams)
         if log is not None:
             log.write(encode_plan(controller.plan) + b"\n")
@@ -100,10 +108,9 @@ class Watcher(Observer):
         """See `Observer`."""
         if self._keeper is not None:
             running_s = self.running_before_s + (now_s - (self.first_dispatch_s or now_s))
-            stages = {
-                name: StageTally(stage.items, stage.invocations, stage.failed, stage.busy_s)
-                for name, stage in self.stages.items()
-            }
+            for work in self._work.values():
+                work.passed(stream, point.seq)
+            stages = {name: work.tally() for name, work in self._work.items()}
             self._keeper.checkpoint(stream, point, running_s, stages)
 
     def quarantined(self, action: act.Quarantine, item: ItemInputs, arena: Arena) -> None:
@@ -139,7 +146,10 @@ class Watcher(Observer):
         """See `Observer`."""
         stage = self.stages[dispatch.stage]
         busy_s = done.ended_s - done.started_s
-        failed = sum(outputs.count == ev.FAILED_ITEM for outputs in done.items)
+        failures = {i for i, outputs in enumerate(done.items) if outputs.count == ev.FAILED_ITEM}
+        failed = len(failures)
+        if self._work:
+            self._work[dispatch.stage].did(dispatch.items, failures, busy_s)
         stage.items += len(done.items)
         stage.invocations += 1
         stage.failed += failed

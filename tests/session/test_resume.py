@@ -236,6 +236,9 @@ def test_a_run_that_was_killed_several_times_gives_what_one_run_gives(
     assert dict(outputs(tmp_path / "again")) == dict(outputs(tmp_path / "whole"))
     assert again.frames == whole.frames
     assert [stream.frames for stream in again.streams] == [stream.frames for stream in whole.streams]
+    items = [{stage.name: stage.items for stage in summary.stages} for summary in (whole, again)]
+    for remembers in ("follow", "sum"):  # nobody takes an item of theirs twice
+        assert items[0][remembers] == items[1][remembers]
     assert any(f"frame {reached[-1]}" in note for note in again.notes)
     assert not list((tmp_path / "again").rglob(".*"))
 
