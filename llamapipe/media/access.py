@@ -17,7 +17,10 @@ from llamapipe.media.live import LiveSource
 from llamapipe.media.opening import check_file, may_block
 from llamapipe.media.sources import AvSource
 
-__all__ = ["open_source", "open_sources"]
+__all__ = ["PATIENCE_S", "open_source", "open_sources"]
+
+PATIENCE_S = 30.0
+"""Seconds that a run waits for sources which are not there when the first one is."""
 
 
 def open_source(
@@ -105,34 +108,54 @@ def open_sources(
     specs: Mapping[str, SourceSpec],
     open_one: Callable[[SourceSpec, Callable[[], bool]], VideoSource],
     *,
+    clock: Clock,
+    patience_s: float = PATIENCE_S,
     unwanted: Callable[[], bool] = lambda: False,
 ) -> tuple[dict[str, VideoSource], dict[str, SourceError]]:
     """Every source that can be opened, and why the others cannot. Those that may keep one waiting go side by side.
 
-    ``open_one`` is given a source and what tells it to stop. Raises what it raises besides SourceError; nothing stays
-    open then, and nothing is waited for.
+    Once one is there, the others are waited for ``patience_s`` longer at most, whatever ``open_one`` would wait for.
+    It is given a source and what tells it to stop. Raises what it raises besides SourceError; nothing stays open then,
+    and nothing is waited for.
     """
-    over = threading.Event()
+    over = threading.Event()  # nobody wants what is still being opened
     attempts: dict[str, Attempt[VideoSource]] = {}
     sources: dict[str, VideoSource] = {}
     failures: dict[str, SourceError] = {}
+    first_s: float | None = None  # when the first one was there
 
     def stopped() -> bool:
         return over.is_set() or unwanted()
 
+    def late() -> bool:
+        nonlocal first_s
+        if first_s is None and (sources or any(attempt.made for attempt in attempts.values())):
+            first_s = clock.now_s()
+        return first_s is not None and clock.now_s() - first_s >= patience_s
+
     def begin(spec: SourceSpec) -> Attempt[VideoSource]:
         return Attempt(lambda: open_one(spec, stopped))
+
+    def opened(name: str, spec: SourceSpec) -> VideoSource:
+        if name not in attempts:
+            return open_one(spec, stopped)
+        source = attempts[name].wait(lambda: unwanted() or late())
+        if source is None and not unwanted():
+            raise SourceError(
+                f"source {spec.shown} was not there {patience_s:g} s after the first one",
+                hint="the others go on without it; start it before the run, or give it a run of its own",
+            )
+        if source is None:
+            raise InterruptedRun(f"interrupted while connecting to {spec.shown}")
+        return source
 
     try:
         for name, spec in specs.items():
             if may_block(spec) and spec.kind != "file":
                 attempts[name] = begin(spec)
-        for name, spec in specs.items():
+        for name in sorted(specs, key=attempts.__contains__):  # those first that are not waited for
             try:
-                source = attempts[name].wait(unwanted) if name in attempts else open_one(spec, stopped)
-                if source is None:
-                    raise InterruptedRun(f"interrupted while connecting to {spec.shown}")
-                sources[name] = source
+                sources[name] = opened(name, specs[name])
             except SourceError as error:
                 failures[name] = error
     except BaseException:
@@ -142,4 +165,5 @@ def open_sources(
         for source in sources.values():
             source.close()
         raise
-    return sources, failures
+    over.set()
+    return {name: sources[name] for name in specs if name in sources}, failures

@@ -90,6 +90,11 @@ class Attempt(Generic[T]):
             raise self._error
         return self._made
 
+    @property
+    def made(self) -> bool:
+        """Whether ``connect`` has returned something."""
+        return self._made is not None
+
     def abandon(self) -> None:
         """Want it no more. Returns at once; may be called after `wait` gave something, which is then closed."""
         with self._lock:

@@ -177,7 +177,7 @@ def prepare(
             skip=points[spec.name].seq if spec.name in points else 0,
         )
 
-    sources, failures = open_sources(specs, open_one, unwanted=(interrupt or threading.Event()).is_set)
+    sources, failures = open_sources(specs, open_one, clock=clock, unwanted=(interrupt or threading.Event()).is_set)
     try:
         if not sources:
             raise next(iter(failures.values()))

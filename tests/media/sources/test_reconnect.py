@@ -266,11 +266,33 @@ def test_sources_connect_side_by_side(served: Callable[..., Camera], silent: Sil
         policy = ReconnectPolicy(give_up_s=3, waits_for_first=True)
         return open_source(spec, clock=SystemClock(), reconnect=policy, unwanted=unwanted)
 
-    sources, failures = open_sources(specs, open_one, unwanted=stop.is_set)
+    sources, failures = open_sources(specs, open_one, clock=SystemClock(), unwanted=stop.is_set)
     for source in sources.values():
         source.close()
     assert (sorted(sources), sorted(failures)) == (["cam", "clip"], ["gone", "silent"])
     assert "did not answer in time" in str(failures["silent"])
+
+
+def test_a_source_that_is_late_holds_the_others_back_for_so_long_only(
+    served: Callable[..., Camera], silent: Silent
+) -> None:
+    specs = {name: SourceSpec(name, uri, "url") for name, uri in (("late", silent.address), ("cam", served().address))}
+    ended = threading.Event()
+
+    def open_one(spec: SourceSpec, unwanted: Callable[[], bool]) -> VideoSource:
+        try:
+            return live(spec.uri, ReconnectPolicy(give_up_s=60, waits_for_first=True), unwanted=unwanted)
+        finally:
+            if spec.name == "late":
+                ended.set()
+
+    began_s = time.monotonic()
+    sources, failures = open_sources(specs, open_one, clock=SystemClock(), patience_s=0.5)
+    assert time.monotonic() - began_s < 10
+    assert list(sources) == ["cam"]
+    assert "was not there 0.5 s after the first one" in str(failures["late"])
+    assert ended.wait(5)  # nobody goes on calling it
+    sources["cam"].close()
 
 
 def test_connecting_to_several_stops_at_once(silent: Silent) -> None:
@@ -279,5 +301,10 @@ def test_connecting_to_several_stops_at_once(silent: Silent) -> None:
     specs = {"a": SourceSpec("a", silent.address, "url"), "b": SourceSpec("b", silent.address, "url")}
     began_s = time.monotonic()
     with pytest.raises(InterruptedRun):
-        open_sources(specs, lambda spec, unwanted: live(spec.uri, unwanted=unwanted), unwanted=stop.is_set)
+        open_sources(
+            specs,
+            lambda spec, unwanted: live(spec.uri, unwanted=unwanted),
+            clock=SystemClock(),
+            unwanted=stop.is_set,
+        )
     assert time.monotonic() - began_s < 1
