@@ -1,5 +1,6 @@
 """How right detections are."""
 
+from llamapipe.accuracy.agreement import Agreement, agreement
 from llamapipe.accuracy.matching import (
     PrecisionRecall,
     average_precision,
@@ -9,4 +10,13 @@ from llamapipe.accuracy.matching import (
     precision_recall,
 )
 
-__all__ = ["PrecisionRecall", "average_precision", "best_f1", "iou_matrix", "match", "precision_recall"]
+__all__ = [
+    "Agreement",
+    "PrecisionRecall",
+    "agreement",
+    "average_precision",
+    "best_f1",
+    "iou_matrix",
+    "match",
+    "precision_recall",
+]

@@ -33,6 +33,7 @@ class AccuracyFigure(msgspec.Struct, frozen=True, array_like=True):
     kind: str
     low: float | None = None
     high: float | None = None
+    task: str = ""  # that it was measured for; empty: for all that the model does
 
 
 class BatchPoint(msgspec.Struct, frozen=True, array_like=True):
@@ -103,7 +104,9 @@ class Profile(msgspec.Struct, frozen=True):
         """Reserved core-seconds an item: the replica's threads are taken for as long as the invocation lasts."""
         return self.variant.threads * self.point(batch).median_s / batch
 
-    def accuracy_of(self, metric: str, kind: str | None = None) -> AccuracyFigure | None:
-        """The figure of a metric; kinds are never mixed."""
+    def accuracy_of(self, metric: str, kind: str | None = None, task: str | None = None) -> AccuracyFigure | None:
+        """The figure of a metric; kinds are never mixed. ``task`` None: for the first of the model's tasks."""
         found = [a for a in self.accuracy if a.metric == metric and (kind is None or a.kind == kind)]
+        if task is not None:
+            found = [a for a in found if a.task in ("", task)]
         return found[0] if found else None

@@ -17,6 +17,7 @@ import typer
 from llamapipe import __version__
 from llamapipe.cli import (
     asset_cache,
+    building,
     diagnosis,
     evaluation,
     models,
@@ -72,6 +73,7 @@ app.command()(pipelines.validate)
 app.command()(pipelines.graph)
 app.command()(pipelines.schema)
 app.add_typer(ops.app, name="ops")
+models.app.command()(building.build)
 models.app.command()(profiling.profile)
 app.add_typer(models.app, name="models")
 app.command(name="eval")(evaluation.evaluate)

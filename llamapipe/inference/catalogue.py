@@ -288,6 +288,13 @@ class CatalogueStore:
             )
         return kept
 
+    def remove_artifact(self, model: str, key: str) -> None:
+        """Forget a built file, if there is one."""
+        with self._alone():
+            with self._changing():
+                self._database.execute("DELETE FROM artifacts WHERE model = ? AND key = ?", (model, key))
+            self._delete_unneeded()
+
     def _copied(self, path: Path, sha256: str) -> Path:
         """Copy a file, and what belongs to it, under its digest. Raises AssetError where its bytes are others.
 

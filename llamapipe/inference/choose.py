@@ -10,6 +10,7 @@ from typing import Any
 from llamapipe.catalog import Model, Precision, Variant
 from llamapipe.errors import UsageError
 from llamapipe.inference.backends import BACKENDS, Backend
+from llamapipe.inference.built import built_sizes
 from llamapipe.inference.cascade import CASCADE
 from llamapipe.inference.models import FORMATS, find_models, local_file, model_named, register_file
 
@@ -46,6 +47,8 @@ def choose_variant(
     wanted_device = device or "cpu"
     names = [backend] if backend is not None else _readers(chosen.format, wanted_device)
     refusals: list[str] = []
+    if backend is None:  # what runs the network as it is before what needs another one made of it
+        names.sort(key=lambda name: name == "onnxruntime" and (size != chosen.input_sizes[0] or batch > 1))
     for name in names:
         library = _backend(name)
         refusal = _refusal(library, chosen, wanted_device, wanted_precision, size, batch)
@@ -123,7 +126,12 @@ def _refusal(
         known = ", ".join(f"{height}x{width}" for height, width in sorted(model.input_sizes))
         return f"has input sizes {known}, asked was {size[0]}x{size[1]}"
     if model.decoder == CASCADE:
+        if precision == Precision.INT8:
+            return "is built in int8 for single networks only"
         return "looks at one picture at a time: use batch: 1" if batch > 1 else None
-    if library.name == "onnxruntime" and (size != model.input_sizes[0] or batch > 1):
-        return "runs a network only at the input size and batch that it was exported with"
+    if precision == Precision.INT8:
+        sizes = built_sizes(model.name, library.name, precision)
+        if size not in sizes:
+            built = ", ".join(f"{height}x{width}" for height, width in sizes)
+            return f"has int8 built for {built or 'no input size'}, build it: llamapipe models build {model.name}"
     return None

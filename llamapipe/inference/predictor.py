@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from llamapipe.catalog import Model, Variant
 from llamapipe.clock import Clock, SystemClock
 from llamapipe.data import Boxes, Image
-from llamapipe.errors import UsageError
+from llamapipe.errors import BackendError, UsageError
 from llamapipe.inference.assets import AssetStore
 from llamapipe.inference.backends import BACKENDS, LoadRequest, Network
+from llamapipe.inference.built import NetworkFile, network_file, written_anew
 from llamapipe.inference.cascade import CASCADE, CASCADE_SIDES, Cascade, check_cascade
 from llamapipe.inference.decoders import DECODERS, Decoder, Wanted
-from llamapipe.inference.models import local_file, model_named
+from llamapipe.inference.models import model_named
 from llamapipe.inference.preprocess import new_tensor, placer
 
 __all__ = ["LoadedVariant", "load_predictor"]
@@ -45,23 +46,25 @@ def load_predictor(
     batch: int = 1,
     assets: AssetStore,
     clock: Clock | None = None,
+    file: NetworkFile | None = None,
 ) -> LoadedVariant | Cascade:
     """Load a variant; a network that this process has loaded already is shared.
 
-    ``labels`` keeps only these, empty: all. ``min_score`` None: the decoder's own default. Raises BackendError,
+    ``labels`` keeps only these, empty: all. ``min_score`` None: the decoder's own default. ``file`` is loaded in place
+    of the one that the catalogue has for the variant. Raises BackendError,
     DecoderError, AssetError; UsageError for a label that the model does not know.
     """
     clock = clock if clock is not None else SystemClock()
     started_s = clock.now_s()
     model = model_named(variant.model)
-    key = (variant, batch, str(assets.root))
+    key = (variant, batch, str(assets.root) if file is None else str(file.path))
     with _networks_lock:
         shared = _networks.setdefault(key, _Shared())
         shared.users += 1
     try:
         with shared.lock:
             if not shared.networks:
-                shared.networks = _load(variant, model, batch, assets)
+                shared.networks = _load(variant, model, batch, assets, file)
             networks = shared.networks
         if model.decoder == CASCADE:
             return Cascade(
@@ -85,26 +88,31 @@ def load_predictor(
         raise
 
 
-def _load(variant: Variant, model: Model, batch: int, assets: AssetStore) -> tuple[Network, ...]:
+def _load(
+    variant: Variant, model: Model, batch: int, assets: AssetStore, file: NetworkFile | None
+) -> tuple[Network, ...]:
     if model.decoder == CASCADE:
         return _load_cascade(variant, model, assets)
     decoder = DECODERS[model.decoder]
-    path = local_file(variant.model)
-    if path is None:
-        path = assets.pull(model.files[0])
-    network = BACKENDS[variant.backend].load(
-        LoadRequest(
-            path,
-            model.format,
-            variant.input_size,
-            decoder.preprocess.layout,
-            batch,
-            variant.device,
-            variant.precision,
-            variant.threads,
-            decoder.output_names,
-        )
+    found = file or network_file(variant, model, batch, assets)
+    request = LoadRequest(
+        found.path,
+        found.format,
+        variant.input_size,
+        decoder.preprocess.layout,
+        batch,
+        variant.device,
+        variant.precision,
+        variant.threads,
+        decoder.output_names,
     )
+    try:
+        network = BACKENDS[variant.backend].load(request)
+    except BackendError:
+        path = None if file is not None else written_anew(variant, model, found, batch, assets)
+        if path is None:
+            raise
+        network = BACKENDS[variant.backend].load(replace(request, path=path))
     decoder.check(network.output_shapes, batch=batch, input_size=variant.input_size, num_labels=len(model.labels))
     return (network,)
 

@@ -11,7 +11,7 @@ from llamapipe.errors import AssetError
 from llamapipe.inference.assets import cache_root
 from llamapipe.inference.catalogue import CatalogueStore, KeptModel
 
-__all__ = ["registered_models", "use_catalogue"]
+__all__ = ["catalogue_root", "registered_models", "use_catalogue"]
 
 _Stamp = tuple[tuple[int, int, int], ...]
 
@@ -26,10 +26,15 @@ def use_catalogue(root: Path) -> None:
     _root, _seen = (None if root == cache_root(system_env()) else root), None
 
 
+def catalogue_root() -> Path:
+    """The cache's folder that the catalogue is in."""
+    return _root if _root is not None else cache_root(system_env())
+
+
 def registered_models() -> Mapping[str, KeptModel]:
     """By name, in the order of registration. A catalogue that cannot be read is as good as none, with a warning."""
     global _seen
-    root = _root if _root is not None else cache_root(system_env())
+    root = catalogue_root()
     stamp = _stamp(root / "catalogue")
     if not stamp:
         return {}

@@ -59,7 +59,7 @@ def candidates_for(
     """
     fitting = [profile for profile in profiles if _fits(profile, default, wanted, needs)]
     if needs.floor is not None:
-        known = [(profile, _accuracy(profile, needs.floor)) for profile in fitting]
+        known = [(profile, _accuracy(profile, needs.floor, wanted.get("task"))) for profile in fitting]
         reaching = [(profile, value) for profile, value in known if value is not None and value >= needs.least]
         if known and not reaching:
             _refuse(needs.floor, known)
@@ -94,7 +94,7 @@ def weigh(
     for profile in profiles:
         if profile.variant.model != default.model and (task is None or task not in profile.tasks):
             continue
-        accuracy = _accuracy(profile, needs.floor) if needs.floor is not None else None
+        accuracy = _accuracy(profile, needs.floor, task) if needs.floor is not None else None
         place = places.get(profile.variant)
         why = _loss(profile, default, wanted, needs, candidates, accuracy) if place is None else _win(place, needs)
         found.append(Weighed(profile, place, accuracy, why))
@@ -162,8 +162,8 @@ def _fits(profile: Profile, default: Variant, wanted: Mapping[str, Any], needs: 
     return variant.model == default.model or (task is not None and task in profile.tasks)
 
 
-def _accuracy(profile: Profile, floor: Floor) -> float | None:
-    figure = profile.accuracy_of(floor.metric)
+def _accuracy(profile: Profile, floor: Floor, task: str | None) -> float | None:
+    figure = profile.accuracy_of(floor.metric, task=task)
     return None if figure is None else figure.value
 
 

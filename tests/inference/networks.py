@@ -87,3 +87,16 @@ def baked_batch(path: Path) -> Path:
     node = _node("Reshape", ["images", "target"], "row")
     constants = [_constant("target", np.array([1, 6144], np.int64))]
     return _save(path, [node], constants, _value("images", (1, 3, 32, 64)), [_value("row", (1, 6144))])
+
+
+def mixes_batch(path: Path) -> Path:
+    """What a picture gives depends on the others of its batch. (batch, 3, 32, 64) -> the same."""
+    nodes = [
+        _node("ReduceMean", ["images"], "mean", _integers("axes", [0])),
+        _node("Sub", ["images", "mean"], "rest"),
+        _node("Add", ["rest", "one"], "output"),
+    ]
+    shape = ("batch", 3, 32, 64)
+    return _save(
+        path, nodes, [_constant("one", np.ones(1, np.float32))], _value("images", shape), [_value("output", shape)]
+    )

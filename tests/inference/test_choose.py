@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llamapipe.clock import system_env
 from llamapipe.errors import UsageError
-from llamapipe.inference import choose_variant, required_assets
+from llamapipe.inference import cache_root, choose_variant, required_assets, use_catalogue
 from tests.inference import networks
+
+
+@pytest.fixture(autouse=True)
+def _nothing_built(tmp_path: Path) -> Iterator[None]:
+    use_catalogue(tmp_path)
+    yield
+    use_catalogue(cache_root(system_env()))
 
 
 @pytest.mark.parametrize(
@@ -20,6 +29,10 @@ from tests.inference import networks
         ({"task": "object-detection"}, "yolox-nano/onnxruntime/cpu/fp32/416x416/t1"),
         ({"model": "yolox-nano", "input_size": 640}, "yolox-nano/openvino/cpu/fp32/640x640/t1"),
         ({"model": "yolox-nano", "batch": 4}, "yolox-nano/openvino/cpu/fp32/416x416/t1"),
+        (
+            {"model": "yolox-nano", "backend": "onnxruntime", "input_size": 640, "batch": 4},
+            "yolox-nano/onnxruntime/cpu/fp32/640x640/t1",
+        ),
         ({"model": "yolox-nano", "threads": 2}, "yolox-nano/onnxruntime/cpu/fp32/416x416/t2"),
         ({"model": "mtcnn"}, "mtcnn/onnxruntime/cpu/fp32/640x640/t1"),
         ({"model": "mtcnn", "input_size": [320, 320], "backend": "openvino"}, "mtcnn/openvino/cpu/fp32/320x320/t1"),
@@ -38,7 +51,8 @@ def test_what_is_left_out_is_chosen(asked: dict[str, Any], name: str) -> None:
         ({"model": "yolox-nano", "backend": "openvno"}, "did you mean openvino"),
         ({"model": "yolox-nano", "task": "face-detection"}, "does object-detection"),
         ({"model": "yolox-nano", "input_size": 417}, "asked was 417x417"),
-        ({"model": "yolox-nano", "backend": "onnxruntime", "input_size": 640}, "only at the input size"),
+        ({"model": "yolox-nano", "backend": "onnxruntime", "precision": "int8"}, "llamapipe models build yolox-nano"),
+        ({"model": "mtcnn", "precision": "int8"}, "for single networks only"),
         ({"model": "yolox-nano", "backend": "onnxruntime", "precision": "bf16"}, "asked was bf16"),
         ({"model": "blazeface-back", "backend": "onnxruntime"}, "the model is tflite"),
         ({"model": "yolox-nano", "device": "cpu:7"}, "asked was cpu:7"),

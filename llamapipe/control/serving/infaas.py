@@ -94,7 +94,7 @@ class Infaas:
         return offer, "the soonest to be loaded"
 
     def _accuracy(self, offer: Offer, query: Query) -> float:
-        return self.state.selector.accuracy(offer, query.accuracy) or 0.0
+        return self.state.selector.accuracy(offer, query.accuracy, query.task) or 0.0
 
     def _of(self, name: str) -> _Seen:
         return self._seen.setdefault(name, _Seen())

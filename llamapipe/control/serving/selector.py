@@ -146,11 +146,11 @@ class Selector:
             return Choice(options, soonest.offer, soonest.name, soonest_s)
         return Choice(options, cold, None, cold_s)
 
-    def accuracy(self, offer: Offer, floor: Floor | None) -> float | None:
-        """A variant's figure on the floor's metric, of the kind that is looked at."""
+    def accuracy(self, offer: Offer, floor: Floor | None, task: str | None) -> float | None:
+        """A variant's figure for a task on the floor's metric, of the kind that is looked at."""
         if floor is None or offer.name not in self.offers:
             return None
-        value = float(self._figures(floor.metric)[self._order.index(offer)])
+        value = float(self._figures(floor.metric, task)[self._order.index(offer)])
         return None if isnan(value) else value
 
     def nearest(self, query: Query, fits: Callable[[Offer], bool]) -> Nearest | None:
@@ -159,7 +159,7 @@ class Selector:
         if not mask.any():
             return None
         p95_s, cost = self._timed(query.num_items)
-        figures = None if query.accuracy is None else self._figures(query.accuracy.metric)
+        figures = None if query.accuracy is None else self._figures(query.accuracy.metric, query.task)
         return self._nearest(query, mask, p95_s, cost, figures)
 
     def _rebuild(self) -> None:
@@ -181,7 +181,7 @@ class Selector:
         floor = query.accuracy
         figures: Floats | None = None
         if floor is not None:
-            figures = self._figures(floor.metric)
+            figures = self._figures(floor.metric, query.task)
             reached = figures >= floor.value - 1e-12
             if not (mask & reached).any():
                 complaints.append(_below(floor, figures[mask]))
@@ -235,13 +235,15 @@ class Selector:
             )
         return times
 
-    def _figures(self, metric: str) -> Floats:
+    def _figures(self, metric: str, task: str | None) -> Floats:
         """Of one kind, nan where a variant has none: agreement, else the kind that most variants have."""
-        key = (metric, "")
+        key = (metric, task or "")
         figures = self._accuracies.get(key)
         if figures is None:
             kinds = (AccuracyKind.AGREEMENT,) if metric == "agreement" else _KINDS
-            by_kind = [np.array([_figure(offer.profile, metric, kind) for offer in self._order]) for kind in kinds]
+            by_kind = [
+                np.array([_figure(offer.profile, metric, kind, task) for offer in self._order]) for kind in kinds
+            ]
             figures = self._accuracies[key] = max(by_kind, key=lambda values: int(np.isfinite(values).sum()))
         return figures
 
@@ -271,8 +273,11 @@ def _is(profile: Profile, kind: str, name: str) -> bool:
     return name == (profile.variant.name if kind == "variant" else profile.variant.model)
 
 
-def _figure(profile: Profile, metric: str, kind: str) -> float:
+def _figure(profile: Profile, metric: str, kind: str, task: str | None) -> float:
+    """Of the task, where one is asked for; else of the first that the model does."""
     for figure in profile.accuracy:
+        if task is not None and figure.task not in ("", task):
+            continue
         if figure.kind == kind and metric in ("agreement", figure.metric):
             return figure.value
     return nan

@@ -409,7 +409,7 @@ class ServingController:
                 offer.name,
                 now_s - pending.arrived_at_s + wait_s + offer.items_p95_s(pending.query.num_items),
                 offer.items_cost(pending.query.num_items),
-                self._state.selector.accuracy(offer, pending.query.accuracy),
+                self._state.selector.accuracy(offer, pending.query.accuracy, pending.query.task),
             )
         self._refuse(pending, code, reason, nearest)
 

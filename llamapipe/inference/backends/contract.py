@@ -10,7 +10,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Backend", "BackendStatus", "LoadRequest", "Network", "Request"]
+__all__ = ["BATCH", "Backend", "BackendStatus", "LoadRequest", "Network", "Request"]
+
+BATCH = "batch"
+"""Name of the dimension that stands for the number of pictures in networks that take any."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamapipe.errors import BackendError
-from llamapipe.inference.backends.contract import BackendStatus, LoadRequest
+from llamapipe.inference.backends.contract import BATCH, BackendStatus, LoadRequest
 
 __all__ = ["OnnxRuntime"]
 
@@ -32,8 +32,8 @@ class OnnxRuntime:
         return BackendStatus(self.name, True, onnxruntime.__version__, tuple(devices))
 
     def precisions(self, device: str) -> frozenset[str]:
-        """The network's own: fp32 for those that llamapipe knows."""
-        return frozenset({"fp32"})
+        """What the network was made for: onnxruntime changes none."""
+        return frozenset({"fp32", "int8"})
 
     def load(self, request: LoadRequest) -> _Network:
         """See `Backend.load`."""
@@ -46,6 +46,8 @@ class OnnxRuntime:
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
+        if not request.any_size:  # told beforehand, shapes are computed once instead of at every call
+            options.add_free_dimension_override_by_name(BATCH, request.batch)
         providers: list[Any] = ["CPUExecutionProvider"]
         if request.device.startswith("cuda"):
             number = request.device.partition(":")[2] or "0"

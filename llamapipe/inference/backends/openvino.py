@@ -16,7 +16,8 @@ from llamapipe.inference.backends.untold import openvino
 
 __all__ = ["OpenVino"]
 
-_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+# Of what a quantised network does not compute in int8.
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 
 
 @lru_cache(maxsize=1)
@@ -44,11 +45,11 @@ class OpenVino:
         return BackendStatus(self.name, bool(devices), version.split("-")[0], devices)
 
     def precisions(self, device: str) -> frozenset[str]:
-        """fp32 always; bf16 and fp16 where the processor has them."""
+        """fp32 always; bf16 and fp16 where the processor has them, int8 for networks made for it."""
         capabilities = set(_core().get_property(_device(device), "OPTIMIZATION_CAPABILITIES"))
         return frozenset(
             name
-            for name, capability in (("fp32", "FP32"), ("bf16", "BF16"), ("fp16", "FP16"))
+            for name, capability in (("fp32", "FP32"), ("bf16", "BF16"), ("fp16", "FP16"), ("int8", "INT8"))
             if capability in capabilities
         )
 

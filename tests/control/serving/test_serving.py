@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from llamapipe.catalog import Floor, Query
+import msgspec
+
+from llamapipe.catalog import AccuracyFigure, Floor, Query
 from llamapipe.control.serving import Host, ServingController, ServingPlan
 from llamapipe.control.serving import actions as act
 from llamapipe.control.serving import events as ev
@@ -146,3 +148,16 @@ def test_a_query_without_items_is_refused() -> None:
         act.Refuse, controller(profile("a")).step(ev.QueryArrived(1, Query(task="people", num_items=0)), 0.0)
     )
     assert refuse.reason == "a query has at least one item, this has 0"
+
+
+def test_a_floor_is_held_against_the_figure_of_the_task_that_is_asked_for() -> None:
+    """A detector of many things may be the best at one of them and poor at another."""
+    figures = tuple(
+        AccuracyFigure("agreement", value, "clip", "agreement", task=task)
+        for task, value in (("people", 0.7), ("cars", 0.95))
+    )
+    both = msgspec.structs.replace(profile("a", accuracy=figures), tasks=("people", "cars"))
+    control = controller(both)
+    (refuse,) = control.step(ev.QueryArrived(1, Query(task="people", accuracy=Floor(0.9))), 0.0)
+    assert refuse.reason == "task people: the highest agreement is 0.7, 0.9 is asked"
+    assert of(act.StartReplica, control.step(ev.QueryArrived(2, Query(task="cars", accuracy=Floor(0.9))), 0.0))
