@@ -190,11 +190,16 @@ def register(
     ] = None,
     licence: Annotated[str, typer.Option("--licence", metavar="TEXT", help="Under which it may be used.")] = "",
     description: Annotated[str, typer.Option("--description", metavar="TEXT", help="In a line.")] = "",
+    build: Annotated[
+        bool, typer.Option("--build/--no-build", help="Also build its variants, check and measure them.")
+    ] = True,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
     """Make your own network a model: checked, copied into the cache, and found by its name and task from then on.
+
+    Then its variants (libraries, precisions, input sizes) are built, checked on real pictures and measured.
 
     llamapipe models register parts.onnx --task part-detection --decoder yolov8 --labels parts.txt
     """
@@ -223,6 +228,32 @@ def register(
     what = f"{len(model.labels)} label{'' if len(model.labels) == 1 else 's'}"
     terminal.note(f"registered {model.name}: {', '.join(model.tasks)}, {what}, {height}x{width}")
     terminal.note(f"use it with model: {model.name}, or --set STAGE.model={model.name}")
+    if build:
+        _build(terminal, model.name)
+
+
+def _build(terminal: Terminal, name: str) -> None:
+    """What `models build` and `models profile` do, for a model that was just registered. It stays, whatever happens."""
+    from llamapipe.clock import system_env
+    from llamapipe.errors import LlamapipeError
+    from llamapipe.session.building import build
+    from llamapipe.session.profiling import profile
+
+    try:
+        built = build((name,), env=system_env(), on_step=terminal.note)
+        rejected = [one for one in built.built if one.reason]
+        terminal.note(f"built {len(built.built) - len(rejected)} variants, rejected {len(rejected)}")
+        for one in rejected:
+            terminal.detail(f"{one.variant.name}: {one.reason}")
+        terminal.note("measuring")
+        profiled = profile((name,), env=system_env())
+        measured = f"measured {profiled.num_measured} of {profiled.num_points} points"
+        terminal.note(f"{measured}; see: llamapipe models show {name}")
+    except LlamapipeError as error:
+        terminal.warning(
+            f"registered, but not built and measured: {error.message}",
+            error.hint or f"try again: llamapipe models build {name}, then llamapipe models profile {name}",
+        )
 
 
 @app.command()

@@ -52,6 +52,7 @@ def registering(path: Path, *more: object) -> list[str]:
         "yolox",
         "--labels",
         "person",
+        *([] if "--build" in more else ["--no-build"]),
         *more,
     ]
     return [str(word) for word in given]
@@ -70,6 +71,17 @@ def refused(ended: Ended, code: int, *words: str) -> None:
     assert ended.out == ""
     assert [line.split(": ")[0] for line in ended.err.splitlines()] in (["error"], ["error", "hint"])
     assert all(word in ended.err for word in words)
+
+
+def test_registering_builds_and_measures_and_what_cannot_be_built_stays_registered(
+    cli: Cli, path: Path, cache: Path
+) -> None:
+    """A network that finds the same in every picture is built like any other; it is the model that stays."""
+    ended = cli(*registering(path, "--name", "mine", "--build"))
+    assert ended.code == 0
+    assert "registered mine" in ended.err
+    assert "measured" in ended.err
+    assert cli("models", "show", "mine").code == 0
 
 
 def test_a_registered_model_is_listed_shown_and_removed(cli: Cli, path: Path, cache: Path) -> None:
