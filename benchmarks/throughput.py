@@ -117,7 +117,7 @@ def _by_hand(name: str, arguments: argparse.Namespace, output: Path, loop: int) 
     command += [str(output / "detections.jsonl"), "--loop", str(loop), *_end(arguments)]
     if arguments.job == "video":
         command += ["--annotated", str(output / "annotated.mp4"), "--encoder", json.dumps(ENCODER)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     figures = json.loads(done.stdout)
     return {"first_s": float("nan"), **figures, "fps": figures["frames"] / figures["wall_s"]}
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import queue
 import resource
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
@@ -44,7 +46,7 @@ class Video:
         self.container = av.open(str(path), "w")
         self.stream = self.container.add_stream("libx264", rate=rate, options=options)
         self.stream.width, self.stream.height, self.stream.pix_fmt = first.width, first.height, "yuv420p"
-        self.number = 0
+        self.number, self.time_base = 0, 1 / rate
 
     def write(self, frame: av.VideoFrame, boxes: list[list[float]]) -> None:
         picture = frame.to_ndarray()  # I420, one copy
@@ -60,7 +62,7 @@ class Video:
                 cv2.rectangle(plane, *corners, value, 2 // shrink)
         drawn = av.VideoFrame.from_numpy_buffer(picture, format="yuv420p")
         drawn.pts = self.number
-        drawn.time_base = 1 / self.stream.rate
+        drawn.time_base = self.time_base
         self.number += 1
         self.container.mux(self.stream.encode(drawn))
 
@@ -122,6 +124,11 @@ def main() -> None:
         if video is not None:
             video.close()
 
+    def give_up(failure: threading.ExceptHookArgs) -> None:
+        traceback.print_exception(failure.exc_type, failure.exc_value, failure.exc_traceback)
+        os._exit(1)  # else the others would wait for this thread for ever
+
+    threading.excepthook = give_up
     with av.open(str(arguments.video)) as container:
         rate = [container.streams.video[0].average_rate]
     total = [-1]
