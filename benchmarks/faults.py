@@ -127,10 +127,9 @@ def worker_stopped(bench: Bench, row: Row) -> None:
         lost += gone
         bench.account(row, output, code)
     row.output = f"identical, track ids included; {lost} processes replaced"
-    again = row.injected - len(row.recovery_s)
-    row.recovery = (
-        f"to the worker's next answer, 5 s of it stopped ({again} were stopped again before, or had nothing more to do)"
-    )
+    row.recovery = "to the worker's next answer, 5 s of it stopped"
+    if again := row.injected - len(row.recovery_s):
+        row.recovery += f" ({again} were stopped again before, or had nothing more to do)"
 
 
 def _trouble(bench: Bench, row: Row, name: str, loops: int, *options: str) -> tuple[Log, dict[str, float]]:

@@ -74,19 +74,27 @@ def kill_some(run: subprocess.Popen[bytes], each_cpu_s: float, most: int) -> lis
     return times
 
 
-def stop_some(run: subprocess.Popen[bytes], each_s: float, stop_s: float, most: int) -> list[float]:
-    """Stop one of the run's workers for ``stop_s``, about every ``each_s``; when that was."""
+def stop_some(
+    run: subprocess.Popen[bytes], each_s: float, stop_s: float, most: int, *, rest_s: float = 2.0
+) -> list[float]:
+    """Stop one of the run's workers for ``stop_s``, about every ``each_s``; when that was.
+
+    One that was stopped is left alone for ``rest_s`` after, to be heard: two stops in a row are a longer one.
+    """
     times: list[float] = []
     stopped: dict[int, float] = {}
+    rested_s: dict[int, float] = {}  # when it may be stopped again
     next_s = 0.0
     while run.poll() is None and (len(times) < most or stopped):
         now_s = time.monotonic()
         for pid in [pid for pid, since_s in stopped.items() if now_s >= since_s + stop_s]:
             with_luck(pid, signal.SIGCONT)
             del stopped[pid]
+            rested_s[pid] = now_s + rest_s
         free = [pid for pid in workers(run) if pid not in stopped]
-        if now_s >= next_s and len(times) < most and len(free) > 1:
-            pid = RNG.choice(free)
+        fit = [pid for pid in free if now_s >= rested_s.get(pid, 0.0)]
+        if now_s >= next_s and len(times) < most and len(free) > 1 and fit:
+            pid = RNG.choice(fit)
             with_luck(pid, signal.SIGSTOP)
             times.append(now_s)
             stopped[pid] = now_s
