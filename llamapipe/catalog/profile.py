@@ -104,6 +104,10 @@ class Profile(msgspec.Struct, frozen=True):
         """Reserved core-seconds an item: the replica's threads are taken for as long as the invocation lasts."""
         return self.variant.threads * self.point(batch).median_s / batch
 
+    def for_task(self, task: str) -> Profile:
+        """With the figures of one task alone: those of others say something else."""
+        return msgspec.structs.replace(self, accuracy=tuple(a for a in self.accuracy if a.task in ("", task)))
+
     def accuracy_of(self, metric: str, kind: str | None = None, task: str | None = None) -> AccuracyFigure | None:
         """The figure of a metric; kinds are never mixed. ``task`` None: for the first of the model's tasks."""
         found = [a for a in self.accuracy if a.metric == metric and (kind is None or a.kind == kind)]

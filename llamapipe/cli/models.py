@@ -135,7 +135,7 @@ def compare(
     models = [model_named(name).name for name in names] if names else [m.name for m in find_models(task or "")]
     profiles = [profile for model in models for profile in _profiles(model=model)]
     if task is not None:
-        profiles = [profile for profile in profiles if task in profile.tasks or not profile.tasks]
+        profiles = [profile.for_task(task) for profile in profiles if task in profile.tasks or not profile.tasks]
     if json:
         terminal.json(profiles)
     elif profiles:

@@ -21,8 +21,8 @@ from llamapipe.session.labelled import Row, read_truths
 __all__ = ["build"]
 
 _SAMPLES = ("sample:bikes", "sample:carphone")  # a street, and a face
-NUM_CALIBRATION = 48
-NUM_PICTURES = 64
+NUM_CALIBRATION = 32
+NUM_PICTURES = 48
 _MOST_FRAMES = 20_000  # of a video that are looked through
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llamapipe.catalog import BatchPoint, Profile, Variant
+from llamapipe.catalog import AccuracyFigure, BatchPoint, Profile, Variant
 from llamapipe.errors import UsageError
 
 PROFILE = Profile(
@@ -27,3 +27,20 @@ def test_best_batch_has_the_highest_throughput_that_fits():
 
 def test_an_item_costs_all_threads_of_its_replica():
     assert PROFILE.core_s_per_item(4) == pytest.approx(2 * 0.028 / 4)
+
+
+PUBLISHED = AccuracyFigure("coco_ap", 0.258, "COCO val2017", "published")
+PEOPLE = AccuracyFigure("agreement", 0.9, "clip", "agreement", task="person-detection")
+CARS = AccuracyFigure("agreement", 0.7, "clip", "agreement", task="vehicle-detection")
+OF_SEVERAL = Profile(Variant("yolox-nano", "onnxruntime"), "here", accuracy=(PUBLISHED, PEOPLE, CARS))
+
+
+def test_a_figure_is_that_of_the_task_that_is_asked_for() -> None:
+    assert OF_SEVERAL.accuracy_of("agreement", task="vehicle-detection") == CARS
+    assert OF_SEVERAL.accuracy_of("agreement", task="face-detection") is None
+    assert OF_SEVERAL.accuracy_of("agreement") == PEOPLE
+    assert OF_SEVERAL.accuracy_of("coco_ap", task="vehicle-detection") == PUBLISHED  # of every task
+
+
+def test_a_profile_for_a_task_has_its_figures_alone() -> None:
+    assert OF_SEVERAL.for_task("vehicle-detection").accuracy == (PUBLISHED, CARS)
