@@ -6,12 +6,12 @@ from llamapipe.inference.backends.contract import Backend, BackendStatus, LoadRe
 from llamapipe.inference.backends.onnxruntime import OnnxRuntime
 from llamapipe.inference.backends.openvino import OpenVino
 from llamapipe.inference.backends.tensorrt import TensorRt
-from llamapipe.inference.backends.torch import Torch
+from llamapipe.inference.backends.torch import Torch, TorchCompiled
 
 __all__ = ["BACKENDS", "Backend", "BackendStatus", "LoadRequest", "Network", "Request", "backends"]
 
 BACKENDS: Mapping[str, Backend] = {
-    backend.name: backend for backend in (OnnxRuntime(), OpenVino(), Torch(), TensorRt())
+    backend.name: backend for backend in (OnnxRuntime(), OpenVino(), Torch(), TorchCompiled(), TensorRt())
 }
 """Backends by name."""
 

@@ -1,15 +1,18 @@
 """torch: TorchScript and exported programs, on the CPU and on CUDA.
 
-Neither needs the Python code of the network. Exported programs run eagerly, node by node, as torch.export wrote them.
+Neither needs the Python code of the network. Exported programs run eagerly, node by node, as torch.export wrote them,
+or compiled as a whole.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import shutil
 import warnings
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,10 @@ from numpy.typing import NDArray
 from llamapipe.errors import BackendError
 from llamapipe.inference.backends.contract import BackendStatus, LoadRequest
 
-__all__ = ["Torch"]
+__all__ = ["Torch", "TorchCompiled"]
+
+
+_COMPILERS = ("g++", "c++", "clang++")
 
 
 class Torch:
@@ -62,7 +68,31 @@ class Torch:
             raise
         except Exception as error:
             raise BackendError(f"torch cannot load {request.path.name}: {_first_line(error)}") from error
-        return _Network(module, request)
+        return _Network(self._prepared(module), request)
+
+    def _prepared(self, module: Any) -> Any:
+        return module
+
+
+class TorchCompiled(Torch):
+    """Exported programs compiled for the processor by torch.compile: slow to load, and mostly faster to run."""
+
+    name = "torch-compiled"
+    formats = frozenset({"torch-export"})
+
+    def status(self) -> BackendStatus:
+        """See `Backend.status`."""
+        found = super().status()
+        if found.available and not any(shutil.which(name) for name in _COMPILERS):
+            return BackendStatus(
+                self.name, False, reason="no C++ compiler is installed", hint="for example: apt install g++"
+            )
+        return replace(found, name=self.name)
+
+    def _prepared(self, module: Any) -> Any:
+        import torch
+
+        return torch.compile(module, dynamic=False)
 
 
 def _refuse_code(path: Path) -> None:
