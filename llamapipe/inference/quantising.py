@@ -23,12 +23,13 @@ from llamapipe.inference.preprocess import new_tensor, placer
 
 __all__ = ["FLOAT_PARTS", "nncf_missing", "quantise_onnx", "quantise_openvino", "tensors_of"]
 
-FLOAT_PARTS = ("nothing", "the tail", "all but inner convolutions", "all but dense inner convolutions")
+FLOAT_PARTS = ("the tail", "all but inner convolutions", "all but dense inner convolutions")
 """What is left in float, less at first.
 
-The tail is what follows the last convolutions: it mixes pixels and shares in one range. Beyond it, most is lost in
-activations such as SiLU and in the first convolution, some in the last ones, whose errors nothing evens out, and in
-depthwise ones (few weights, a wide range of values by channel). How much is different for every network.
+The tail is what follows the last convolutions: in int8 it would mix pixels and shares in one range, and leave a handful
+of different scores. Beyond it, most is lost in activations such as SiLU and in the first convolution, some in the last
+ones, whose errors nothing evens out, and in depthwise ones (few weights, a wide range of values by channel). How much
+is different for every network.
 """
 
 _OPSET = 13  # from here on weights may have a scale a channel
@@ -91,13 +92,11 @@ def quantise_onnx(source: Path, target: Path, tensors: Iterator[NDArray[Any]], *
 def _float_nodes(model: Any, parts: int) -> list[str]:
     """Names of nodes that stay in float, by what is left so (an index of `FLOAT_PARTS`)."""
     nodes = model.graph.node
-    if parts == 0:
-        return []
-    if parts >= 2:
+    if parts >= 1:
         heavy = [node for node in nodes if node.op_type in _HEAVY]
         found = {node.name for node in nodes if node.op_type not in _HEAVY}
         found |= {*_tail(model)[1], *(node.name for node in heavy[:1])}
-        if parts > 2:
+        if parts > 1:
             found |= {n.name for n in heavy if any(a.name == "group" and a.i > 1 for a in n.attribute)}
         return sorted(found)
     return _tail(model)[0]
@@ -157,8 +156,6 @@ def quantise_openvino(
 
 def _float_operations(model: Any, parts: int) -> list[str]:
     """As `_float_nodes`, of an ``openvino.Model``."""
-    if parts == 0:
-        return []
     tail: dict[str, None] = {}
     last: dict[str, None] = {}
     todo = list(model.get_results())
@@ -172,13 +169,13 @@ def _float_operations(model: Any, parts: int) -> list[str]:
             continue
         tail[name] = None
         todo += [value.get_node() for value in node.input_values()]
-    if parts == 1:
+    if parts == 0:
         return list(tail)
     operations = [node for node in model.get_ordered_ops() if node.get_type_name() not in ("Constant", "Parameter")]
     heavy = [node for node in operations if node.get_type_name() in _HEAVY_OPERATIONS]
     found = {node.get_friendly_name() for node in operations if node.get_type_name() not in _HEAVY_OPERATIONS}
     found |= {*last, *(node.get_friendly_name() for node in heavy[:1])}
-    if parts > 2:
+    if parts > 1:
         found |= {node.get_friendly_name() for node in heavy if node.get_type_name() == "GroupConvolution"}
     return sorted(found)
 

@@ -50,7 +50,7 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def boxes_of(folder: Path) -> int:
     rows = [json.loads(line) for line in (folder / "detections.jsonl").read_text().splitlines()]
-    return sum(len(row.get("boxes", ())) for row in rows)
+    return sum(len(row["items"]) for row in rows)
 
 
 def test_a_model_that_finds_the_same_in_int8_is_kept_and_one_that_does_not_is_not(env: dict[str, str]) -> None:
@@ -84,7 +84,8 @@ def test_a_pipeline_runs_in_int8_after_building(
             end_s=1.0,
             workers=workers,
         )
-        run(request, env=env)
+        summary = run(request, env=env)
+        assert f"fastestdet/onnxruntime/cpu/{precision}/" in (summary.stages[0].variant or "")
         counts[precision] = boxes_of(next((tmp_path / precision).rglob("detections.jsonl")).parent)
     use_catalogue(cache_root(system_env()))
     assert counts["fp32"] > 20
