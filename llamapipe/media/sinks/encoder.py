@@ -161,7 +161,8 @@ class PictureEncoder:
             self._context.codec_tag = "hvc1"  # the tag that Apple's players ask for
             if params["preset"] == "quick":
                 options["preset"] = "ultrafast"
-            options["x265-params"] = f"log-level=error:pools={self._threads}"
+            # Without a pool of worker threads: on a busy machine, an encoder was seen to wait for one for ever.
+            options["x265-params"] = f"log-level=error:pools=none:frame-threads={max(1, self._threads)}"
         elif params["preset"] == "quick":
             options = dict(_QUICK)
         if params["bitrate"] is not None:
