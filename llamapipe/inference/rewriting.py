@@ -90,7 +90,7 @@ def _unbake_resizes(model: Any, before: Mapping[str, Sequence[int]]) -> None:
         if sizes is None or shape is None:
             continue
         scales = np.array([new / old for new, old in zip(sizes.tolist(), shape, strict=True)], np.float32)
-        name = f"{node.output[0]}/scales"
+        name = _free_name(model, f"{node.output[0]}/scales")
         model.graph.initializer.append(onnx.numpy_helper.from_array(scales, name))
         kept = list(node.input[:2])
         del node.input[:]
@@ -196,10 +196,18 @@ def _constant(model: Any, name: str) -> NDArray[np.generic] | None:
     return None
 
 
+def _free_name(model: Any, name: str) -> str:
+    """The name, or one like it: a network may be rewritten again."""
+    taken = {initializer.name for initializer in model.graph.initializer}
+    while name in taken:
+        name += "'"
+    return name
+
+
 def _replace(model: Any, node: Any, target: NDArray[np.int64]) -> None:
     import onnx
 
-    name = f"{node.output[0]}/target"
+    name = _free_name(model, f"{node.output[0]}/target")
     model.graph.initializer.append(onnx.numpy_helper.from_array(target, name))
     node.input[1] = name
 

@@ -69,6 +69,20 @@ def test_sides_in_reshapes_follow_the_size(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run(tmp_path / "b.onnx", given, (64, 96)), pooled.transpose(1, 0, 2, 3)[:, :, None])
 
 
+def test_what_was_rewritten_can_be_again(tmp_path: Path) -> None:
+    """An int8 network is made at one size, and rewritten for the others."""
+    source = network(
+        tmp_path / "a.onnx",
+        [helper.make_node("Reshape", ["images", "target"], ["out"])],
+        {"target": np.array([1, 3, 2048])},
+        (1, 3, 2048),
+    )
+    rewrite(source, tmp_path / "b.onnx", size=(32, 64), layout="nchw")
+    rewrite(tmp_path / "b.onnx", tmp_path / "c.onnx", size=(64, 96), layout="nchw")
+    given = pictures(2, (64, 96))
+    np.testing.assert_array_equal(run(tmp_path / "c.onnx", given, (64, 96)), given.reshape(2, 3, -1))
+
+
 def test_a_resize_to_a_size_becomes_one_by_a_factor(tmp_path: Path) -> None:
     node = helper.make_node(
         "Resize", ["images", "", "", "sizes"], ["out"], mode="nearest", coordinate_transformation_mode="asymmetric"
