@@ -142,7 +142,7 @@ def test_a_missed_deadline_is_3_and_the_files_are_there(cli: Cli, plain: Path, c
 
 
 def _interrupted(plain: Path, clip: Path, out: Path, signals: list[signal.Signals]) -> tuple[int, str]:
-    # In its own process group, and with SIGINT and SIGHUP not ignored (nohup does that), as a shell starts a foreground command.
+    # In its own process group, with SIGINT and SIGHUP not ignored (as nohup would have it): a foreground command.
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "signal.signal(signal.SIGHUP, signal.SIG_DFL);"
