@@ -95,10 +95,10 @@ class Chooser:
             self._patience_s = _AHEAD * plan.latency_slo_s
         elif plan.job is not None:
             self._patience_s = _AHEAD * plan.job.deadline_s
+        # A job's deadlines are a pace: a frame behind it may be made up for, and nothing is dropped.
+        self._drops = plan.policy.on_overload == "drop" and plan.latency_slo_s is not None
         # Stages that leave nothing to decide: one way to run them, one item at a time, late or not.
-        self._plain = [
-            len(each) == 1 and each[0].max_batch == 1 and plan.policy.on_overload != "drop" for each in self.candidates
-        ]
+        self._plain = [len(each) == 1 and each[0].max_batch == 1 and not self._drops for each in self.candidates]
         self._allowed = [self._fit_for(each, plan.policy.floor) for each in self.candidates]
         self._degraded = [self._fit_for(each, plan.policy.second_floor) for each in self.candidates]
 
@@ -112,7 +112,7 @@ class Chooser:
         best = max(candidate.accuracy for candidate in candidates)
         fitting = fitting or [i for i, candidate in enumerate(candidates) if candidate.accuracy == best]
         if len(fitting) > _MOST_LOOKED_AT:
-            cheap = sorted(fitting, key=lambda i: _least_cost(candidates[i]))[: _MOST_LOOKED_AT - 2]
+            cheap = sorted(fitting, key=lambda i: candidates[i].full_batch_cost)[: _MOST_LOOKED_AT - 2]
             fast = sorted(fitting, key=lambda i: _alone_s(candidates[i]))[:2]
             fitting = sorted({*cheap, *fast})
         return tuple(fitting)
@@ -234,7 +234,7 @@ class Chooser:
         largest = min(available, max(candidates[i].max_batch for i in self._allowed[stage]))
         slack_s = self._slack_s(stage, frame, largest, now_s)
         found = self._cheapest(stage, self._allowed[stage], available, slack_s, now_s, avoid)
-        if found is None and self._policy.on_overload == "drop" and self._too_late(stage, frame, now_s):
+        if found is None and self._drops and self._too_late(stage, frame, now_s):
             return _DROP
         if found is None and self._policy.on_overload == "degrade":
             found = self._cheapest(stage, self._degraded[stage], available, slack_s, now_s, avoid)
@@ -364,12 +364,6 @@ class Chooser:
 
 def _alone_s(candidate: Candidate) -> float:
     return candidate.points[0].median_s if candidate.points else 0.0
-
-
-def _least_cost(candidate: Candidate) -> float:
-    """Of an item in a full batch."""
-    last = candidate.points[-1] if candidate.points else None
-    return candidate.price * candidate.cores * last.median_s / last.batch if last is not None else 0.0
 
 
 def _deadlines(plan: RunPlan) -> dict[str, FrameDeadlines]:

@@ -70,6 +70,14 @@ class Candidate(msgspec.Struct, frozen=True):
         """The most items that one invocation may have."""
         return max(1, self.configuration.batch)
 
+    @property
+    def full_batch_cost(self) -> float:
+        """Of an item in the largest batch, by the profile; nothing where there is none."""
+        if not self.points:
+            return 0.0
+        last = self.points[-1]
+        return self.price * self.cores * last.median_s / last.batch
+
 
 class EdgePlan(msgspec.Struct, frozen=True, array_like=True):
     """One connection into an input port. ``stage`` is empty for the source itself."""

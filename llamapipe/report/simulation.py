@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from llamapipe.report.html import environment
 from llamapipe.sim.judge import Judgement
 
 __all__ = ["COLUMNS", "render_simulation", "simulation_csv", "simulation_rows"]
@@ -78,21 +79,13 @@ def render_simulation(
     judgements: Sequence[Judgement], bound: float, *, limit_s: float | None, description: str, facts: Mapping[str, str]
 ) -> str:
     """One page, nothing loaded from elsewhere. Everything that comes from outside is escaped."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("llamapipe.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     colours = {
         j.policy: f"hsl({(210 + 360 * i // max(1, len(judgements))) % 360} 62% 52%)" for i, j in enumerate(judgements)
     }
     latency = {j.policy: [(m.at_s, m.p95_s) for m in j.moments if m.p95_s is not None] for j in judgements}
     busy = {j.policy: [(m.at_s, m.busy_s / (2 * j.moments[0].at_s)) for m in j.moments] for j in judgements}
-    return environment.get_template("simulation.html").render(
+    template = environment().get_template("simulation.html")
+    page: str = template.render(
         name=judgements[0].scenario,
         description=description,
         facts=facts,
@@ -104,6 +97,7 @@ def render_simulation(
         decisions=[(j.policy, _decisions(j)) for j in judgements],
         stages=[(j.policy, use) for j in judgements for use in j.stages],
     )
+    return page
 
 
 def _lines(

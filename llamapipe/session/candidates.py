@@ -216,11 +216,6 @@ def _known(point: BatchPoint) -> BatchPoint:
     )
 
 
-def _cost(candidate: Candidate) -> float:
-    last = candidate.points[-1]
-    return candidate.price * candidate.cores * last.median_s / last.batch
-
-
 def _worth_loading(candidates: Sequence[Candidate], needs: Needs) -> tuple[Candidate, ...]:
     """The front of cost and latency, and below the floor of accuracy too; the budgeted one first.
 
@@ -228,7 +223,7 @@ def _worth_loading(candidates: Sequence[Candidate], needs: Needs) -> tuple[Candi
     """
     floor = needs.floor.value if needs.floor is not None else 0.0
     front: list[Candidate] = []
-    for candidate in sorted(candidates, key=lambda c: (_cost(c), c.points[0].p95_s, -c.accuracy)):
+    for candidate in sorted(candidates, key=lambda c: (c.full_batch_cost, c.points[0].p95_s, -c.accuracy)):
         if not any(_beats(other, candidate, floor) for other in front):
             front.append(candidate)
     if not front:
@@ -249,7 +244,7 @@ def _worth_loading(candidates: Sequence[Candidate], needs: Needs) -> tuple[Candi
 
 def _beats(one: Candidate, other: Candidate, floor: float) -> bool:
     return (
-        _cost(one) <= _cost(other)
+        one.full_batch_cost <= other.full_batch_cost
         and one.points[0].p95_s <= other.points[0].p95_s
         and min(one.accuracy, floor) >= min(other.accuracy, floor)
     )

@@ -181,11 +181,8 @@ def _policy(compiled: Compiled, needs: Needs) -> PolicyPlan:
 
 
 def latency_of(slo: SloSpec | None) -> float | None:
-    """The tightest latency bound, seconds."""
-    if slo is None:
-        return None
-    tightest = next((v for v in (slo.latency_p99_ms, slo.latency_p95_ms, slo.latency_p50_ms) if v is not None), None)
-    return None if tightest is None else tightest / 1000
+    """The latency bound, seconds."""
+    return slo.latency[1] if slo is not None and slo.latency is not None else None
 
 
 def _edge(port: str, selector: str, manifests: Mapping[str, Manifest]) -> EdgePlan:

@@ -21,13 +21,7 @@ class Objective:
     @property
     def quantile(self) -> tuple[float, float] | None:
         """(quantile in 0..1, seconds) of the tightest latency bound; None for a deadline or nothing."""
-        if self.slo is None:
-            return None
-        for name, quantile in (("latency_p99_ms", 0.99), ("latency_p95_ms", 0.95), ("latency_p50_ms", 0.5)):
-            value = getattr(self.slo, name)
-            if value is not None:
-                return quantile, value / 1000
-        return None
+        return None if self.slo is None else self.slo.latency
 
     @property
     def text(self) -> str:

@@ -44,7 +44,7 @@ class StageView(msgspec.Struct, frozen=True):
 
 
 class PlanView(msgspec.Struct, frozen=True):
-    """The whole plan. Costs are core-seconds an hour of media where frames keep their time, else a thousand frames."""
+    """The whole plan."""
 
     pipeline: str
     objective: str

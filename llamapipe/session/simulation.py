@@ -85,10 +85,7 @@ def _may_write(folder: Path, force: bool) -> None:
 
 def _write(folder: Path, scenario: Scenario, result: Simulation) -> None:
     slo = scenario.pipeline.slo
-    limit_s = None
-    if slo is not None:
-        bound = next((v for v in (slo.latency_p99_ms, slo.latency_p95_ms, slo.latency_p50_ms) if v), None)
-        limit_s = None if bound is None else bound / 1e3
+    limit_s = slo.latency[1] if slo is not None and slo.latency is not None else None
     facts = {
         "streams": f"{scenario.streams.count} x {scenario.streams.fps:g} fps",
         "simulated": f"{scenario.duration_s:g} s",

@@ -14,9 +14,9 @@ import numpy as np
 from llamapipe.control import Candidate, RunPlan
 from llamapipe.control import actions as act
 from llamapipe.sim.driver import SimResult, simulate
-from llamapipe.sim.planners import items_of, plan_for
+from llamapipe.sim.planners import items_of, plan_for, right_enough
 from llamapipe.sim.scenario import Scenario
-from llamapipe.sim.scenario_world import ScenarioWorld, candidates_of, run_plan_of
+from llamapipe.sim.scenario_world import ScenarioWorld, run_plan_of
 
 __all__ = ["Judgement", "StageUse", "bound_of", "judge"]
 
@@ -193,11 +193,7 @@ def _judgement(scenario: Scenario, name: str, plan: RunPlan, result: SimResult, 
 
 def _quantile_of(scenario: Scenario) -> float:
     slo = scenario.pipeline.slo
-    if slo is None:
-        return 0.0
-    if slo.latency_p99_ms is not None:
-        return 0.99
-    return 0.95 if slo.latency_p95_ms is not None else 0.5
+    return slo.latency[0] if slo is not None and slo.latency is not None else 0.0
 
 
 def _quantiles(values: Sequence[float]) -> tuple[float | None, float | None, float | None]:
@@ -250,14 +246,8 @@ def bound_of(scenario: Scenario, frames: int) -> float:
 
     An offline oracle without queues, waits or failures; money in the scenario's unit.
     """
-    floor = scenario.pipeline.accuracy.min if scenario.pipeline.accuracy is not None else 0.0
-    total = 0.0
-    for stage, items in zip(scenario.pipeline.stages, items_of(scenario), strict=True):
-        candidates = candidates_of(scenario, stage)
-        best = max(candidate.accuracy for candidate in candidates)
-        right = [c for c in candidates if c.accuracy >= min(best, floor)]
-        total += items * min(_least(candidate) for candidate in right)
-    return frames * total
+    each = zip(items_of(scenario), right_enough(scenario), strict=True)
+    return frames * sum(items * min(_least(candidate) for candidate in right) for items, right in each)
 
 
 def _least(candidate: Candidate) -> float:

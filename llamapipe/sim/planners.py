@@ -17,7 +17,7 @@ from llamapipe.sim.scenario import Scenario
 from llamapipe.sim.scenario_world import candidates_of
 from llamapipe.slo import StageGraph
 
-__all__ = ["PLANNERS", "Planned", "graph_of", "plan_for"]
+__all__ = ["PLANNERS", "Planned", "graph_of", "items_of", "plan_for", "right_enough"]
 
 Planned = tuple[list[tuple[Candidate, ...]], PolicyPlan]
 """Candidates of every stage, and the policy that chooses among them."""
@@ -55,17 +55,14 @@ def _mean(mean: float, over: Sequence[tuple[float, float]]) -> float:
 
 def _slo_s(scenario: Scenario) -> float:
     slo = scenario.pipeline.slo
-    if slo is None:
-        return inf
-    bound = next((v for v in (slo.latency_p99_ms, slo.latency_p95_ms, slo.latency_p50_ms) if v), None)
-    return inf if bound is None else bound / 1e3
+    return slo.latency[1] if slo is not None and slo.latency is not None else inf
 
 
 def _floor(scenario: Scenario) -> float:
     return scenario.pipeline.accuracy.min if scenario.pipeline.accuracy is not None else 0.0
 
 
-def _right(scenario: Scenario) -> list[list[Candidate]]:
+def right_enough(scenario: Scenario) -> list[list[Candidate]]:
     """Of every stage, the candidates at or above the floor; the most right ones where there are none."""
     found = []
     for stage in scenario.pipeline.stages:
@@ -75,9 +72,8 @@ def _right(scenario: Scenario) -> list[list[Candidate]]:
     return found
 
 
-def _cost(candidate: Candidate, batch: int | None = None) -> float:
-    point = candidate.points[-1] if batch is None else next(p for p in candidate.points if p.batch == batch)
-    return candidate.price * candidate.cores * point.median_s / point.batch
+def _cost(candidate: Candidate) -> float:
+    return candidate.full_batch_cost
 
 
 def _with_batch(candidate: Candidate, batch: int) -> Candidate:
@@ -94,7 +90,7 @@ def _dynamic(scenario: Scenario, name: str) -> Planned:
     pipeline = scenario.pipeline
     degrade = pipeline.on_overload == "degrade"
     kept = []
-    right = _right(scenario)
+    right = right_enough(scenario)
     fast = [min(c.points[0].p95_s for c in candidates) for candidates in right]
     budgets = graph_of(scenario).budgets_s(_slo_s(scenario), fast)
     for stage, candidates, budget_s in zip(pipeline.stages, right, budgets, strict=True):
@@ -106,13 +102,13 @@ def _dynamic(scenario: Scenario, name: str) -> Planned:
             if degrade and c not in candidates and c.accuracy >= pipeline.second_accuracy
         ]
         kept.append((first, *(c for c in [*candidates, *lesser] if c is not first)))
-    slo = pipeline.slo
+    latency = pipeline.slo.latency if pipeline.slo is not None else None
     policy = PolicyPlan(
         name=name,
         floor=_floor(scenario),
         second_floor=pipeline.second_accuracy,
         on_overload=pipeline.on_overload,
-        quantile=0.99 if slo is not None and slo.latency_p99_ms else 0.95,
+        quantile=0.95 if latency is None else latency[0],
     )
     return kept, policy
 
@@ -140,7 +136,7 @@ def _one_each(scenario: Scenario, latency_s: Callable[[Candidate], float]) -> li
     Where none does, the fastest one.
     """
     graph, slo_s, items = graph_of(scenario), _slo_s(scenario), items_of(scenario)
-    options = [_front(_every_batch(candidates), latency_s) for candidates in _right(scenario)]
+    options = [_front(_every_batch(candidates), latency_s) for candidates in right_enough(scenario)]
     while _size(options) > _MOST_COMBINATIONS:
         longest = max(options, key=len)
         del longest[1::2]
@@ -199,14 +195,14 @@ def _grandslam(scenario: Scenario) -> Planned:
     """One candidate a stage, the cheapest in single items whose sum fits; batches at run time."""
     kept: list[tuple[Candidate, ...]] = []
     alone = _one_each_alone(scenario)
-    for candidates, chosen in zip(_right(scenario), alone, strict=True):
+    for candidates, chosen in zip(right_enough(scenario), alone, strict=True):
         kept.append((next(c for c in candidates if c.configuration.variant == chosen.configuration.variant),))
     return kept, PolicyPlan(name="grandslam", delayed_batching=False)
 
 
 def _one_each_alone(scenario: Scenario) -> list[Candidate]:
     graph, slo_s = graph_of(scenario), _slo_s(scenario)
-    options = [_front([_with_batch(c, c.points[0].batch) for c in each], _p95) for each in _right(scenario)]
+    options = [_front([_with_batch(c, c.points[0].batch) for c in each], _p95) for each in right_enough(scenario)]
     combinations = sorted(product(*options), key=lambda each: sum(_cost(c) for c in each))
     for combination in combinations:
         if max(graph.ways_s([_p95(c) for c in combination])) <= slo_s:
@@ -227,9 +223,9 @@ def _gg(scenario: Scenario) -> Planned:
     there_are = [machine for machine in scenario.machines if machine.workers]
     cheapest = min(there_are, key=lambda machine: machine.price_per_hour).device
     kept: list[tuple[Candidate, ...]] = []
-    for candidates in _right(scenario):
+    for candidates in right_enough(scenario):
         there = [c for c in candidates if c.device in ("", cheapest)] or candidates
-        first = min(there, key=lambda c: _cost(c, c.points[0].batch))
+        first = min(there, key=lambda c: _with_batch(c, c.points[0].batch).full_batch_cost)
         kept.append((_with_batch(first, first.points[0].batch),))
     return kept, PolicyPlan(deep_first=False)
 

@@ -92,13 +92,11 @@ def run_plan_of(
     fed = {name for spec in pipeline.stages for name in (*spec.after, spec.crops, spec.when)}
     ends = [spec.name for spec in pipeline.stages if spec.name not in fed]
     slo = pipeline.slo
-    latency_ms = None
-    if slo is not None:
-        latency_ms = next((v for v in (slo.latency_p99_ms, slo.latency_p95_ms, slo.latency_p50_ms) if v), None)
+    latency = slo.latency if slo is not None else None
     names = [f"s{i}" for i in range(streams.count)]
     frames = streams.frames or int(scenario.duration_s * streams.fps)
     drop = streams.drop or ("block" if streams.job else "drop-oldest")
-    window = max(16, math.ceil(streams.fps * max(in_flight_s, 4 * (latency_ms or 0) / 1e3)))
+    window = max(16, math.ceil(streams.fps * max(in_flight_s, 0.0 if latency is None else 4 * latency[1])))
     return RunPlan(
         pipeline=scenario.name,
         stages=tuple(stages),
@@ -115,7 +113,7 @@ def run_plan_of(
             for i in range(machine.workers)
         ),
         max_in_flight=window * streams.count if not streams.job else 64 * streams.count,
-        latency_slo_s=None if latency_ms is None else latency_ms / 1e3,
+        latency_slo_s=None if latency is None else latency[1],
         job=JobPlan(0.0, slo.deadline_s, dict.fromkeys(names, frames)) if slo is not None and slo.deadline_s else None,
         policy=policy,
         faults=FaultPlan(straggler_floor_s=0.0),

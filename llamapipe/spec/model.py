@@ -60,6 +60,12 @@ class SloSpec(_Frozen):
     deadline_s: float | None = Field(None, gt=0, description="the whole job is done in so many seconds")
     max_drop_share: float = Field(0.0, ge=0, le=1, description="share of frames that may be dropped")
 
+    @property
+    def latency(self) -> tuple[float, float] | None:
+        """(quantile in 0..1, seconds) of the latency bound, the highest quantile if there are several; None without."""
+        bounds = ((0.99, self.latency_p99_ms), (0.95, self.latency_p95_ms), (0.5, self.latency_p50_ms))
+        return next(((quantile, ms / 1000) for quantile, ms in bounds if ms is not None), None)
+
 
 class AccuracyFloor(_Frozen):
     """``min`` alone means agreement with the best configuration that can be had; with ``metric``, that metric.

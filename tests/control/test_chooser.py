@@ -147,6 +147,14 @@ def test_a_job_takes_the_cheap_one_when_it_has_the_time_and_the_fast_one_when_no
         assert items[expected] >= 60, (deadline_s, items)
 
 
+def test_a_job_that_is_behind_its_pace_drops_nothing() -> None:
+    """Far too slow for its deadline: all of it is late, and all of it is done."""
+    job = JobPlan(0.0, 1.0, {"cam0": 100})
+    policy = replace(POLICY, on_overload="drop")
+    result, _, _ = run(among(candidate(0, 0.050), workers=1, job=job, policy=policy), world((0, 0.050), paced=False))
+    assert result.ledger.accounts["cam0", "out"].delivered == 100
+
+
 def test_the_device_of_a_candidate_decides_who_loads_it() -> None:
     cpu = candidate(0, 0.050)
     gpu = replace(cpu, configuration=replace(cpu.configuration, variant=Variant("net", "tensorrt", "cuda:0")), price=20)
