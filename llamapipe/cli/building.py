@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llamapipe.cli import completion
-from llamapipe.cli.options import Json, Quiet, Verbose, terminal_of
+from llamapipe.cli.options import Json, ModelNames, ModelsOfTask, Quiet, Verbose, terminal_of
 
 if TYPE_CHECKING:
     from llamapipe.inference.building import Built, Result
@@ -18,11 +17,8 @@ __all__ = ["build"]
 
 def build(
     ctx: typer.Context,
-    names: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", autocompletion=completion.models)] = None,
-    task: Annotated[
-        str | None,
-        typer.Option("--task", metavar="TASK", help="All models for it.", autocompletion=completion.tasks),
-    ] = None,
+    names: ModelNames = None,
+    task: ModelsOfTask = None,
     calibrate: Annotated[
         list[str] | None,
         typer.Option(

@@ -7,11 +7,23 @@ from typing import Annotated
 
 import typer
 
+from llamapipe.cli import completion
 from llamapipe.cli.logs import set_up_logging
 from llamapipe.cli.terminal import Terminal
 from llamapipe.errors import UsageError
 
-__all__ = ["Json", "OpsFiles", "Quiet", "Sets", "Verbose", "assignments", "seconds", "terminal_of"]
+__all__ = [
+    "Json",
+    "ModelNames",
+    "ModelsOfTask",
+    "OpsFiles",
+    "Quiet",
+    "Sets",
+    "Verbose",
+    "assignments",
+    "seconds",
+    "terminal_of",
+]
 
 
 def terminal_of(ctx: typer.Context) -> Terminal:
@@ -53,6 +65,10 @@ Verbose = Annotated[
 ]
 Quiet = Annotated[
     bool, typer.Option("-q", "--quiet", is_eager=True, callback=_quiet, help="Say nothing but errors on stderr.")
+]
+ModelNames = Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", autocompletion=completion.models)]
+ModelsOfTask = Annotated[
+    str | None, typer.Option("--task", metavar="TASK", help="All models for it.", autocompletion=completion.tasks)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 OpsFiles = Annotated[
