@@ -147,10 +147,14 @@ class Selector:
         return Choice(options, cold, None, cold_s)
 
     def accuracy(self, offer: Offer, floor: Floor | None, task: str | None) -> float | None:
-        """A variant's figure for a task on the floor's metric, of the kind that is looked at."""
-        if floor is None or offer.name not in self.offers:
+        """A variant's figure for a task on the floor's metric, of the kind that is looked at.
+
+        What was held against it when ``offer`` was made may have been measured anew since: today's figure counts.
+        """
+        offer_now = self.offers.get(offer.name)
+        if floor is None or offer_now is None:
             return None
-        value = float(self._figures(floor.metric, task)[self._order.index(offer)])
+        value = float(self._figures(floor.metric, task)[self._order.index(offer_now)])
         return None if isnan(value) else value
 
     def nearest(self, query: Query, fits: Callable[[Offer], bool]) -> Nearest | None:

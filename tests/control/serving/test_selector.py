@@ -75,6 +75,13 @@ def test_figures_of_different_kinds_are_never_compared() -> None:
     assert reason == "task people: no variant has a figure for top1"
 
 
+def test_an_offer_whose_profile_has_changed_since_is_judged_by_what_is_known_now() -> None:
+    found = selector(profile("a", agreement=0.7))
+    offer = found.options(Query(task="people")).offers[0]
+    found.update([profile("a", agreement=0.9)])
+    assert found.accuracy(offer, Floor(0.8), "people") == pytest.approx(0.9)
+
+
 def test_cost_is_a_price_where_the_device_has_one() -> None:
     found = selector(profile("a", 0.1), prices={"cpu": 3.0})
     assert names(found, task="people", max_cost=0.2) == []

@@ -16,13 +16,13 @@ from llamapipe.control.serving import actions as act
 from llamapipe.control.serving import events as ev
 from llamapipe.data import Boxes, Image
 from llamapipe.errors import BackendError, LlamapipeError, QueryRefused
-from llamapipe.inference import cache_root
+from llamapipe.inference import AssetStore, cache_root, required_assets
 from llamapipe.media import BgrPicture
 from llamapipe.runtime import LocalArena, ProcessWorker, SharedArena, WorkerPeer
 from llamapipe.runtime.serving.replica import Replica, ReplicaBoot
 from llamapipe.runtime.serving.server import Server
 
-VARIANT = Variant("fastestdet", "onnxruntime", input_size=(352, 352))
+VARIANT = Variant("pedestrian-ssdlite", "openvino", input_size=(300, 300))  # comes through pip
 TOKEN = "secret"
 
 
@@ -192,6 +192,9 @@ def test_a_killed_process_is_lost_and_its_work_with_it() -> None:
         )
         return ProcessWorker(action.replica, boot, system_env())
 
+    store = AssetStore(cache_root(system_env()), env=system_env())
+    for asset in required_assets(VARIANT):
+        store.pull(asset)
     core = min(os.sched_getaffinity(0))
     asked: list[int] = []
 
