@@ -51,7 +51,7 @@ def profile(
         again=again,
         env=system_env(),
         on_step=lambda step: _show(terminal, step),
-        on_fetch=lambda file: terminal.note(f"fetching {file}"),
+        on_fetch=terminal.note,
     )
     if json:
         terminal.json(_described(profiled))

@@ -16,6 +16,7 @@ from llamapipe.inference import AssetStore, cache_root, open_catalogue, task_lab
 from llamapipe.inference.building import Result, build_variants, models_of
 from llamapipe.inference.checking import Pictures
 from llamapipe.session.asked_pictures import pictures_of
+from llamapipe.session.fetching import fetched
 from llamapipe.session.labelled import Row, read_truths
 
 __all__ = ["build"]
@@ -61,11 +62,7 @@ def build(
             raise UsageError(
                 f"ground truth {ground_truth}: the video that it is of is missing", hint="name it with --calibrate"
             )
-        for model in models:
-            for file in model.files:
-                if assets.path(file) is None:
-                    on_step(f"{model.name}: fetching {file}")
-                assets.pull(file)
+        models = fetched(models, assets, named=bool(names), on_step=on_step)
         for source in sources:
             if not source.startswith("sample:") and not Path(source).exists():
                 raise UsageError(f"calibration {source} does not exist", hint="name a video, or a folder of pictures")

@@ -13,6 +13,7 @@ from llamapipe.inference.catalogue import open_catalogue
 from llamapipe.inference.measuring import measure
 from llamapipe.inference.profiler import Profiled, Step, candidates, digests_of, profile_models
 from llamapipe.media import sample_frames
+from llamapipe.session.fetching import fetched
 from llamapipe.tune import SHARE
 
 __all__ = ["profile"]
@@ -43,11 +44,7 @@ def profile(
         raise UsageError(f"share {share:g}: expected more than 0 and at most 1")
     models = [model_named(name) for name in names] if task is None else find_models(task)
     assets = AssetStore(cache_root(env), env=env)
-    for model in models:
-        for file in model.files:
-            if assets.path(file) is None:
-                on_fetch(file)
-            assets.pull(file)
+    models = fetched(models, assets, named=bool(names), on_step=on_fetch)
     with open_catalogue(env) as store:
         kept = [store.kept_model(model.name) for model in models]
         given = [one.calibration for one in kept if one is not None and one.calibration is not None]
