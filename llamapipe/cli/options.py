@@ -17,6 +17,7 @@ __all__ = [
     "ModelNames",
     "ModelsOfTask",
     "OpsFiles",
+    "PricesFile",
     "Quiet",
     "Sets",
     "Verbose",
@@ -74,6 +75,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 OpsFiles = Annotated[
     list[Path] | None,
     typer.Option("--ops", metavar="FILE.py", help="Python file with your own operators; repeatable."),
+]
+PricesFile = Annotated[
+    Path | None,
+    typer.Option("--prices", metavar="FILE", help="Price list (YAML). Left out: your own, else core-seconds."),
 ]
 Sets = Annotated[
     list[str] | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llamapipe.cli import completion
-from llamapipe.cli.options import Json, OpsFiles, Quiet, Sets, Verbose, assignments, terminal_of
+from llamapipe.cli.options import Json, OpsFiles, PricesFile, Quiet, Sets, Verbose, assignments, terminal_of
 
 if TYPE_CHECKING:
     from llamapipe.session.planning import PlanView
@@ -35,6 +35,7 @@ def plan(
     sets: Sets = None,
     ops_files: OpsFiles = None,
     workers: Annotated[str | None, typer.Option("--workers", metavar="KIND", help="As in run.")] = None,
+    prices: PricesFile = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
@@ -59,6 +60,7 @@ def plan(
         sets=given,
         ops_files=[Path(file) for file in ops_files or ()],
         workers=workers,
+        prices=prices,
     )
     view = explain_plan(request)
     if json:
@@ -82,15 +84,16 @@ def _show(ctx: typer.Context, view: PlanView) -> None:
             c.verdict,
             "-" if c.batch is None else str(c.batch),
             _ms(c.p95_ms),
-            _ms(c.core_ms),
+            _ms(c.core_ms) if view.unit == "core-s" else _money(c.cost),
             "-" if c.accuracy is None else f"{c.accuracy:.3f}",
             c.why,
         )
         for stage in view.stages
         for c in stage.considered
     ]
+    per_item = "core-ms an item" if view.unit == "core-s" else f"{view.unit} a thousand items"
     if considered:
-        columns = ("operation", "variant", "verdict", "batch", "p95 ms", "core-ms an item", "accuracy", "why")
+        columns = ("operation", "variant", "verdict", "batch", "p95 ms", per_item, "accuracy", "why")
         terminal.data("")
         terminal.table(columns, considered)
     terminal.data("")
@@ -101,11 +104,15 @@ def _show(ctx: typer.Context, view: PlanView) -> None:
             "predicted latency",
             f"p50 {_ms(view.predicted_p50_ms)} ms, p95 {_ms(view.predicted_p95_ms)} ms, models alone",
         ),
-        ("predicted cost", f"{_ms(view.predicted_core_s)} core-s a thousand frames, models alone"),
+        ("predicted cost", f"{_money(view.predicted_cost)} {view.unit} a thousand frames, models alone"),
         ("accuracy", "-" if view.accuracy is None else f"{view.accuracy:.3f} at least"),
         ("workers", f"{view.workers}, policy {view.policy}"),
     ]
     terminal.table(("plan", ""), facts)
+
+
+def _money(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
 
 
 def _ms(value: float | None) -> str:

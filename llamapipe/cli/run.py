@@ -10,7 +10,7 @@ import typer
 
 from llamapipe.cli import completion
 from llamapipe.cli.failures import INTERRUPTED
-from llamapipe.cli.options import OpsFiles, Quiet, Sets, Verbose, assignments, seconds, terminal_of
+from llamapipe.cli.options import OpsFiles, PricesFile, Quiet, Sets, Verbose, assignments, seconds, terminal_of
 from llamapipe.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ def run(
         ),
     ] = None,
     ops: OpsFiles = None,
+    prices: PricesFile = None,
     events: Annotated[
         bool, typer.Option("--events", help="Write events.jsonl, which can be replayed.", rich_help_panel=_OUTPUT)
     ] = False,
@@ -192,6 +193,7 @@ def run(
         invocation_timeout_s=invocation_timeout,
         record_events=events,
         resume=resume,
+        prices=prices,
     )
     return _plan(request, terminal, json) if dry_run else _run(request, terminal, json)
 

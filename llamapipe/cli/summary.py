@@ -26,6 +26,9 @@ def show_summary(summary: RunSummary, terminal: Terminal, output: Path | None) -
     if summary.latency_ms is not None:
         latency = summary.latency_ms
         terminal.note(f"latency: p50 {latency.p50:.0f} ms, p95 {latency.p95:.0f} ms, p99 {latency.p99:.0f} ms")
+    if summary.cost is not None:
+        cost = summary.cost
+        terminal.note(f"cost: {cost.reserved:.4g} {cost.unit} reserved, {cost.marginal:.4g} of invocations")
     for stage in summary.stages:
         terminal.detail(f"stage {stage.name}: {_worked(stage)}")
     if summary.slo is not None:
@@ -35,6 +38,8 @@ def show_summary(summary: RunSummary, terminal: Terminal, output: Path | None) -
         value = f", it was {slo.value:.4g} {unit}" if slo.value is not None else ""
         text = f"SLO {slo.objective}: {verdict}{value}" + (f" ({slo.reason})" if slo.reason else "")
         (terminal.warning if slo.judged and not slo.met else terminal.note)(text)
+    for variant, count in summary.observed.items():
+        terminal.detail(f"the profile of {variant} was refined by {count} invocations")
     for note in summary.notes:
         terminal.warning(note)
     for stream in summary.streams:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         StreamPlan,
         WorkerPlan,
     )
+    from llamapipe.control.reservations import Reservations
 
 __all__ = [
     "Candidate",
@@ -31,6 +32,7 @@ __all__ = [
     "Ledger",
     "LogEntry",
     "PolicyPlan",
+    "Reservations",
     "ResumePlan",
     "RunPlan",
     "SinkAccount",
@@ -63,6 +65,7 @@ _HOMES = {
         "StreamPlan",
         "WorkerPlan",
     ),
+    "reservations": ("Reservations",),
 }
 
 

@@ -5,6 +5,8 @@ from llamapipe.inference.backends import BACKENDS, BackendStatus, backends
 from llamapipe.inference.catalogue import CatalogueStore, open_catalogue
 from llamapipe.inference.choose import choose_variant, required_assets
 from llamapipe.inference.decoders import DECODERS
+from llamapipe.inference.hardware import cores_busy_s
+from llamapipe.inference.hardware import fingerprint as hardware_fingerprint
 from llamapipe.inference.models import (
     MODELS,
     TASKS,
@@ -36,8 +38,10 @@ __all__ = [
     "backends",
     "cache_root",
     "choose_variant",
+    "cores_busy_s",
     "all_models",
     "find_models",
+    "hardware_fingerprint",
     "is_given_file",
     "known_tasks",
     "label_table",

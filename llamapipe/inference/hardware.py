@@ -1,4 +1,4 @@
-"""What makes two machines alike for a measurement: the processor, what it can compute, and accelerators."""
+"""What makes two machines alike for a measurement, and whether one is left alone meanwhile."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import platform
 import re
 from pathlib import Path
 
-__all__ = ["fingerprint"]
+__all__ = ["cores_busy_s", "fingerprint"]
 
 # Extensions that inference libraries choose their kernels by.
 _EXTENSIONS = frozenset(
@@ -46,6 +46,19 @@ def fingerprint(root: Path = Path("/")) -> str:
     digest = hashlib.sha256(facts.encode()).hexdigest()[:8]
     slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)|\bcpu\b|\bprocessor\b|@.*", " ", name.lower())).strip("-")
     return f"{slug or 'cpu'}-{cores}x-{digest}"
+
+
+def cores_busy_s() -> float:
+    """Seconds that the cores of this process were busy with anything, or taken from this machine; zero if unknown."""
+    try:
+        lines = Path("/proc/stat").read_text().splitlines()
+        mine = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+        # user nice system idle iowait irq softirq steal
+        rows = [line.split() for line in lines]
+        ticks = sum(int(row[at]) for row in rows if row and row[0] in mine for at in (1, 2, 3, 6, 7, 8))
+        return ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError):
+        return 0.0
 
 
 def _field(text: str, key: str) -> str:

@@ -26,6 +26,7 @@ from llamapipe.data import Image
 from llamapipe.errors import LlamapipeError
 from llamapipe.inference.assets import AssetStore
 from llamapipe.inference.backends import BACKENDS
+from llamapipe.inference.hardware import cores_busy_s
 from llamapipe.inference.models import register_file, registered_files
 from llamapipe.inference.predictor import load_predictor
 
@@ -212,7 +213,7 @@ def _calmest(call: Callable[[], float], care: Care, clock: Clock) -> _Called:
 def _called(call: Callable[[], float], care: Care, clock: Clock) -> _Called:
     """(seconds of each call, processor seconds of one, share of the cores' time that others took)."""
     seconds: list[float] = []
-    began_s, began_cpu_s, began_busy_s = clock.now_s(), clock.cpu_s(), _busy_s()
+    began_s, began_cpu_s, began_busy_s = clock.now_s(), clock.cpu_s(), cores_busy_s()
     while True:
         seconds.append(call())
         total_s = sum(seconds)
@@ -221,22 +222,9 @@ def _called(call: Callable[[], float], care: Care, clock: Clock) -> _Called:
         if total_s >= care.most_s and len(seconds) >= 3:
             break
     used_s = clock.cpu_s() - began_cpu_s
-    others_s = max(0.0, _busy_s() - began_busy_s - used_s)
+    others_s = max(0.0, cores_busy_s() - began_busy_s - used_s)
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     return seconds, used_s / len(seconds), others_s / (num_cores * max(clock.now_s() - began_s, 1e-9))
-
-
-def _busy_s() -> float:
-    """Seconds that the cores of this process were busy with anything, or taken from this machine; zero if unknown."""
-    try:
-        lines = Path("/proc/stat").read_text().splitlines()
-        mine = {f"cpu{core}" for core in os.sched_getaffinity(0)}
-        # user nice system idle iowait irq softirq steal
-        rows = [line.split() for line in lines]
-        ticks = sum(int(row[at]) for row in rows if row and row[0] in mine for at in (1, 2, 3, 6, 7, 8))
-        return ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, AttributeError):
-        return 0.0
 
 
 def _memory(key: str) -> int:

@@ -2,6 +2,7 @@
 
 from llamapipe.report.html import write_report_html
 from llamapipe.report.summary import (
+    CostSummary,
     FrameCounts,
     Quantiles,
     RunSummary,
@@ -14,6 +15,7 @@ from llamapipe.report.trace import LatencyTrace, PictureStrip, Span, TraceRecord
 from llamapipe.report.written import write_run_json, write_whole
 
 __all__ = [
+    "CostSummary",
     "FrameCounts",
     "LatencyTrace",
     "PictureStrip",

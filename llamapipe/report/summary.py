@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 __all__ = [
+    "CostSummary",
     "FrameCounts",
     "Quantiles",
     "RunSummary",
@@ -56,6 +57,23 @@ class ServedBy(msgspec.Struct, frozen=True):
     items: int
     invocations: int
     busy_s: float
+    cost: float = 0.0  # marginal
+
+
+class CostSummary(msgspec.Struct, frozen=True):
+    """What a run cost, in ``unit``: ``core-s``, or the currency of the user's prices.
+
+    Reserved: the time that workers, decoders and encoders were there, times their threads, times the price; no more
+    cores at a time than there are. Marginal: the time that invocations took, waiting for a core included.
+    """
+
+    unit: str
+    reserved: float
+    marginal: float
+    reserved_by: dict[str, float]  # workers, decode, encode
+    reserved_per_1000_frames: float | None  # delivered ones
+    device_s: dict[str, float]  # device -> reserved device-seconds; of cpu: core-seconds
+    price_per_s: dict[str, float]  # device -> price of a device-second
 
 
 class StageSummary(msgspec.Struct, frozen=True):
@@ -74,6 +92,7 @@ class StageSummary(msgspec.Struct, frozen=True):
     load_s: float  # all replicas together
     replicas: int
     served_by: list[ServedBy] = []  # in order of candidates; empty where there was no choice
+    cost: float = 0.0  # marginal, of all invocations
 
 
 class StreamSummary(msgspec.Struct, frozen=True):
@@ -108,7 +127,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     frames: FrameCounts
     latency_ms: Quantiles | None  # capture to commit; None where frames have no time of capture
     slo: SloResult | None
-    cost_core_s: float  # cores reserved x wall_s
+    cost_core_s: float  # core-seconds reserved, whatever they cost
     cpu_s: float  # processor time used
     workers: int
     stages: list[StageSummary]
@@ -117,6 +136,9 @@ class RunSummary(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     notes: list[str] = []  # what went wrong on the way and was mended, or not quite
     first_frame_s: float | None = None  # from enter to the first frame delivered
+    cost: CostSummary | None = None  # None: of a release that did not count it
+    observed: dict[str, int] = {}  # variant -> invocations that its profile was refined by
+    hardware: str = ""  # fingerprint of the machine
     fingerprint: dict[str, str] = {}  # what the results hang on; digests, but for flags and versions
     version: int = 1  # of this format
 

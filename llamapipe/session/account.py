@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from llamapipe.control import Controller, SinkAccount, StagePlan
+from llamapipe.inference import hardware_fingerprint
 from llamapipe.report import FrameCounts, Quantiles, RunSummary, ServedBy, SloResult, StageSummary, StreamSummary
 from llamapipe.runtime import EngineResult
+from llamapipe.session.costs import CostMeter
 from llamapipe.session.objective import Objective
 from llamapipe.session.prepare import Prepared
 from llamapipe.session.watch import StageWatch, Watcher
@@ -23,10 +26,13 @@ def summarise(
     controller: Controller,
     watcher: Watcher,
     result: EngineResult,
+    costs: CostMeter,
     *,
+    ended_s: float,
     started_at: str,
     wall_s: float,
     cpu_s: float,
+    observed: Mapping[str, int],
 ) -> RunSummary:
     """The account of a finished run."""
     streams = _streams(prepared, controller, result)
@@ -35,11 +41,13 @@ def summarise(
     outcome, error = _outcome(result, streams, frames)
     slo = _slo(prepared.objective, watcher, wall_s, frames, outcome)
     begun_s = watcher.first_dispatch_s
-    ended_s = watcher.last_delivered_s
+    left_s = watcher.last_delivered_s
     running_s = watcher.running_before_s
-    if begun_s is not None and ended_s is not None:
-        running_s += ended_s - begun_s
+    if begun_s is not None and left_s is not None:
+        running_s += left_s - begun_s
     media_s = sum(stream.media_s for stream in streams)
+    stages = [_stage(plan, watcher.stages[plan.name], costs.rates[plan.name]) for plan in prepared.plan.stages]
+    cost = costs.summary(ended_s, sum(stage.cost for stage in stages), frames.delivered)
     return RunSummary(
         pipeline=prepared.compiled.spec.name,
         outcome=outcome,
@@ -54,15 +62,17 @@ def summarise(
         frames=frames,
         latency_ms=latency,
         slo=slo,
-        # Reserved: the cores that the run held from start to end, whether they had work or not.
-        cost_core_s=wall_s * min(prepared.cores, float(len(prepared.plan.workers) + 1)),
+        cost_core_s=cost.device_s.get("cpu", 0.0),
         cpu_s=cpu_s,
         workers=len(prepared.plan.workers),
-        stages=[_stage(plan, watcher.stages[plan.name]) for plan in prepared.plan.stages],
+        stages=stages,
         streams=streams,
         outputs=[file for stream in streams for file in stream.outputs],
         versions=_versions(),
         notes=watcher.notes,
+        cost=cost,
+        hardware=hardware_fingerprint(),
+        observed=dict(observed),
         fingerprint=dict(prepared.fingerprint),
     )
 
@@ -199,7 +209,7 @@ def _exit_code(outcome: str, result: EngineResult, prepared: Prepared, slo: SloR
     return _EXIT_SLO if slo is not None and slo.met is False else _EXIT_OK
 
 
-def _stage(plan: StagePlan, watch: StageWatch) -> StageSummary:
+def _stage(plan: StagePlan, watch: StageWatch, rates: Sequence[float]) -> StageSummary:
     configuration = plan.configuration
     latency: Quantiles | None = watch.latency.quantiles()
     return StageSummary(
@@ -215,17 +225,19 @@ def _stage(plan: StagePlan, watch: StageWatch) -> StageSummary:
         latency_ms=latency,
         load_s=sum(watch.load_s),
         replicas=len(watch.load_s),
-        served_by=_served_by(plan, watch),
+        served_by=_served_by(plan, watch, rates),
+        cost=watch.cost(rates),
     )
 
 
-def _served_by(plan: StagePlan, watch: StageWatch) -> list[ServedBy]:
+def _served_by(plan: StagePlan, watch: StageWatch, rates: Sequence[float]) -> list[ServedBy]:
     if plan.num_choices < 2:
         return []
     found: list[ServedBy] = []
     for choice, (items, invocations, busy_s) in sorted(watch.served.items()):
         variant = plan.choice(choice).variant
-        found.append(ServedBy(None if variant is None else variant.name, int(items), int(invocations), busy_s))
+        name = None if variant is None else variant.name
+        found.append(ServedBy(name, int(items), int(invocations), busy_s, busy_s * rates[choice]))
     return found
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from llamapipe.catalog import BatchPoint, Configuration, Floor, Profile, ProfileState, Variant
 from llamapipe.control import Candidate
 from llamapipe.errors import UsageError
+from llamapipe.spec import CORE_SECONDS, Prices
 
 __all__ = ["Needs", "Weighed", "candidates_for", "weigh"]
 
@@ -34,7 +35,7 @@ class Needs:
     quantile: float = 0.95  # share of frames that are to meet it
     chooses: bool = False  # there is an objective: several candidates are of use
     threads: int | None = None  # that an invocation may take; None: any
-    price: float = 1.0  # of a core-second
+    prices: Prices = CORE_SECONDS
 
     @property
     def least(self) -> float:
@@ -66,7 +67,7 @@ def candidates_for(
     else:
         reaching = [(profile, 1.0) for profile in fitting]
     batch = int(wanted.get("batch") or 0)
-    found = [_candidate(profile, value, batch, needs.price, configure) for profile, value in reaching]
+    found = [_candidate(profile, value, batch, needs.prices, configure) for profile, value in reaching]
     return _worth_loading([c for c in found if c is not None], needs)
 
 
@@ -139,7 +140,8 @@ def _loss(
     best = candidates[0] if candidates else None
     if best is None or best.configuration.variant is None:
         return "does not fit"
-    mine, its = profile.core_s_per_item(1), best.points[0].median_s * best.cores
+    mine = profile.core_s_per_item(1) * needs.prices.of(variant.device)
+    its = best.points[0].median_s * best.cores * best.price
     if mine >= its and profile.point(1).p95_s >= best.points[0].p95_s:
         return f"dearer and slower than {best.configuration.variant.name}"
     return "beaten by the candidates in cost, latency and accuracy together" if needs.chooses else "dearer"
@@ -183,7 +185,7 @@ def _refuse(floor: Floor, known: Sequence[tuple[Profile, float | None]]) -> None
 
 
 def _candidate(
-    profile: Profile, accuracy: float, batch: int, price: float, configure: Callable[[Variant, int], Configuration]
+    profile: Profile, accuracy: float, batch: int, prices: Prices, configure: Callable[[Variant, int], Configuration]
 ) -> Candidate | None:
     largest = min(batch or _MOST_ITEMS, profile.max_batch)
     if batch and batch > profile.max_batch:
@@ -195,7 +197,7 @@ def _candidate(
             if cost < (1 - _PAYS) * costs[largest]:
                 largest = n
     points = tuple(_known(profile.point(n)) for n in _sizes(largest))
-    return Candidate(configure(profile.variant, largest), points, accuracy, price)
+    return Candidate(configure(profile.variant, largest), points, accuracy, prices.of(profile.variant.device))
 
 
 def _sizes(largest: int) -> list[int]:

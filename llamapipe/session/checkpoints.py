@@ -62,6 +62,7 @@ class Tallies(msgspec.Struct, frozen=True):
     running_s: float = 0.0  # of wall_s, since the first frame was worked on
     cpu_s: float = 0.0
     stages: dict[str, StageTally] = {}
+    reserved_s: dict[str, dict[str, float]] = {}  # device-seconds by device and part of the run
 
 
 class Checkpoint(msgspec.Struct, frozen=True):

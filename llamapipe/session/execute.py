@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import threading
@@ -40,7 +41,9 @@ from llamapipe.runtime import (
 )
 from llamapipe.session.account import summarise
 from llamapipe.session.checkpoints import Tallies, look_back
+from llamapipe.session.costs import CostMeter
 from llamapipe.session.keeper import Keeper
+from llamapipe.session.observing import Neighbours, not_comparable, uses_profiles
 from llamapipe.session.outputs import EVENTS_FILE, REPORT_FILE, SUMMARY_FILE
 from llamapipe.session.prepare import OnAsset, Prepared, check_complete, prepare
 from llamapipe.session.processes import operator_files, slot_bytes
@@ -53,6 +56,7 @@ from llamapipe.spec import tree
 
 __all__ = ["run", "stream"]
 
+_LOG = logging.getLogger(__name__)
 _RESULTS = "llamapipe/results@v1"
 _WAITING_RESULTS = 4  # finished frames that may wait for the caller
 
@@ -177,6 +181,13 @@ class _Job:
                 started_at = keeper.first.started_at
             log = stack.enter_context(_event_log(self.request)) if self.request.record_events else None
             controller = Controller(prepared.plan)
+            costs = CostMeter(
+                prepared.plan,
+                prepared.prices,
+                cores=prepared.cores,
+                decoders=prepared.decoders,
+                before=keeper.first.tallies.reserved_s if keeper is not None else None,
+            )
             watcher = Watcher(
                 controller,
                 started_s=started_s,
@@ -184,12 +195,15 @@ class _Job:
                 objective=prepared.objective,
                 on_progress=self.on_progress,
                 log=log,
+                costs=costs,
                 quarantiner=self._quarantiner(prepared),
                 keeper=keeper,
             )
             pictures = PictureStrip()
+            neighbours = Neighbours(self.clock, prepared.cores)
             result = self._drive(prepared, controller, watcher, pictures)
             controller.ledger.check()
+            observed = self._observed(prepared, watcher, costs, neighbours.share)
             ended_s = self.clock.now_s()
             before = keeper.first.tallies if keeper is not None else Tallies()
             summary = summarise(
@@ -197,9 +211,12 @@ class _Job:
                 controller,
                 watcher,
                 result,
+                costs,
+                ended_s=ended_s,
                 started_at=started_at,
                 wall_s=ended_s - started_s + before.wall_s,
                 cpu_s=self.clock.cpu_s() - started_cpu_s + before.cpu_s,
+                observed=observed,
             )
             if self.request.output is not None:
                 summary = _write_reports(self.request.output, summary, watcher, pictures, prepared)
@@ -208,6 +225,25 @@ class _Job:
         if self.on_progress is not None:
             self.on_progress(watcher.progress(ended_s, "done"))
         return summary
+
+    def _observed(
+        self, prepared: Prepared, watcher: Watcher, costs: CostMeter, foreign: Callable[[], float]
+    ) -> dict[str, int]:
+        """Tell the catalogue what variants took, where that compares with what it knows."""
+        if not uses_profiles(self.env) or not watcher.observations.ripe:
+            return {}
+        why_not = not_comparable(
+            workers=len(prepared.plan.workers),
+            threads=costs.most_threads,
+            cores=prepared.cores,
+            foreign=foreign(),
+            lost=watcher.num_lost,
+        )
+        if why_not:
+            _LOG.debug("the catalogue is told nothing of this run: %s", why_not)
+            return {}
+        observed, watcher.unkept_profiles = watcher.observations.tell(self.env)
+        return observed
 
     def _on_asset(self, started_s: float) -> OnAsset:
         """Tells of what is fetched before the run, as progress, and fetches nothing more once interrupted."""

@@ -46,14 +46,21 @@ class Keeper:
     ) -> None:
         self._store.close(remove=self._remove)
 
-    def checkpoint(self, stream: str, point: StreamPoint, running_s: float, stages: dict[str, StageTally]) -> None:
+    def checkpoint(
+        self,
+        stream: str,
+        point: StreamPoint,
+        running_s: float,
+        stages: dict[str, StageTally],
+        reserved_s: dict[str, dict[str, float]],
+    ) -> None:
         """A stream has got further."""
         self._streams[stream] = point
         self._remove = True
         before = self.first.tallies
         wall_s = before.wall_s + self._clock.now_s() - self._started_s
         cpu_s = before.cpu_s + self._clock.cpu_s() - self._started_cpu_s
-        tallies = Tallies(wall_s, running_s, cpu_s, stages)
+        tallies = Tallies(wall_s, running_s, cpu_s, stages, reserved_s)
         first = self.first
         self._store.save(Checkpoint(first.fingerprint, first.started_at, dict(self._streams), tallies, first.resumed))
 

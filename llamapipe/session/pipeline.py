@@ -42,6 +42,7 @@ class RunOptions(TypedDict, total=False):
     invocation_timeout_s: float | None
     record_events: bool
     resume: bool
+    prices: Path | None
     segment_s: float
 
 

@@ -13,9 +13,11 @@ import msgspec
 from llamapipe.clock import Clock, Env, SystemClock, system_env
 from llamapipe.control import Candidate, StagePlan
 from llamapipe.control.dataflow import Topology
+from llamapipe.errors import UsageError
 from llamapipe.session.prepare import Prepared, prepare
 from llamapipe.session.request import RunRequest
 from llamapipe.slo import StageGraph
+from llamapipe.spec import Prices
 
 __all__ = ["Considered", "PlanView", "StageView", "explain_plan"]
 
@@ -29,6 +31,7 @@ class Considered(msgspec.Struct, frozen=True):
     batch: int | None  # of a candidate
     p95_ms: float | None  # of one item
     core_ms: float | None  # an item, in its batch
+    cost: float | None  # marginal, of a thousand items in their batch
     accuracy: float | None
 
 
@@ -55,6 +58,8 @@ class PlanView(msgspec.Struct, frozen=True):
     predicted_p50_ms: float | None
     predicted_p95_ms: float | None
     predicted_core_s: float | None  # of the stages with a model, for a thousand frames
+    predicted_cost: float | None  # the same in ``unit``: what invocations take, not what is reserved
+    unit: str  # of costs: core-s, or the currency of the prices
     accuracy: float | None  # the least right of the candidates that are budgeted for
     stages: list[StageView]
 
@@ -66,6 +71,7 @@ class _Known:
     p50_s: float
     p95_s: float
     core_s: float
+    cost: float
 
 
 def explain_plan(request: RunRequest, *, clock: Clock | None = None, env: Env | None = None) -> PlanView:
@@ -100,6 +106,8 @@ def _view(prepared: Prepared) -> PlanView:
         predicted_p50_ms=1000 * p50_s if any(known) else None,
         predicted_p95_ms=1000 * p95_s if any(known) else None,
         predicted_core_s=1000 * core_s if any(known) else None,
+        predicted_cost=1000 * sum(k.cost for k in known if k is not None) if any(known) else None,
+        unit=prepared.prices.unit,
         accuracy=min(accuracies, default=None) if prepared.compiled.spec.accuracy is not None else None,
         stages=[
             StageView(
@@ -120,7 +128,7 @@ def _known(stage: StagePlan) -> _Known | None:
         return None
     first = stage.candidates[0]
     one, last = first.points[0], first.points[-1]
-    return _Known(one.median_s, one.p95_s, first.cores * last.median_s / last.batch)
+    return _Known(one.median_s, one.p95_s, first.cores * last.median_s / last.batch, first.full_batch_cost)
 
 
 def _feasible(prepared: Prepared, p95_s: float, core_s: float, profiled: bool) -> tuple[bool | None, str]:
@@ -168,6 +176,14 @@ def _right(stage: StagePlan, floor: float) -> list[Candidate]:
     return [candidate for candidate in stage.candidates if candidate.accuracy >= floor] or list(stage.candidates)
 
 
+def _cost(prices: Prices, device: str, core_s: float | None) -> float | None:
+    """Of a thousand items. None where the device has no price either: such a variant is never a candidate."""
+    try:
+        return None if core_s is None else 1000 * core_s * prices.of(device)
+    except UsageError:
+        return None
+
+
 def _considered(prepared: Prepared, stage: StagePlan) -> list[Considered]:
     found: list[Considered] = []
     for weighed in prepared.compiled.weighed.get(stage.name, ()):
@@ -175,6 +191,7 @@ def _considered(prepared: Prepared, stage: StagePlan) -> list[Considered]:
         candidate = stage.candidates[place] if place is not None else None
         batch = candidate.max_batch if candidate is not None else None
         measured = bool(profile.points)
+        core_s = profile.core_s_per_item(batch or 1) if measured else None
         found.append(
             Considered(
                 variant=profile.variant.name,
@@ -182,7 +199,8 @@ def _considered(prepared: Prepared, stage: StagePlan) -> list[Considered]:
                 why=weighed.why,
                 batch=batch,
                 p95_ms=1000 * profile.point(1).p95_s if measured else None,
-                core_ms=1000 * profile.core_s_per_item(batch or 1) if measured else None,
+                core_ms=None if core_s is None else 1000 * core_s,
+                cost=_cost(prepared.prices, profile.variant.device, core_s),
                 accuracy=weighed.accuracy,
             )
         )

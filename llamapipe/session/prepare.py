@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -29,13 +29,15 @@ from llamapipe.session.checkpoints import (
     resume_plan,
 )
 from llamapipe.session.compile import Compiled, compile_pipeline, latency_of, run_plan
+from llamapipe.session.costs import prices_for
 from llamapipe.session.objective import Objective, objective_of
+from llamapipe.session.observing import uses_profiles
 from llamapipe.session.outputs import RESERVED, prepare_folders
 from llamapipe.session.processes import boot_of, check_count, operator_files, parse_workers
 from llamapipe.session.request import RunRequest
 from llamapipe.session.resolve import LoadedPipeline, load_pipeline
 from llamapipe.session.sinks import with_asked_sinks, with_jsonl, with_results
-from llamapipe.spec import PipelineSpec, SloSpec
+from llamapipe.spec import CORE_SECONDS, PipelineSpec, Prices, SloSpec
 
 __all__ = ["OnAsset", "Prepared", "check_complete", "prepare", "resolve"]
 
@@ -64,6 +66,8 @@ class Prepared:
     store: CheckpointStore | None  # where something is kept for going on; None: there is nothing that can be
     fingerprint: Mapping[str, str]
     earlier: Checkpoint | None  # of the run that this one goes on with
+    prices: Prices = CORE_SECONDS
+    decoders: Mapping[str, int] = field(default_factory=dict)  # threads, by stream
 
     @property
     def facts(self) -> dict[str, StreamFacts]:
@@ -159,6 +163,7 @@ def prepare(
         check_same(earlier.fingerprint, identity)
     points = earlier.streams if earlier is not None else {}
     policy = _reconnect(request)
+    decoders = {name: _decoder_threads(request, spec, len(specs), machine.cores) for name, spec in specs.items()}
     chances = dict(zip(specs, np.random.default_rng().spawn(len(specs)), strict=True))
 
     def open_one(spec: SourceSpec, unwanted: Callable[[], bool]) -> VideoSource:
@@ -170,7 +175,7 @@ def prepare(
             max_frames=request.max_frames,
             loop=request.loop,
             realtime=request.realtime,
-            threads=_decoder_threads(request, spec, len(specs), machine.cores),
+            threads=decoders[spec.name],
             reconnect=policy,
             rng=chances[spec.name],
             unwanted=unwanted,
@@ -221,6 +226,8 @@ def prepare(
             store=CheckpointStore(request.output) if request.output is not None and keeps else None,
             fingerprint=identity,
             earlier=earlier,
+            prices=asked.needs.prices,
+            decoders=decoders,
         )
     except BaseException:
         for source in sources.values():
@@ -228,7 +235,7 @@ def prepare(
         raise
 
 
-def _needs(spec: PipelineSpec, objective: Objective) -> Needs:
+def _needs(spec: PipelineSpec, objective: Objective, prices: Prices) -> Needs:
     """What the pipeline asks of its models. Without an objective that is judged there is nothing to choose by."""
     slo = _judged(objective)
     floor = spec.accuracy
@@ -239,15 +246,13 @@ def _needs(spec: PipelineSpec, objective: Objective) -> Needs:
         quantile=0.95 if objective.quantile is None else objective.quantile[0],
         chooses=slo is not None,
         threads=1,  # a worker is one thread: the cores are shared among workers
+        prices=prices,
     )
 
 
 def _profiles(env: Env) -> list[Profile]:
     """What is known of variants on this machine; nothing where there is no catalogue yet, or it is not to be used."""
-    if (
-        env.get("LLAMAPIPE_PROFILES", "").lower() in ("off", "0", "no", "false")
-        or not (cache_root(env) / "catalogue").is_dir()
-    ):
+    if not uses_profiles(env):
         return []
     with open_catalogue(env) as catalogue:
         return catalogue.profiles()
@@ -293,7 +298,7 @@ def _asked(request: RunRequest, *, env: Env, results: bool, on_asset: OnAsset | 
     workers = count if count is not None else _own_count(kind, machine)
     placements = {str(op.params.get("placement") or kind or "thread") for op in loaded.spec.ops}
     check_count(workers, sorted(placements), machine.cores)
-    needs = _needs(loaded.spec, objective)
+    needs = _needs(loaded.spec, objective, prices_for(request.prices, env))
     compiled = compile_pipeline(
         loaded.spec,
         loaded.registry,

@@ -39,6 +39,7 @@ class RunRequest:
     invocation_timeout_s: float | None = None  # after which a worker that does not answer is replaced
     record_events: bool = False  # write events.jsonl
     resume: bool = False  # go on with a run that was killed, where its folder holds one
+    prices: Path | None = None  # price list; None: the user's own, else core-seconds
     segment_s: float = 10.0  # media time between two places where a run can be gone on with
 
 

@@ -12,8 +12,10 @@ from llamapipe.control import actions as act
 from llamapipe.control import events as ev
 from llamapipe.report import LatencyTrace, Span, TraceRecorder
 from llamapipe.runtime import Arena, Observer, StreamPoint
+from llamapipe.session.costs import CostMeter
 from llamapipe.session.keeper import Keeper
 from llamapipe.session.objective import Objective
+from llamapipe.session.observing import Observations
 from llamapipe.session.quarantine import Quarantiner
 from llamapipe.session.request import Progress
 from llamapipe.session.stage_work import StageWork
@@ -36,6 +38,12 @@ class StageWatch:
     load_s: list[float] = field(default_factory=list)  # a replica each
     served: dict[int, list[float]] = field(default_factory=dict)  # candidate -> [items, invocations, busy_s]
 
+    def cost(self, rates: Sequence[float]) -> float:
+        """Of all invocations, at ``rates`` a second by candidate; what earlier processes did, at the first one's."""
+        known_s = sum(busy_s for _, _, busy_s in self.served.values())
+        before = max(0.0, self.busy_s - known_s) * rates[0]
+        return before + sum(busy_s * rates[choice] for choice, (_, _, busy_s) in self.served.items())
+
 
 class Watcher(Observer):
     """Told by the engine; asked by the session."""
@@ -49,6 +57,7 @@ class Watcher(Observer):
         objective: Objective,
         on_progress: Callable[[Progress], None] | None,
         log: IO[bytes] | None,
+        costs: CostMeter | None = None,
         quarantiner: Quarantiner | None = None,
         keeper: Keeper | None = None,
     ) -> None:
@@ -58,6 +67,9 @@ class Watcher(Observer):
         self._objective = objective
         self._on_progress = on_progress
         self._log = log
+        self.costs = costs
+        self.observations = Observations(controller.plan)
+        self.unkept_profiles = ""
         self._quarantiner = quarantiner
         self._keeper = keeper
         self._unkept: set[str] = set()  # stages that cannot say what they remember
@@ -96,6 +108,8 @@ class Watcher(Observer):
         """See `Observer`."""
         if self._log is not None:
             self._log.write(encode_entry(now_s, event, actions) + b"\n")
+        if self.costs is not None:
+            self.costs.event(event, now_s, actions)
         if isinstance(event, ev.FramesArrived):
             self._first_pts_s.setdefault(event.stream, event.pts_s[0])
             self._last_pts_s[event.stream] = max(event.pts_s)
@@ -111,7 +125,8 @@ class Watcher(Observer):
             for work in self._work.values():
                 work.passed(stream, point.seq)
             stages = {name: work.tally() for name, work in self._work.items()}
-            self._keeper.checkpoint(stream, point, running_s, stages)
+            reserved_s = self.costs.reserved_s(now_s) if self.costs is not None else {}
+            self._keeper.checkpoint(stream, point, running_s, stages, reserved_s)
 
     def quarantined(self, action: act.Quarantine, item: ItemInputs, arena: Arena) -> None:
         """See `Observer`."""
@@ -121,6 +136,11 @@ class Watcher(Observer):
     def forgotten(self, stage: str, stream: str, reason: str) -> None:
         """See `Observer`."""
         self._forgotten.append(f"stage {stage} began stream {stream} anew in the middle: {reason}")
+
+    @property
+    def num_lost(self) -> int:
+        """Workers that were lost."""
+        return self._lost.total()
 
     @property
     def notes(self) -> list[str]:
@@ -135,7 +155,15 @@ class Watcher(Observer):
             f"had it been killed, the run could not have been gone on with: stage {stage} gives no snapshot"
             for stage in sorted(self._unkept)
         ]
-        return [*lost, *self._forgotten, *unkept, *kept, *(self._keeper.notes if self._keeper is not None else ())]
+        profiles = [self.unkept_profiles] if self.unkept_profiles else []
+        return [
+            *lost,
+            *self._forgotten,
+            *unkept,
+            *kept,
+            *profiles,
+            *(self._keeper.notes if self._keeper is not None else ()),
+        ]
 
     def loaded(self, stage: str, worker: str, load_s: float, variant: str | None) -> None:
         """See `Observer`."""
@@ -159,6 +187,7 @@ class Watcher(Observer):
         served[1] += 1
         served[2] += busy_s
         stage.latency.add(done.ended_s - self.started_s, busy_s)
+        self.observations.saw(dispatch, done, failed)
         if self.first_dispatch_s is None:
             self.first_dispatch_s = done.started_s
         self.trace.add(

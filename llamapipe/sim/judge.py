@@ -11,7 +11,7 @@ from math import inf
 import msgspec
 import numpy as np
 
-from llamapipe.control import Candidate, RunPlan
+from llamapipe.control import Candidate, Reservations, RunPlan
 from llamapipe.control import actions as act
 from llamapipe.sim.driver import SimResult, simulate
 from llamapipe.sim.planners import items_of, plan_for, right_enough
@@ -91,9 +91,7 @@ class _Meter:
     busy_s: float = 0.0
     uses: dict[tuple[str, int], list[float]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0.0]))
     seconds: dict[int, _Second] = field(default_factory=dict)  # of virtual time, at _RESOLUTION
-    up: dict[str, float] = field(default_factory=dict)
-    reserved: float = 0.0
-    lived_s: float = 0.0
+    reservations: Reservations = field(default_factory=Reservations)  # every worker a device of its own
 
     def invocation(self, dispatch: act.Dispatch, start_s: float, busy_s: float) -> None:
         n = len(dispatch.items)
@@ -119,11 +117,9 @@ class _Meter:
 
     def worker(self, worker: str, now_s: float, *, up: bool) -> None:
         if up:
-            self.up[worker] = now_s
-        elif worker in self.up:
-            lived_s = now_s - self.up.pop(worker)
-            self.reserved += lived_s * self.prices[worker]
-            self.lived_s += lived_s
+            self.reservations.hold(worker, worker, "workers", 1.0, now_s)
+        else:
+            self.reservations.release(worker, now_s)
 
 
 def judge(scenario: Scenario, policy: str | None = None) -> Judgement:
@@ -139,8 +135,6 @@ def judge(scenario: Scenario, policy: str | None = None) -> Judgement:
     bound_s = inf if plan.latency_slo_s is None else plan.latency_slo_s
     meter = _Meter(plan, bound_s, prices)
     result = simulate(plan, ScenarioWorld(scenario, plan), meter=meter, keep_latencies=False)
-    for worker in list(meter.up):
-        meter.worker(worker, result.wall_s, up=False)
     return _judgement(scenario, name, plan, result, meter)
 
 
@@ -162,6 +156,8 @@ def _judgement(scenario: Scenario, name: str, plan: RunPlan, result: SimResult, 
     if scenario.pipeline.on_overload == "degrade":
         least = min(least, scenario.pipeline.second_accuracy)
     accuracy = _accuracy(plan, meter)
+    lived = {worker: there_s for (worker, _), there_s in meter.reservations.device_s(result.wall_s).items()}
+    lived_s = sum(lived.values())
     stages = [
         StageUse(stage, *_named(plan, stage, choice), int(use[0]), int(use[1]), use[2])
         for (stage, choice), use in sorted(meter.uses.items())
@@ -181,9 +177,9 @@ def _judgement(scenario: Scenario, name: str, plan: RunPlan, result: SimResult, 
         p99_s=p99_s,
         accuracy=accuracy,
         cost_used=meter.cost_used,
-        cost_reserved=meter.reserved,
+        cost_reserved=sum(meter.prices[worker] * there_s for worker, there_s in lived.items()),
         wall_s=result.wall_s,
-        utilisation=meter.busy_s / meter.lived_s if meter.lived_s else 0.0,
+        utilisation=meter.busy_s / lived_s if lived_s else 0.0,
         invocations=result.num_invocations,
         events=result.num_events,
         stages=stages,

@@ -22,15 +22,13 @@ Every figure that is not measured on this machine has a ``source``. Latencies in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from llamapipe.errors import Problem, SpecError, UsageError
+from llamapipe.spec.checked import read_checked
 from llamapipe.spec.model import AccuracyFloor, SloSpec
-from llamapipe.spec.yaml_tree import Node, parse_yaml, plain_value
 
 __all__ = [
     "ArrivalSpec",
@@ -226,45 +224,4 @@ class Scenario(_Strict):
 
 def load_scenario(path: Path) -> Scenario:
     """Read a file. Raises SpecError with all problems, each with its line, and UsageError where it is not there."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{path} cannot be read: {error}", hint="expected a scenario: see docs/simulation.md"
-        ) from None
-    root, problems = parse_yaml(text, str(path))
-    if root is None or not isinstance(root.value, dict):
-        raise SpecError([Problem("scenario", "expected a scenario, found nothing", str(path))])
-    try:
-        scenario = Scenario.model_validate(plain_value(root))
-    except ValidationError as error:
-        errors = [one for one in error.errors() if not _follows(one, error.errors())]
-        problems = [*problems, *(_problem(root, one) for one in errors)]
-        raise SpecError(problems) from None
-    if problems:
-        raise SpecError(problems)
-    return scenario
-
-
-def _follows(error: Any, errors: Sequence[Any]) -> bool:
-    """Whether a list is only too short because what stands in it could not be read."""
-    loc = error["loc"]
-    return error["type"] == "too_short" and any(e["loc"][: len(loc)] == loc and e is not error for e in errors)
-
-
-def _problem(root: Node, error: Any) -> Problem:
-    node, where, path = root, root.where, []
-    for part in error["loc"]:
-        value = node.value
-        if isinstance(value, dict) and part in value:
-            where, node = node.at(part), value[part]
-        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
-            node = value[part]
-            where = node.where
-        elif not isinstance(part, str) or not isinstance(value, dict):
-            continue
-        path.append(str(part))
-    message = str(error["msg"]).removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    place = ".".join(path)
-    return Problem("scenario", f"{place}: {message}" if place else message, where)
+    return read_checked(path, Scenario, "scenario", "docs/simulation.md")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         SloSpec,
     )
     from llamapipe.spec.ports import BoxesPort, ClassesPort, EventsPort, FramesPort, PortRef, TracksPort
+    from llamapipe.spec.prices import CORE_SECONDS, DevicePrice, Prices, load_prices
     from llamapipe.spec.resolve import SinkLike, resolve_types
     from llamapipe.spec.schema import json_schema
     from llamapipe.spec.sets import apply_sets
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from llamapipe.spec.when import Atom, When, parse_when
 
 __all__ = [
+    "CORE_SECONDS",
     "PLACEMENTS",
     "FIRST_PORT",
     "SOURCE",
@@ -50,6 +52,7 @@ __all__ = [
     "ClassesPort",
     "ClassesStage",
     "Condition",
+    "DevicePrice",
     "EventsPort",
     "EventsStage",
     "FramesPort",
@@ -62,6 +65,7 @@ __all__ = [
     "PipelineBuilder",
     "PipelineSpec",
     "PortRef",
+    "Prices",
     "Selector",
     "SinkLike",
     "SinkSpec",
@@ -79,6 +83,7 @@ __all__ = [
     "knob_names",
     "json_schema",
     "levels",
+    "load_prices",
     "load_yaml",
     "mermaid",
     "parse_slo",
@@ -121,6 +126,7 @@ _HOMES = {
         "SloSpec",
     ),
     "ports": ("BoxesPort", "ClassesPort", "EventsPort", "FramesPort", "PortRef", "TracksPort"),
+    "prices": ("CORE_SECONDS", "DevicePrice", "Prices", "load_prices"),
     "resolve": ("SinkLike", "resolve_types"),
     "schema": ("json_schema",),
     "sets": ("apply_sets",),
