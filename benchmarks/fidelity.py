@@ -164,7 +164,7 @@ def main() -> int:
         cores = min(machine.cores, len(fast_plan.workers) + 1.0)
         known[pipeline] = {
             "fps": (fast["fps"], fast["frames"]["delivered"] / running_s),
-            "core-s": (fast["cost_core_s"], cores * (fast["load_s"] + running_s)),
+            "core-s": (fast["cost_core_s"], cores * fast_sim.wall_s),
             "p50 ms": (slow["latency_ms"]["p50"], 1000 * quantile(slow_sim.latencies_s, 0.5)),
             "p95 ms": (slow["latency_ms"]["p95"], 1000 * quantile(slow_sim.latencies_s, 0.95)),
         }
