@@ -24,6 +24,7 @@ from llamapipe.runtime.checkpoints import CheckpointBook, StreamPoint
 from llamapipe.runtime.crew import Crew, WorkerPeer
 from llamapipe.runtime.granting import Granting
 from llamapipe.runtime.journal import Journal, references
+from llamapipe.runtime.sink import SinkWriter
 from llamapipe.runtime.store import PayloadStore
 from llamapipe.wire import (
     PROTOCOL,
@@ -126,6 +127,8 @@ class Engine:
 
     ``make_worker`` is given a worker's name and incarnation. ``address`` is that of threads, ``process_address`` that
     of processes, where there are any. ``resume`` are the points at which an earlier process has left its streams.
+    ``writers`` are the sinks, by stream, that never wait for anybody: the engine's own thread writes them, which spares
+    two messages a frame and what waking two threads costs.
     """
 
     def __init__(
@@ -142,6 +145,7 @@ class Engine:
         address: str,
         process_address: str | None = None,
         resume: Mapping[str, StreamPoint] | None = None,
+        writers: Mapping[str, SinkWriter] | None = None,
     ) -> None:
         self._controller = controller
         self._arena = arena
@@ -169,6 +173,8 @@ class Engine:
         self._loads: dict[str, set[str]] = {}  # of each worker by identity: replicas that it has yet to load
         self._gone: set[str] = set()
         self._deliveries: dict[str, list[Delivery]] = {}
+        self._writers = dict(writers or {})
+        self._answers: list[Message] = []  # of the writers
         self._granting = Granting({s.stream: s.drop_policy == "block" for s in controller.plan.streams})
         self._result: EngineResult | None = None
         self._partial = EngineResult("failed", "")
@@ -201,6 +207,7 @@ class Engine:
                 if ready:
                     self._drain()
                 self._flush()
+                self._take_answers()
                 now_s = self._clock.now_s()
                 self._observer.poll(now_s)
                 if self._interrupt.is_set() and not cancelled:
@@ -212,6 +219,7 @@ class Engine:
                 if deadline_s is not None and now_s >= deadline_s:
                     self._tell(ev.Tick())
                 self._flush()
+                self._take_answers()
             return self._result
         finally:
             self._shut_down()
@@ -235,6 +243,14 @@ class Engine:
             self._take(identity.decode(), decode(data))
             if self._result is not None:
                 return
+
+    def _take_answers(self) -> None:
+        """What this thread's own writers have to say. Never in the midst of other actions."""
+        while self._answers and self._result is None:
+            answers, self._answers = self._answers, []
+            for answer in answers:
+                self._take("", answer)
+            self._flush()
 
     def _take(self, peer: str, message: Message) -> None:
         if isinstance(message, Done):
@@ -450,7 +466,10 @@ class Engine:
             case act.CloseStream():
                 self._flush()
                 self._send(f"source:{action.stream}", Stop())
-                self._send(f"sink:{action.stream}", Close())
+                if (writer := self._writers.pop(action.stream, None)) is not None:
+                    self._answers.append(writer.close())
+                else:
+                    self._send(f"sink:{action.stream}", Close())
             case act.Finish():
                 self._partial.outcome, self._partial.reason = action.outcome, action.reason
                 self._result = self._partial
@@ -498,7 +517,9 @@ class Engine:
 
     def _flush(self) -> None:
         for stream, items in self._deliveries.items():
-            if items:
+            if (writer := self._writers.get(stream)) is not None:
+                self._answers += writer.write(items)
+            else:
                 self._send(f"sink:{stream}", Deliveries(items))
         self._deliveries.clear()
         for stream, credits in self._granting.due():
@@ -569,6 +590,8 @@ class Engine:
 
     def _shut_down(self) -> None:
         """Every thread and process ends before the socket does: nothing is left to linger."""
+        for writer in self._writers.values():
+            writer.close(abort=True)
         for name in self._threads:
             role, _, stream = name.partition(":")
             if role == "source":

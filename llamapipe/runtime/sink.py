@@ -22,7 +22,7 @@ __all__ = ["SinkWriter"]
 
 
 class SinkWriter:
-    """One thread's worth of writing. ``sinks`` are open and of one stream."""
+    """Writes one stream's ``sinks``, which are open: in a thread of its own (`serve`), or for whoever calls `write`."""
 
     def __init__(
         self, stream: str, plans: Sequence[SinkPlan], sinks: Mapping[str, Sink], *, arena: Arena, clock: Clock
@@ -43,16 +43,17 @@ class SinkWriter:
             socket.send(encode(Hello(self.name, "sink")))
             while not isinstance(message := decode(socket.recv()), Close):
                 if isinstance(message, Deliveries):
-                    for answer in self._write(message.items):
+                    for answer in self.write(message.items):
                         socket.send(encode(answer))
             closed = True
-            socket.send(encode(self._close(message.abort)))
+            socket.send(encode(self.close(message.abort)))
         finally:
             if not closed:
-                self._close(abort=True)
+                self.close(abort=True)
             socket.close()
 
-    def _write(self, items: Sequence[Delivery]) -> list[Taken | Marked]:
+    def write(self, items: Sequence[Delivery]) -> list[Taken | Marked]:
+        """Write them all; what has come of it, a sink each."""
         answers: dict[str, Taken] = {}
         marks: list[Marked] = []
         values: dict[tuple[int, str], Any] = {}  # shared by the sinks of a frame
@@ -103,7 +104,8 @@ class SinkWriter:
             delivery.stage,
         )
 
-    def _close(self, abort: bool) -> Closed:
+    def close(self, abort: bool = False) -> Closed:
+        """Give the files their names, or with ``abort`` remove them."""
         files: list[Path] = []
         for name, sink in self._sinks.items():
             if name in self._failed:

@@ -47,6 +47,8 @@ from llamapipe.spec.model import OpSpec
 
 __all__ = ["Compiled", "compile_pipeline", "latency_of", "run_plan"]
 
+_LIVE_FRAMES = 4  # of a stream that does not wait, in flight: what comes in a moment in which others have their turn
+
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
@@ -152,14 +154,15 @@ def run_plan(
         (stage.choice(i).batch for stage in compiled.stages for i in range(stage.num_choices)), default=1
     )
     max_queued = 2
+    live = sum(stream.drop_policy != "block" for stream in streams)
     return RunPlan(
         pipeline=compiled.spec.name,
         stages=compiled.stages,
         sinks=tuple(sinks),
         streams=tuple(streams),
         workers=tuple(seats),
-        # Enough to keep every worker's queue full while as much waits at the sinks.
-        max_in_flight=max(8, 2 * len(seats) * max_queued * largest_batch),
+        # Enough to keep every worker's queue full while as much waits at the sinks, and every camera's last moments.
+        max_in_flight=max(8, 2 * len(seats) * max_queued * largest_batch, _LIVE_FRAMES * live),
         max_queued=max_queued,
         latency_slo_s=latency_of(slo),
         job=job,

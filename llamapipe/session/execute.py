@@ -287,9 +287,13 @@ class _Job:
                 first_seq=points[name].seq if name in points else 0,
             )
             peers[reader.name] = reader
+        writers: dict[str, SinkWriter] = {}
         for name, sinks in self._all_sinks(prepared, going, pictures).items():
             writer = SinkWriter(name, prepared.plan.sinks, sinks, arena=arena, clock=self.clock)
-            peers[writer.name] = writer
+            if _never_waits(prepared, name):
+                writers[name] = writer
+            else:
+                peers[writer.name] = writer
         address = f"llamapipe-{os.getpid()}-{id(controller):x}"
         engine = Engine(
             controller,
@@ -305,6 +309,7 @@ class _Job:
             # processes prove with a token that this engine started them.
             process_address=None if prepared.boot is None else f"ipc://@{address}",
             resume=points,
+            writers=writers,
         )
         import cv2
 
@@ -379,6 +384,13 @@ class _Job:
             assert self.take is not None
             return FunctionSink(self.take, keeps=prepared.boot is not None)
         return SINKS[plan.type].make(prepared.context(stream_name, plan))
+
+
+def _never_waits(prepared: Prepared, stream: str) -> bool:
+    """Whether a stream's sinks are none to wait for: nothing is encoded or sent, nothing brought to the disk."""
+    plan = next(s for s in prepared.plan.streams if s.stream == stream)
+    light = all((kind := SINKS.get(sink.type)) is not None and kind.light for sink in prepared.plan.sinks)
+    return light and not plan.segment_frames
 
 
 def _total(counts: list[int | None]) -> int | None:

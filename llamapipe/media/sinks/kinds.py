@@ -33,6 +33,7 @@ class SinkType:
     accepts: frozenset[PortKind]
     make: Callable[[SinkContext], Sink]
     max_inputs: int | None = None  # None: as many as there are
+    light: bool = False  # a frame's work is some text in memory, written to a file in large pieces
 
     @property
     def short_name(self) -> str:
@@ -71,6 +72,8 @@ def _sink(
     module: str,
     params: Mapping[str, Param],
     max_inputs: int | None = None,
+    *,
+    light: bool = False,
 ) -> SinkType:
     def make(context: SinkContext) -> Sink:
         settled = _settle(name, params, context.params)
@@ -78,7 +81,7 @@ def _sink(
         opener = getattr(importlib.import_module(f"llamapipe.media.sinks.{module}"), class_name)
         return FailsOnce(opener(context, settled, default_path or ""))
 
-    return SinkType(f"llamapipe/{name}@v1", doc, params, default_path, accepts, make, max_inputs)
+    return SinkType(f"llamapipe/{name}@v1", doc, params, default_path, accepts, make, max_inputs, light)
 
 
 _EMPTY = Param(bool, True, "Also write lines of frames in which nothing was found.")
@@ -92,6 +95,7 @@ _ALL = (
         "detections.jsonl",
         "jsonl",
         {"empty": _EMPTY},
+        light=True,
     ),
     _sink(
         "video",
@@ -142,6 +146,7 @@ _ALL = (
         "mot",
         {"labels": Param(list, [], "Keep only boxes of these labels.")},
         max_inputs=1,
+        light=True,
     ),
     _sink(
         "coco",
