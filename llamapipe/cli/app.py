@@ -18,6 +18,7 @@ from llamapipe import __version__
 from llamapipe.cli import (
     asset_cache,
     building,
+    comparison,
     diagnosis,
     evaluation,
     models,
@@ -69,6 +70,7 @@ app.command()(run.run)
 app.command()(serving.query)
 app.command()(serving.load)
 app.command()(planning.plan)
+app.command()(comparison.compare)
 app.command()(pipelines.validate)
 app.command()(pipelines.graph)
 app.command()(pipelines.schema)

@@ -11,7 +11,7 @@ from llamapipe.cli import completion
 from llamapipe.cli.options import Json, OpsFiles, PricesFile, Quiet, Sets, Verbose, assignments, terminal_of
 
 if TYPE_CHECKING:
-    from llamapipe.session.planning import PlanView
+    from llamapipe.report import PlanView
 
 __all__ = ["plan"]
 

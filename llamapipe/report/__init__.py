@@ -1,6 +1,7 @@
 """What a run did: the summary and the HTML report."""
 
 from llamapipe.report.html import write_report_html
+from llamapipe.report.plan_view import Considered, PlanView, StageView
 from llamapipe.report.summary import (
     CostSummary,
     FrameCounts,
@@ -15,16 +16,19 @@ from llamapipe.report.trace import LatencyTrace, PictureStrip, Span, TraceRecord
 from llamapipe.report.written import write_run_json, write_whole
 
 __all__ = [
+    "Considered",
     "CostSummary",
     "FrameCounts",
     "LatencyTrace",
     "PictureStrip",
+    "PlanView",
     "Quantiles",
     "RunSummary",
     "ServedBy",
     "SloResult",
     "Span",
     "StageSummary",
+    "StageView",
     "StreamSummary",
     "TraceRecorder",
     "write_report_html",

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from llamapipe.report.plan_view import PlanView
+
 __all__ = [
     "CostSummary",
     "FrameCounts",
@@ -48,6 +50,7 @@ class SloResult(msgspec.Struct, frozen=True):
     value: float | None = None  # milliseconds for a latency, seconds for a deadline
     limit: float | None = None
     reason: str = ""  # why it is not judged, or what else was missed
+    attainment: float | None = None  # share of the frames that were to be delivered that were so in time
 
 
 class ServedBy(msgspec.Struct, frozen=True):
@@ -58,6 +61,7 @@ class ServedBy(msgspec.Struct, frozen=True):
     invocations: int
     busy_s: float
     cost: float = 0.0  # marginal
+    accuracy: float | None = None  # on the scale of the floor; None without one
 
 
 class CostSummary(msgspec.Struct, frozen=True):
@@ -93,6 +97,9 @@ class StageSummary(msgspec.Struct, frozen=True):
     replicas: int
     served_by: list[ServedBy] = []  # in order of candidates; empty where there was no choice
     cost: float = 0.0  # marginal, of all invocations
+    budget_ms: float | None = None  # its share of a latency objective
+    through_ms: Quantiles | None = None  # that a frame spent there, waiting included; None without such an objective
+    accuracy: float | None = None  # of what served, by items, on the scale of the floor; None without one
 
 
 class StreamSummary(msgspec.Struct, frozen=True):
@@ -137,6 +144,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     notes: list[str] = []  # what went wrong on the way and was mended, or not quite
     first_frame_s: float | None = None  # from enter to the first frame delivered
     cost: CostSummary | None = None  # None: of a release that did not count it
+    plan: PlanView | None = None  # what was to be done, and why
     observed: dict[str, int] = {}  # variant -> invocations that its profile was refined by
     hardware: str = ""  # fingerprint of the machine
     fingerprint: dict[str, str] = {}  # what the results hang on; digests, but for flags and versions

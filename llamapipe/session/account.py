@@ -12,6 +12,7 @@ from llamapipe.report import FrameCounts, Quantiles, RunSummary, ServedBy, SloRe
 from llamapipe.runtime import EngineResult
 from llamapipe.session.costs import CostMeter
 from llamapipe.session.objective import Objective
+from llamapipe.session.planning import view_of
 from llamapipe.session.prepare import Prepared
 from llamapipe.session.watch import StageWatch, Watcher
 
@@ -39,6 +40,7 @@ def summarise(
     frames = _sum([stream.frames for stream in streams])
     latency = watcher.latency.quantiles() if not _unpaced(prepared) else None
     outcome, error = _outcome(result, streams, frames)
+    view = view_of(prepared)
     slo = _slo(prepared.objective, watcher, wall_s, frames, outcome)
     begun_s = watcher.first_dispatch_s
     left_s = watcher.last_delivered_s
@@ -46,7 +48,10 @@ def summarise(
     if begun_s is not None and left_s is not None:
         running_s += left_s - begun_s
     media_s = sum(stream.media_s for stream in streams)
-    stages = [_stage(plan, watcher.stages[plan.name], costs.rates[plan.name]) for plan in prepared.plan.stages]
+    stages = [
+        _stage(plan, watcher, costs.rates[plan.name], stage.budget_ms, rated=view.accuracy is not None)
+        for plan, stage in zip(prepared.plan.stages, view.stages, strict=True)
+    ]
     cost = costs.summary(ended_s, sum(stage.cost for stage in stages), frames.delivered)
     return RunSummary(
         pipeline=prepared.compiled.spec.name,
@@ -71,6 +76,7 @@ def summarise(
         versions=_versions(),
         notes=watcher.notes,
         cost=cost,
+        plan=view,
         hardware=hardware_fingerprint(),
         observed=dict(observed),
         fingerprint=dict(prepared.fingerprint),
@@ -176,9 +182,13 @@ def _slo(objective: Objective, watcher: Watcher, wall_s: float, frames: FrameCou
         return None
     if objective.unjudged:
         return SloResult(objective=objective.text, judged=False, reason=objective.unjudged)
+    wanted = frames.decoded - sum(frames.filtered.values()) - frames.cancelled
+    attainment = watcher.in_time / wanted if wanted else None
     if slo.deadline_s is not None:
         met = outcome == "done" and wall_s <= slo.deadline_s
-        return SloResult(objective=objective.text, judged=True, met=met, value=wall_s, limit=slo.deadline_s)
+        # What an earlier process delivered, and when, is not known any more.
+        share = attainment if not watcher.running_before_s else None
+        return SloResult(objective.text, True, met, wall_s, slo.deadline_s, attainment=share)
     bound = objective.quantile
     assert bound is not None
     value = watcher.latency.quantile(bound[0])
@@ -196,6 +206,7 @@ def _slo(objective: Objective, watcher: Watcher, wall_s: float, frames: FrameCou
         value=value * 1000,
         limit=bound[1] * 1000,
         reason=reason,
+        attainment=attainment,
     )
 
 
@@ -209,8 +220,10 @@ def _exit_code(outcome: str, result: EngineResult, prepared: Prepared, slo: SloR
     return _EXIT_SLO if slo is not None and slo.met is False else _EXIT_OK
 
 
-def _stage(plan: StagePlan, watch: StageWatch, rates: Sequence[float]) -> StageSummary:
-    configuration = plan.configuration
+def _stage(
+    plan: StagePlan, watcher: Watcher, rates: Sequence[float], budget_ms: float | None, *, rated: bool
+) -> StageSummary:
+    configuration, watch = plan.configuration, watcher.stages[plan.name]
     latency: Quantiles | None = watch.latency.quantiles()
     return StageSummary(
         name=plan.name,
@@ -225,19 +238,31 @@ def _stage(plan: StagePlan, watch: StageWatch, rates: Sequence[float]) -> StageS
         latency_ms=latency,
         load_s=sum(watch.load_s),
         replicas=len(watch.load_s),
-        served_by=_served_by(plan, watch, rates),
+        served_by=_served_by(plan, watch, rates, rated=rated),
         cost=watch.cost(rates),
+        budget_ms=budget_ms,
+        through_ms=watcher.times.through[plan.name].quantiles() if watcher.times is not None else None,
+        accuracy=_accuracy(plan, watch) if rated else None,
     )
 
 
-def _served_by(plan: StagePlan, watch: StageWatch, rates: Sequence[float]) -> list[ServedBy]:
+def _accuracy(plan: StagePlan, watch: StageWatch) -> float | None:
+    if not plan.candidates:
+        return None
+    items = {choice: served[0] for choice, served in watch.served.items()}
+    total = sum(items.values())
+    return sum(n * plan.candidates[choice].accuracy for choice, n in items.items()) / total if total else None
+
+
+def _served_by(plan: StagePlan, watch: StageWatch, rates: Sequence[float], *, rated: bool) -> list[ServedBy]:
     if plan.num_choices < 2:
         return []
     found: list[ServedBy] = []
     for choice, (items, invocations, busy_s) in sorted(watch.served.items()):
         variant = plan.choice(choice).variant
         name = None if variant is None else variant.name
-        found.append(ServedBy(name, int(items), int(invocations), busy_s, busy_s * rates[choice]))
+        accuracy = plan.candidates[choice].accuracy if rated else None
+        found.append(ServedBy(name, int(items), int(invocations), busy_s, busy_s * rates[choice], accuracy))
     return found
 
 

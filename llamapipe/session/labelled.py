@@ -11,7 +11,7 @@ from typing import Any
 
 from llamapipe.errors import UsageError
 
-__all__ = ["Images", "Row", "read_detections", "read_truths"]
+__all__ = ["Images", "Row", "read_detections", "read_stages", "read_truths"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,17 @@ def _text(path: Path) -> str:
         raise UsageError(f"{path} is no text: expected detections.jsonl, MOTChallenge text or COCO JSON") from error
 
 
-def _json_lines(path: Path, text: str, stage: str | None) -> tuple[list[Row], set[int]]:
+def read_stages(path: Path) -> tuple[dict[str, list[Row]], set[int]]:
+    """Rows by stage of a run's JSON lines, and the frames that it looked at. Raises UsageError."""
+    lines = _lines(path, _text(path))
+    found: dict[str, list[Row]] = {line["stage"]: [] for line in lines if "items" in line}
+    for line in lines:
+        if "items" in line:
+            found[line["stage"]] += _rows(line)
+    return found, {line["frame"] for line in lines}
+
+
+def _lines(path: Path, text: str) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
@@ -77,22 +87,29 @@ def _json_lines(path: Path, text: str, stage: str | None) -> tuple[list[Row], se
             raise UsageError(f"{path}:{number}: no JSON: {error.msg}") from error
     if any("frame" not in line for line in lines):
         raise UsageError(f"{path}: a line has no frame", hint="expected the detections.jsonl of a run")
-    with_items = sorted({line["stage"] for line in lines if "items" in line})
     streams = {line.get("stream") for line in lines}
     if len(streams) > 1:
         raise UsageError(f"{path} holds several streams: {', '.join(sorted(map(str, streams)))}")
+    return lines
+
+
+def _rows(line: Mapping[str, Any]) -> list[Row]:
+    return [
+        Row(line["frame"], tuple(item["box"]), item["score"], item.get("label", ""), item.get("track_id", -1))
+        for item in line["items"]
+    ]
+
+
+def _json_lines(path: Path, text: str, stage: str | None) -> tuple[list[Row], set[int]]:
+    lines = _lines(path, text)
+    with_items = sorted({line["stage"] for line in lines if "items" in line})
     if stage is None:
         stage = "detect" if "detect" in with_items else with_items[0] if len(with_items) == 1 else None
     if stage is None or stage not in with_items:
         asked = f"no stage {stage!r}" if stage is not None else "several stages"
         raise UsageError(f"{path} has {asked}", hint=f"say --stage, one of {', '.join(with_items) or '(none)'}")
     mine = [line for line in lines if line.get("stage") == stage and "items" in line]
-    rows = [
-        Row(line["frame"], tuple(item["box"]), item["score"], item.get("label", ""), item.get("track_id", -1))
-        for line in mine
-        for item in line["items"]
-    ]
-    return rows, {line["frame"] for line in lines}
+    return [row for line in mine for row in _rows(line)], {line["frame"] for line in lines}
 
 
 def _mot(path: Path, text: str) -> Iterator[Row]:

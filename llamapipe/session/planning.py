@@ -8,60 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-import msgspec
-
 from llamapipe.clock import Clock, Env, SystemClock, system_env
 from llamapipe.control import Candidate, StagePlan
 from llamapipe.control.dataflow import Topology
 from llamapipe.errors import UsageError
+from llamapipe.report import Considered, PlanView, StageView
 from llamapipe.session.prepare import Prepared, prepare
 from llamapipe.session.request import RunRequest
 from llamapipe.slo import StageGraph
 from llamapipe.spec import Prices
 
-__all__ = ["Considered", "PlanView", "StageView", "explain_plan"]
-
-
-class Considered(msgspec.Struct, frozen=True):
-    """One variant that a stage could be run with."""
-
-    variant: str
-    verdict: str  # "first", "candidate" or "lost"
-    why: str
-    batch: int | None  # of a candidate
-    p95_ms: float | None  # of one item
-    core_ms: float | None  # an item, in its batch
-    cost: float | None  # marginal, of a thousand items in their batch
-    accuracy: float | None
-
-
-class StageView(msgspec.Struct, frozen=True):
-    """One operation."""
-
-    name: str
-    type: str
-    budget_ms: float | None  # its share of the objective
-    takes_ms: float | None  # 95th percentile of what is budgeted for; None: not profiled
-    variant: str | None
-    considered: list[Considered]
-
-
-class PlanView(msgspec.Struct, frozen=True):
-    """The whole plan."""
-
-    pipeline: str
-    objective: str
-    feasible: bool | None  # None: without an objective, or without profiles, nobody can say
-    reason: str
-    policy: str
-    workers: int
-    predicted_p50_ms: float | None
-    predicted_p95_ms: float | None
-    predicted_core_s: float | None  # of the stages with a model, for a thousand frames
-    predicted_cost: float | None  # the same in ``unit``: what invocations take, not what is reserved
-    unit: str  # of costs: core-s, or the currency of the prices
-    accuracy: float | None  # the least right of the candidates that are budgeted for
-    stages: list[StageView]
+__all__ = ["explain_plan", "view_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +36,13 @@ def explain_plan(request: RunRequest, *, clock: Clock | None = None, env: Env | 
     clock = clock if clock is not None else SystemClock()
     prepared = prepare(request, clock=clock, env=env if env is not None else system_env(), dry=True, results=True)
     try:
-        return _view(prepared)
+        return view_of(prepared)
     finally:
         prepared.close()
 
 
-def _view(prepared: Prepared) -> PlanView:
+def view_of(prepared: Prepared) -> PlanView:
+    """What a run that can begin is planned to do."""
     plan = prepared.plan
     known = [_known(stage) for stage in plan.stages]
     efforts = [0.0 if k is None else k.p95_s for k in known]

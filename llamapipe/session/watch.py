@@ -18,6 +18,7 @@ from llamapipe.session.objective import Objective
 from llamapipe.session.observing import Observations
 from llamapipe.session.quarantine import Quarantiner
 from llamapipe.session.request import Progress
+from llamapipe.session.stage_times import StageTimes
 from llamapipe.session.stage_work import StageWork
 from llamapipe.wire import Done, ItemInputs
 
@@ -68,6 +69,8 @@ class Watcher(Observer):
         self._on_progress = on_progress
         self._log = log
         self.costs = costs
+        self.in_time = 0  # frames delivered within the objective
+        self.times = StageTimes(controller.plan, started_s) if controller.plan.latency_slo_s is not None else None
         self.observations = Observations(controller.plan)
         self.unkept_profiles = ""
         self._quarantiner = quarantiner
@@ -110,9 +113,15 @@ class Watcher(Observer):
             self._log.write(encode_entry(now_s, event, actions) + b"\n")
         if self.costs is not None:
             self.costs.event(event, now_s, actions)
+        if self.times is not None:
+            for action in actions:
+                if isinstance(action, act.Release):
+                    self.times.released(action.stream, action.seq)
         if isinstance(event, ev.FramesArrived):
             self._first_pts_s.setdefault(event.stream, event.pts_s[0])
             self._last_pts_s[event.stream] = max(event.pts_s)
+            if self.times is not None:
+                self.times.arrived(event.stream, event.first_seq, event.captured_at_s)
         elif isinstance(event, ev.WorkerLost):
             self._lost[event.reason] += 1
         elif isinstance(event, ev.StateCaptured) and not event.kept:
@@ -187,6 +196,8 @@ class Watcher(Observer):
         served[1] += 1
         served[2] += busy_s
         stage.latency.add(done.ended_s - self.started_s, busy_s)
+        if self.times is not None:
+            self.times.done(dispatch.stage, dispatch.items, done.ended_s)
         self.observations.saw(dispatch, done, failed)
         if self.first_dispatch_s is None:
             self.first_dispatch_s = done.started_s
@@ -208,9 +219,16 @@ class Watcher(Observer):
             return
         for at_s, latency_s in latencies:
             self.latency.add(at_s - self.started_s, latency_s)
+            self.in_time += self._is_in_time(at_s, latency_s)
         if self.first_delivered_s is None:
             self.first_delivered_s = latencies[0][0]
         self.last_delivered_s = latencies[-1][0]
+
+    def _is_in_time(self, at_s: float, latency_s: float) -> bool:
+        slo, bound = self._objective.slo, self._objective.quantile
+        if bound is not None:
+            return latency_s <= bound[1]
+        return slo is not None and slo.deadline_s is not None and at_s - self.started_s <= slo.deadline_s
 
     def poll(self, now_s: float) -> None:
         """See `Observer`."""

@@ -18,6 +18,7 @@ from tests.cli.conftest import Cli
 COMMANDS = {
     "run",
     "plan",
+    "compare",
     "simulate",
     "capacity",
     "validate",

@@ -10,8 +10,9 @@ import pytest
 from llamapipe.catalog import Variant
 from llamapipe.errors import UsageError
 from llamapipe.inference import open_catalogue
+from llamapipe.report import PlanView
 from llamapipe.session import RunRequest
-from llamapipe.session.planning import PlanView, explain_plan
+from llamapipe.session.planning import explain_plan
 from tests.integration.test_choices import FAST, GOOD, PIPELINE, ROUGH, env, fill
 
 __all__ = ["env"]  # the fixture
