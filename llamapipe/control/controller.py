@@ -56,6 +56,9 @@ class _Stream:
     error: str | None = None
 
 
+_SERVING = (RunState.RUNNING, RunState.DEGRADED)
+
+
 class Controller:
     """Decides for one run. ``plan`` is its initial state."""
 
@@ -83,6 +86,7 @@ class Controller:
         self._choosing = self._work.chooser.active
         self._now_s = 0.0
         self._failure: str | None = None  # why the run will count as failed; it may go on for other streams
+        self._opened = False  # paced sources have been told to begin
         self._over = False  # a stage can be served by nobody
         self._cancelled: str | None = None
         for stream in self._streams.values():
@@ -199,7 +203,7 @@ class Controller:
         self._maybe_finish()
 
     def _open(self, *, paced: bool) -> None:
-        """Let sources begin. A paced one would only fall behind while nothing is loaded yet."""
+        """Let sources begin. A paced one would only fall behind while replicas are loading."""
         for stream in self._streams.values():
             if stream.plan.paced is paced and not stream.stopping and not stream.closed:
                 self._out.append(act.Grant(stream.plan.stream, stream.window))
@@ -217,9 +221,12 @@ class Controller:
             # A worker that still loads the rest of its candidates would be late with everything it is given.
             if served and not (self._work.chooser.active and self._workforce.loading):
                 self.run.to(RunState.RUNNING)
-                self._open(paced=True)
         elif self.run.state is RunState.DEGRADED and self._workforce.whole():
             self.run.to(RunState.RUNNING)
+        # Whoever loads takes a core for it: the first seconds of a paced source would all be late.
+        if not self._opened and self.run.state in _SERVING and not self._workforce.loading:
+            self._opened = True
+            self._open(paced=True)
 
     def _replica_failed(self, event: ev.ReplicaFailed) -> None:
         worker, stage, choice = replica_parts(event.replica)
@@ -243,6 +250,7 @@ class Controller:
         self._work.worker_changed(seat)
         for stage in seat.stages:
             self._require(stage, f"no worker left ({event.reason})")
+        self._maybe_running()
 
     def _require(self, stage: int, reason: str) -> None:
         if self._workforce.hopeless(stage):

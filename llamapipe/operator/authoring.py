@@ -73,6 +73,10 @@ class Operator:
         self.context = context
         self.params = context.params
 
+    @classmethod
+    def warm_up(cls) -> None:
+        """Import what takes long. Called while a replica loads, so that no frame waits for it."""
+
     def process(self, inputs: Inputs) -> Outputs | Filtered:
         """Turn one item's inputs into its outputs, by port name; FILTERED ends the frame here."""
         raise NotImplementedError(f"{type(self).__name__} must define process() or process_batch()")

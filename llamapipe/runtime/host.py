@@ -84,6 +84,7 @@ class StageHost:
         self._edges: dict[str, list[tuple[int, EdgePlan]]] = {}
         for i, edge in enumerate(setup.plan.inputs):
             self._edges.setdefault(edge.port, []).append((i, edge))
+        setup.operator.warm_up()
         if not self._plan.stateful:
             self._operators[""] = self._make("")
 

@@ -55,9 +55,12 @@ class Annotate(Operator):
         },
     )
 
-    def __init__(self, context: Context) -> None:
-        import cv2  # noqa: F401  # while loading, so that the first frame does not wait for it
+    @classmethod
+    def warm_up(cls) -> None:
+        """So that the first frame does not wait for it."""
+        import cv2  # noqa: F401
 
+    def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._shapes = [
             *_shapes("zones", self.params["zones"], ("polygon",)),

@@ -70,11 +70,13 @@ class Track(Operator):
         state=State.PER_STREAM,
     )
 
-    def __init__(self, context: Context) -> None:
-        # Up to a second, which no invocation should be charged with.
+    @classmethod
+    def warm_up(cls) -> None:
+        """Up to a second, which no invocation should be charged with."""
         import supervision  # noqa: F401
         import trackers  # noqa: F401
 
+    def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._fps = context.fps if context.fps > 0 else _DEFAULT_FPS
         self._trackers: dict[str, Any] = {}  # by label, or one under "" for all labels

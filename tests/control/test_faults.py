@@ -162,11 +162,20 @@ def test_a_stage_that_remembers_is_asked_for_snapshots_and_restored_where_its_ho
     assert (again.stage, again.worker, again.items) == ("track", "w1", [("cam0", 2, 0)])
 
 
-def test_paced_sources_begin_only_when_somebody_can_work_on_their_frames():
-    run_plan = replace(detect_only(workers=1), streams=(StreamPlan("cam0", "block", paced=True),))
+def test_paced_sources_begin_only_when_nobody_is_loading_any_more():
+    run_plan = replace(detect_only(workers=2), streams=(StreamPlan("cam0", "block", paced=True),))
     control = Controller(run_plan)
     assert of(control.step(ev.Start(), 0.0), act.Grant) == []
-    assert control.step(ev.ReplicaLoaded("w0/detect"), 1.0) == [act.Grant("cam0", run_plan.max_in_flight)]
+    assert control.step(ev.ReplicaLoaded("w0/detect"), 1.0) == []
+    assert control.step(ev.ReplicaLoaded("w1/detect"), 2.0) == [act.Grant("cam0", run_plan.max_in_flight)]
+
+
+def test_paced_sources_do_not_wait_for_a_worker_that_is_lost_while_it_loads():
+    run_plan = replace(detect_only(workers=2), streams=(StreamPlan("cam0", "block", paced=True),))
+    control = Controller(run_plan)
+    control.step(ev.Start(), 0.0)
+    control.step(ev.ReplicaLoaded("w0/detect"), 1.0)
+    assert act.Grant("cam0", run_plan.max_in_flight) in control.step(ev.WorkerLost("w1", "crashed"), 2.0)
 
 
 def test_a_worker_that_falls_silent_before_it_has_said_hello_is_ended_all_the_same():
