@@ -11,9 +11,10 @@ from llamapipe.cli import completion
 from llamapipe.cli.options import Json, OpsFiles, PricesFile, Quiet, Sets, Verbose, assignments, terminal_of
 
 if TYPE_CHECKING:
+    from llamapipe.cli.terminal import Terminal
     from llamapipe.report import PlanView
 
-__all__ = ["plan"]
+__all__ = ["plan", "show_plan"]
 
 
 def plan(
@@ -66,17 +67,18 @@ def plan(
     if json:
         terminal.json(view)
     else:
-        _show(ctx, view)
+        show_plan(view, terminal)
     if view.feasible is False:
         raise typer.Exit(3)
 
 
-def _show(ctx: typer.Context, view: PlanView) -> None:
-    terminal = terminal_of(ctx)
+def show_plan(view: PlanView, terminal: Terminal) -> None:
+    """Print it on stdout."""
     rows = [
-        (stage.name, stage.variant or stage.type, _ms(stage.budget_ms), _ms(stage.takes_ms)) for stage in view.stages
+        (stage.name, stage.variant or stage.type, _ms(stage.budget_ms), _ms(stage.takes_ms), stage.why)
+        for stage in view.stages
     ]
-    terminal.table(("operation", "runs", "budget ms", "takes ms (p95)"), rows, title=view.pipeline)
+    terminal.table(("operation", "runs", "budget ms", "takes ms (p95)", "why"), rows, title=view.pipeline)
     considered = [
         (
             stage.name,

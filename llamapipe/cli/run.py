@@ -14,6 +14,7 @@ from llamapipe.cli.options import OpsFiles, PricesFile, Quiet, Sets, Verbose, as
 from llamapipe.cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    from llamapipe.report import PlanView
     from llamapipe.session import Progress, RunRequest
 
 __all__ = ["run"]
@@ -145,6 +146,14 @@ def run(
     events: Annotated[
         bool, typer.Option("--events", help="Write events.jsonl, which can be replayed.", rich_help_panel=_OUTPUT)
     ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Say what is planned and why, and at the end how it was decided.",
+            rich_help_panel=_OBJECTIVE,
+        ),
+    ] = False,
     json: Annotated[
         bool,
         typer.Option("--json", help="Print the run's summary as JSON on stdout.", rich_help_panel=_OUTPUT),
@@ -195,7 +204,7 @@ def run(
         resume=resume,
         prices=prices,
     )
-    return _plan(request, terminal, json) if dry_run else _run(request, terminal, json)
+    return _plan(request, terminal, json) if dry_run else _run(request, terminal, json, explain=explain)
 
 
 def _plan(request: RunRequest, terminal: Terminal, json: bool) -> int:
@@ -209,12 +218,13 @@ def _plan(request: RunRequest, terminal: Terminal, json: bool) -> int:
     return 0
 
 
-def _run(request: RunRequest, terminal: Terminal, json: bool) -> int:
+def _run(request: RunRequest, terminal: Terminal, json: bool, *, explain: bool) -> int:
     import threading
 
     from llamapipe.cli.interrupts import first_finalises
+    from llamapipe.cli.planning import show_plan
     from llamapipe.cli.progress import ProgressLine
-    from llamapipe.cli.summary import show_summary
+    from llamapipe.cli.summary import show_decisions, show_summary
     from llamapipe.session import look_back
     from llamapipe.session import run as run_session
 
@@ -238,11 +248,18 @@ def _run(request: RunRequest, terminal: Terminal, json: bool) -> int:
                 begun.set()
                 line.show(progress)
 
-            summary = run_session(request, on_progress=show, interrupt=interrupt)
+            def tell(plan: PlanView) -> None:
+                show_plan(plan, terminal)
+
+            # As data, both are in the summary.
+            on_plan = tell if explain and not json else None
+            summary = run_session(request, on_progress=show, on_plan=on_plan, interrupt=interrupt)
     except KeyboardInterrupt:
         terminal.error("gave up: what was not finished is removed" if begun.is_set() else "interrupted")
         return INTERRUPTED
     show_summary(summary, terminal, request.output)
+    if explain and not json:
+        show_decisions(summary, terminal)
     if json:
         terminal.json(summary)
     return summary.exit_code

@@ -10,7 +10,10 @@ from llamapipe.cli.terminal import Terminal
 if TYPE_CHECKING:
     from llamapipe.report import FrameCounts, RunSummary, StageSummary
 
-__all__ = ["show_summary"]
+__all__ = ["show_decisions", "show_summary"]
+
+
+_UNDECIDED = "nothing to decide: as planned, as frames come"
 
 
 def show_summary(summary: RunSummary, terminal: Terminal, output: Path | None) -> None:
@@ -53,6 +56,25 @@ def show_summary(summary: RunSummary, terminal: Terminal, output: Path | None) -
         terminal.note(f"wrote {file}")
     if summary.error and len(summary.streams) <= 1:
         terminal.error(summary.error)
+
+
+def show_decisions(summary: RunSummary, terminal: Terminal) -> None:
+    """Print on stdout how the invocations of every stage were decided upon, and its share of the objective."""
+    rows: list[tuple[str, str, str, str]] = []
+    for stage in summary.stages:
+        rows += [(stage.name, d.variant or "-", str(d.times), d.why) for d in stage.decisions]
+        if not stage.decisions:
+            rows.append((stage.name, stage.variant or stage.type, str(stage.invocations), _UNDECIDED))
+    terminal.data("")
+    terminal.table(("operation", "runs", "times", "why"), rows, title="decisions")
+    budgets = [
+        (stage.name, f"{stage.budget_ms:.1f}", f"{stage.through_ms.p50:.1f}", f"{stage.through_ms.p95:.1f}")
+        for stage in summary.stages
+        if stage.budget_ms is not None and stage.through_ms is not None
+    ]
+    if budgets:
+        terminal.data("")
+        terminal.table(("operation", "budget ms", "p50 there ms", "p95 there ms"), budgets)
 
 
 def _worked(stage: StageSummary) -> str:

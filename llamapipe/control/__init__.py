@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llamapipe.control.chooser import WHYS
     from llamapipe.control.controller import Controller
     from llamapipe.control.ledger import Ledger, SinkAccount
     from llamapipe.control.log import LogEntry, encode_entry, encode_plan, read_log, replay
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from llamapipe.control.reservations import Reservations
 
 __all__ = [
+    "WHYS",
     "Candidate",
     "Controller",
     "EdgePlan",
@@ -48,6 +50,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "chooser": ("WHYS",),
     "controller": ("Controller",),
     "ledger": ("Ledger", "SinkAccount"),
     "log": ("LogEntry", "encode_entry", "encode_plan", "read_log", "replay"),

@@ -23,7 +23,7 @@ from llamapipe.control.timers import Timers
 from llamapipe.control.workforce import Seat, Workforce
 from llamapipe.slo import FrameDeadlines, ItemsPerFrame, JobPace, LatencyBound, StageGraph
 
-__all__ = ["Chooser", "Decision", "Verdict"]
+__all__ = ["WHYS", "Chooser", "Decision", "Verdict"]
 
 _PAYS = 0.05  # share of an item's cost that a fuller batch must save to be waited for
 _PATIENCE = 3.0  # times the expected time until a batch is full
@@ -46,16 +46,30 @@ class Verdict(Enum):
 
 @dataclass(slots=True)
 class Decision:
-    """A verdict, for GO with its candidate, how many items, and the seat."""
+    """A verdict, for GO with its candidate, how many items, and the seat. ``why`` is for reports: see `WHYS`."""
 
     verdict: Verdict
     choice: int = 0
     num_items: int = 0
     seat: Seat | None = None
+    why: str = ""
 
 
-_WAIT = Decision(Verdict.WAIT)
-_DROP = Decision(Verdict.DROP)
+WHYS = {
+    "only-way": "there is one way to run it, item by item",
+    "cheapest": "the cheapest of those that are right enough, in time",
+    "slack-short": "a cheaper candidate or a fuller batch would have been late",
+    "overload-degrade": "nothing right enough was in time: one less right was",
+    "overload-late": "nothing was in time: what gets most done",
+    "overload-drop": "nothing was in time: the frame was given up",
+    "wait-batch": "waited for a fuller batch",
+    "wait-worker": "waited for a busy worker",
+}
+"""Why an invocation was given out as it was, or not yet."""
+
+_WAIT_BATCH = Decision(Verdict.WAIT, why="wait-batch")
+_WAIT_WORKER = Decision(Verdict.WAIT, why="wait-worker")
+_DROP = Decision(Verdict.DROP, why="overload-drop")
 
 
 class Chooser:
@@ -88,6 +102,7 @@ class Chooser:
         steers = plan.policy.name == "llamapipe" and plan.policy.feedback and plan.latency_slo_s is not None
         self._step_s = _MARGIN_STEP * (plan.latency_slo_s or 0.0) if steers else 0.0
         self.expects_more = True
+        self._passed_over = False  # whether something cheaper would be late, as of the decision that is being taken
         self._turn_s = 0.0  # how long a worker is waited for, as of the decision that is being taken
         # How long one that is still busy may be so, to be given something.
         self._patience_s = inf
@@ -229,15 +244,17 @@ class Chooser:
         """For the ``available`` items at the head of the queue, the first of them ``frame``'s."""
         if self._plain[stage]:
             seat, _ = self._seat(stage, 0, now_s, avoid)
-            return self._sleep(stage, inf, inf) if seat is None else Decision(Verdict.GO, 0, 1, seat)
+            return self._sleep(stage, inf, inf) if seat is None else Decision(Verdict.GO, 0, 1, seat, "only-way")
         candidates = self.candidates[stage]
         largest = min(available, max(candidates[i].max_batch for i in self._allowed[stage]))
         slack_s = self._slack_s(stage, frame, largest, now_s)
+        why = "cheapest"
         found = self._cheapest(stage, self._allowed[stage], available, slack_s, now_s, avoid)
         if found is None and self._drops and self._too_late(stage, frame, now_s):
             return _DROP
         if found is None and self._policy.on_overload == "degrade":
             found = self._cheapest(stage, self._degraded[stage], available, slack_s, now_s, avoid)
+            why = "overload-degrade"
         if found is None:
             return self.rush(stage, available, now_s, avoid)
         choice, num_items, seat, latency_s = found
@@ -248,7 +265,9 @@ class Chooser:
             if target:
                 return self._sleep(stage, target, self._held_until_s[stage], seats=False)
         self._held_until_s[stage] = inf
-        return Decision(Verdict.GO, choice, num_items, seat)
+        if self._passed_over and why == "cheapest":
+            why = "slack-short"
+        return Decision(Verdict.GO, choice, num_items, seat, why)
 
     def rush(self, stage: int, available: int, now_s: float, avoid: str = "") -> Decision:
         """It is late already: whatever gets most done, right now."""
@@ -257,7 +276,7 @@ class Chooser:
         if found is None:
             return self._sleep(stage, inf, inf)
         choice, num_items, seat, _ = found
-        return Decision(Verdict.GO, choice, num_items, seat)
+        return Decision(Verdict.GO, choice, num_items, seat, "overload-late")
 
     def _cheapest(
         self, stage: int, allowed: tuple[int, ...], available: int, slack_s: float, now_s: float, avoid: str
@@ -265,6 +284,7 @@ class Chooser:
         """(candidate, items, seat or None where all are busy, latency) of the least cost an item."""
         best: tuple[int, int, Seat | None, float] | None = None
         best_key = (inf, inf)
+        least_late = inf  # cost of what would be late
         for choice in allowed:
             candidate, estimate = self.candidates[stage][choice], self.estimates[stage][choice]
             seat, wait_s = self._seat(stage, choice, now_s, avoid)
@@ -279,7 +299,9 @@ class Chooser:
                     if key < best_key:
                         best, best_key = (choice, num_items, seat, latency_s), key
                     break
+                least_late = min(least_late, rate * estimate.median_s(num_items) / num_items)
                 num_items //= 2
+        self._passed_over = least_late < best_key[0]
         return best
 
     def _fastest(
@@ -359,7 +381,7 @@ class Chooser:
         self._asleep[stage] = enough, self._workforce.freed if seats else -1, until_s
         if until_s < inf:
             self._timers.add(until_s, "look", "", stage)
-        return _WAIT
+        return _WAIT_WORKER if seats else _WAIT_BATCH
 
 
 def _alone_s(candidate: Candidate) -> float:

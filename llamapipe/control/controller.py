@@ -9,6 +9,7 @@ This module has the frames: how they come in, in what order they leave, when the
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from llamapipe.control import actions as act
@@ -106,6 +107,11 @@ class Controller:
         if resume.ended:
             stream.num_frames = resume.seq
             stream.closing = stream.closed = True
+
+    @property
+    def decided(self) -> Mapping[str, Mapping[tuple[int, str], int]]:
+        """By stage: how often each candidate (-1: none) was decided for, and why, a key of `llamapipe.control.WHYS`."""
+        return {stage.name: counts for stage, counts in zip(self.plan.stages, self._work.decided, strict=True)}
 
     # -- the contract -------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ Stages that remember have a home for each stream; when it is lost, their memory 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -125,6 +125,8 @@ class Dispatcher:
         self._snapshot_every = [faults.snapshot_frames if p else faults.snapshot_items for p in takes_pictures]
         self.chooser = chooser_for(plan, topology, workforce, timers, self.queues)
         self.invocations: dict[int, Invocation] = {}
+        # By stage: how often each candidate (-1: none) was decided for, and why. For reports only.
+        self.decided: list[Counter[tuple[int, str]]] = [Counter() for _ in plan.stages]
         self._next = 0
         self._durations = [[_Durations() for _ in range(stage.num_choices)] for stage in plan.stages]
         self._blames: dict[tuple[int, str, int, int], tuple[int, str]] = {}  # item -> failures so far, the last seat
@@ -164,12 +166,15 @@ class Dispatcher:
     def _serve_by_choice(self, stage: int, queue: StageQueue, now_s: float) -> None:
         while (first := queue.first()) is not None and not self.chooser.asleep(stage, len(queue), now_s):
             decision = self.chooser.decide(stage, first[0], len(queue), now_s, self._avoided(stage, first))
+            going = decision.verdict is Verdict.GO
+            self.decided[stage][decision.choice if going else -1, decision.why] += 1
             if decision.verdict is Verdict.WAIT:
                 return
             if decision.verdict is Verdict.DROP:
                 if self._drop_first(stage, queue):
                     continue
                 decision = self.chooser.rush(stage, len(queue), now_s, self._avoided(stage, first))
+                self.decided[stage][decision.choice, decision.why] += 1
             if decision.seat is None:
                 return
             items = self._take(stage, decision.num_items)

@@ -4,6 +4,7 @@ from llamapipe.report.html import write_report_html
 from llamapipe.report.plan_view import Considered, PlanView, StageView
 from llamapipe.report.summary import (
     CostSummary,
+    Decided,
     FrameCounts,
     Quantiles,
     RunSummary,
@@ -18,6 +19,7 @@ from llamapipe.report.written import write_run_json, write_whole
 __all__ = [
     "Considered",
     "CostSummary",
+    "Decided",
     "FrameCounts",
     "LatencyTrace",
     "PictureStrip",

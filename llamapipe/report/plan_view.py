@@ -29,6 +29,7 @@ class StageView(msgspec.Struct, frozen=True):
     takes_ms: float | None  # 95th percentile of what is budgeted for; None: not profiled
     variant: str | None
     considered: list[Considered]
+    why: str = ""  # it runs so
 
 
 class PlanView(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from llamapipe.report.plan_view import PlanView
 
 __all__ = [
     "CostSummary",
+    "Decided",
     "FrameCounts",
     "Quantiles",
     "RunSummary",
@@ -64,6 +65,15 @@ class ServedBy(msgspec.Struct, frozen=True):
     accuracy: float | None = None  # on the scale of the floor; None without one
 
 
+class Decided(msgspec.Struct, frozen=True):
+    """How often a stage's next invocation was decided upon in one way, and why."""
+
+    variant: str | None  # that was chosen; None: none, or a stage without a model
+    code: str  # cheapest, slack-short, overload-late, ...
+    why: str
+    times: int  # invocations; of waits: times that one began
+
+
 class CostSummary(msgspec.Struct, frozen=True):
     """What a run cost, in ``unit``: ``core-s``, or the currency of the user's prices.
 
@@ -97,6 +107,7 @@ class StageSummary(msgspec.Struct, frozen=True):
     replicas: int
     served_by: list[ServedBy] = []  # in order of candidates; empty where there was no choice
     cost: float = 0.0  # marginal, of all invocations
+    decisions: list[Decided] = []  # the most frequent first; empty where there was nothing to decide
     budget_ms: float | None = None  # its share of a latency objective
     through_ms: Quantiles | None = None  # that a frame spent there, waiting included; None without such an objective
     accuracy: float | None = None  # of what served, by items, on the scale of the floor; None without one

@@ -6,9 +6,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from llamapipe.control import Controller, SinkAccount, StagePlan
+import msgspec
+
+from llamapipe.control import WHYS, Controller, SinkAccount, StagePlan
 from llamapipe.inference import hardware_fingerprint
-from llamapipe.report import FrameCounts, Quantiles, RunSummary, ServedBy, SloResult, StageSummary, StreamSummary
+from llamapipe.report import (
+    Decided,
+    FrameCounts,
+    Quantiles,
+    RunSummary,
+    ServedBy,
+    SloResult,
+    StageSummary,
+    StreamSummary,
+)
 from llamapipe.runtime import EngineResult
 from llamapipe.session.costs import CostMeter
 from llamapipe.session.objective import Objective
@@ -49,7 +60,11 @@ def summarise(
         running_s += left_s - begun_s
     media_s = sum(stream.media_s for stream in streams)
     stages = [
-        _stage(plan, watcher, costs.rates[plan.name], stage.budget_ms, rated=view.accuracy is not None)
+        msgspec.structs.replace(
+            _stage(plan, watcher, costs.rates[plan.name], rated=view.accuracy is not None),
+            budget_ms=stage.budget_ms,
+            decisions=_decisions(plan, controller.decided[plan.name]),
+        )
         for plan, stage in zip(prepared.plan.stages, view.stages, strict=True)
     ]
     cost = costs.summary(ended_s, sum(stage.cost for stage in stages), frames.delivered)
@@ -220,9 +235,7 @@ def _exit_code(outcome: str, result: EngineResult, prepared: Prepared, slo: SloR
     return _EXIT_SLO if slo is not None and slo.met is False else _EXIT_OK
 
 
-def _stage(
-    plan: StagePlan, watcher: Watcher, rates: Sequence[float], budget_ms: float | None, *, rated: bool
-) -> StageSummary:
+def _stage(plan: StagePlan, watcher: Watcher, rates: Sequence[float], *, rated: bool) -> StageSummary:
     configuration, watch = plan.configuration, watcher.stages[plan.name]
     latency: Quantiles | None = watch.latency.quantiles()
     return StageSummary(
@@ -240,10 +253,17 @@ def _stage(
         replicas=len(watch.load_s),
         served_by=_served_by(plan, watch, rates, rated=rated),
         cost=watch.cost(rates),
-        budget_ms=budget_ms,
         through_ms=watcher.times.through[plan.name].quantiles() if watcher.times is not None else None,
         accuracy=_accuracy(plan, watch) if rated else None,
     )
+
+
+def _decisions(plan: StagePlan, decided: Mapping[tuple[int, str], int]) -> list[Decided]:
+    found: list[Decided] = []
+    for (choice, code), times in sorted(decided.items(), key=lambda entry: (-entry[1], entry[0])):
+        variant = plan.choice(choice).variant if choice >= 0 else None
+        found.append(Decided(variant.name if variant is not None else None, code, WHYS.get(code, code), times))
+    return found
 
 
 def _accuracy(plan: StagePlan, watch: StageWatch) -> float | None:

@@ -25,7 +25,7 @@ from llamapipe.inference import registered_files
 from llamapipe.media import SINKS
 from llamapipe.media.contract import Sink, SinkItem
 from llamapipe.operator import file_being_imported
-from llamapipe.report import PictureStrip, RunSummary, write_report_html, write_run_json
+from llamapipe.report import PictureStrip, PlanView, RunSummary, write_report_html, write_run_json
 from llamapipe.runtime import (
     Engine,
     EngineResult,
@@ -45,6 +45,7 @@ from llamapipe.session.costs import CostMeter
 from llamapipe.session.keeper import Keeper
 from llamapipe.session.observing import Neighbours, not_comparable, uses_profiles
 from llamapipe.session.outputs import EVENTS_FILE, REPORT_FILE, SUMMARY_FILE
+from llamapipe.session.planning import view_of
 from llamapipe.session.prepare import OnAsset, Prepared, check_complete, prepare
 from llamapipe.session.processes import operator_files, slot_bytes
 from llamapipe.session.quarantine import Quarantiner
@@ -65,11 +66,12 @@ def run(
     request: RunRequest,
     *,
     on_progress: Callable[[Progress], None] | None = None,
+    on_plan: Callable[[PlanView], None] | None = None,
     interrupt: threading.Event | None = None,
     clock: Clock | None = None,
     env: Env | None = None,
 ) -> RunSummary:
-    """Run to the end and write every file.
+    """Run to the end and write every file. ``on_plan`` is told what is planned, before the first frame.
 
     Setting ``interrupt`` stops the run: what was decoded is finished, every output is finalised. Raises
     UsageError, SpecError, SourceError, OutputError or AssetError where the run cannot begin; what goes wrong later
@@ -78,7 +80,7 @@ def run(
     clock = clock if clock is not None else SystemClock()
     env = env if env is not None else system_env()
     _refuse_while_imported()
-    job = _Job(request, clock, env, on_progress, interrupt or threading.Event(), None)
+    job = _Job(request, clock, env, on_progress, interrupt or threading.Event(), None, on_plan)
     return job.run()
 
 
@@ -151,6 +153,7 @@ class _Job:
     on_progress: Callable[[Progress], None] | None
     interrupt: threading.Event
     take: Callable[[SinkItem], None] | None
+    on_plan: Callable[[PlanView], None] | None = None
 
     def run(self) -> RunSummary:
         started_s, started_cpu_s = self.clock.now_s(), self.clock.cpu_s()
@@ -175,6 +178,8 @@ class _Job:
             raise
         with ExitStack() as stack:
             stack.callback(prepared.close)
+            if self.on_plan is not None:
+                self.on_plan(view_of(prepared))
             keeper = Keeper(prepared, self.clock, started_at) if prepared.store is not None else None
             if keeper is not None:
                 stack.enter_context(keeper)

@@ -75,10 +75,18 @@ def view_of(prepared: Prepared) -> PlanView:
                 takes_ms=1000 * k.p95_s if (k := known[i]) is not None else None,
                 variant=stage.configuration.variant.name if stage.configuration.variant is not None else None,
                 considered=_considered(prepared, stage),
+                why=_why(prepared, stage),
             )
             for i, stage in enumerate(plan.stages)
         ],
     )
+
+
+def _why(prepared: Prepared, stage: StagePlan) -> str:
+    if stage.configuration.variant is None:
+        return "has no model: one way to run it"
+    chosen = [weighed.why for weighed in prepared.compiled.weighed.get(stage.name, ()) if weighed.chosen == 0]
+    return chosen[0] if chosen else "nothing that fits was measured on this machine: the first that fits"
 
 
 def _known(stage: StagePlan) -> _Known | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
@@ -48,6 +48,7 @@ class SimResult:
     num_events: int
     busy_s: dict[str, float]  # by worker
     latencies_s: list[float]  # of delivered frames, from capture to commit at a sink, in order of commit
+    decided: Mapping[str, Mapping[tuple[int, str], int]] = field(default_factory=dict)  # see `Controller.decided`
 
 
 @dataclass(slots=True)
@@ -415,7 +416,7 @@ def simulate(
     Raises LlamapipeError where nothing is left to happen and the run is not over: a deadlock, hence a bug.
     """
     controller = Controller(plan)
-    result = SimResult("", "", controller.ledger, 0.0, 0, 0, {}, [])
+    result = SimResult("", "", controller.ledger, 0.0, 0, 0, {}, [], controller.decided)
     sim = _Sim(controller, world, result, meter, keep_latencies)
     if world.cores is not None:
         sim.cores = SharedCores(world.cores)

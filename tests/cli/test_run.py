@@ -43,6 +43,17 @@ def test_v_says_what_each_stage_did(cli: Cli, plain: Path, clip: Path, tmp_path:
     assert "stage resize: llamapipe/resize@v1, 20 items in " in ended.err
 
 
+def test_explain_says_what_is_planned_and_how_it_was_decided(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
+    ended = cli("run", plain, "-i", clip, "-o", tmp_path / "out", "-q", "--explain", "--max-frames", "5")
+    assert ended.code == 0
+    assert "there is no objective" in ended.out
+    assert ended.out.splitlines()[-1].split() == [
+        *("resize", "llamapipe/resize@v1", "5", "nothing", "to", "decide:", "as", "planned,", "as", "frames", "come")
+    ]
+    ended = cli("run", plain, "-i", clip, "-o", tmp_path / "out", "-q", "--explain", "--json", "--force")
+    assert RunSummary.from_json(ended.out.encode()).plan is not None
+
+
 def test_quiet_and_json_leave_only_the_summary(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
     ended = cli("run", plain, "-i", clip, "-o", tmp_path / "out", "-q", "--json", "--set", "params.width=80")
     assert (ended.code, ended.err) == (0, "")

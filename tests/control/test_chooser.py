@@ -155,6 +155,35 @@ def test_a_job_that_is_behind_its_pace_drops_nothing() -> None:
     assert result.ledger.accounts["cam0", "out"].delivered == 100
 
 
+def test_every_decision_says_why() -> None:
+    cheap, fast = candidate(0, 0.060, price=1), candidate(0, 0.020, price=4)
+    services = ((0, 0.060), (0, 0.020))
+    calm, _, _ = run(among(cheap, fast, workers=8, latency_slo_s=0.5), world(*services, fps=10))
+    assert calm.decided["detect"] == {(0, "cheapest"): 100}
+    tight, _, _ = run(among(cheap, fast, workers=8, latency_slo_s=0.05), world(*services, fps=10))
+    assert tight.decided["detect"] == {(1, "slack-short"): 100}
+    alone, _, _ = run(among(fast, latency_slo_s=0.5), world(services[1], fps=10))
+    assert alone.decided["detect"] == {(0, "only-way"): 100}
+
+
+def test_waits_and_the_ways_out_of_overload_are_told_apart() -> None:
+    batching = candidate(0.020, 0.001, batch=8)
+    patient, _, sizes = run(among(batching, latency_slo_s=0.5), world((0.020, 0.001), fps=50))
+    told = patient.decided["detect"]
+    assert told[-1, "wait-batch"] > 0
+    assert sum(times for (choice, _), times in told.items() if choice >= 0) == len(sizes)
+    good, poor = candidate(0, 0.080, accuracy=1.0), candidate(0, 0.010, accuracy=0.5)
+    for on_overload in ("late", "degrade", "drop"):
+        policy = replace(POLICY, floor=0.9, second_floor=0.4, on_overload=on_overload)
+        made = among(good, poor, workers=1, latency_slo_s=0.3, policy=policy, max_in_flight=1000)
+        result, _, sizes = run(made, world((0, 0.080), (0, 0.010), n=200))
+        told = result.decided["detect"]
+        assert (
+            told[1 if on_overload == "degrade" else -1 if on_overload == "drop" else 0, f"overload-{on_overload}"] > 10
+        )
+        assert sum(times for (choice, _), times in told.items() if choice >= 0) == len(sizes)
+
+
 def test_the_device_of_a_candidate_decides_who_loads_it() -> None:
     cpu = candidate(0, 0.050)
     gpu = replace(cpu, configuration=replace(cpu.configuration, variant=Variant("net", "tensorrt", "cuda:0")), price=20)
