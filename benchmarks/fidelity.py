@@ -1,9 +1,10 @@
 """How near a simulated run comes to the run itself: `python -m benchmarks.fidelity [--input CLIP] [--pipelines ...]`.
 
-For every pipeline three things are run for real: a short calibration with one worker (what each stage takes, item by
-item, and what reading and writing a frame takes of the processor), the whole clip as fast as it goes, and the clip at
-its own pace. The last two are then simulated: the same plan, through the same control, with the calibration's times on
-as many cores as there are. Stages with a model take their median from the catalogue where it has the variant. Printed
+For every pipeline these are run for real: short calibrations with one worker, as fast as it goes and at the clip's pace
+(what each stage takes, item by item, what each sink takes for a frame, and what is left of the processor's time), the
+clip three times over as fast as it goes, and once at its own pace. The last two are then simulated: the same plan,
+through the same control, with the calibration's times on as many cores as there are. Stages with a model take their
+median from the catalogue where it has the variant. Printed
 are throughput and reserved cost of the first, and latencies of the second, live and simulated.
 
 Live runs are disturbed by whatever else the machine does: run it alone.
@@ -43,9 +44,8 @@ class Calibration:
     """What a frame takes, seconds of one core."""
 
     samples_s: dict[str, list[float]]  # by stage, an item each
-    decode_s: float
-    rest_s: float  # the engine's and the sinks'
-    start_s: float  # from enter until workers are ready
+    sinks_s: dict[str, list[float]]  # by sink, a frame each
+    before_s: float  # reading, and what is neither a stage's nor a sink's
 
 
 def live(pipeline: str, clip: Path, folder: Path, *flags: str) -> tuple[dict[str, Any], RunPlan, list[LogEntry]]:
@@ -65,24 +65,54 @@ def calibrate(pipeline: str, clip: Path, folder: Path) -> Calibration:
     frames = long["frames"]["decoded"] - short["frames"]["decoded"]
     busy_s = sum(s["busy_s"] for s in long["stages"]) - sum(s["busy_s"] for s in short["stages"])
     around_s = max(0.0, long["cpu_s"] - short["cpu_s"] - busy_s) / max(1, frames)
-    decode_s = min(decoding_s(clip), around_s)
-    return Calibration(samples(entries), decode_s, around_s - decode_s, long["load_s"])
+    sinks_s = writing_s(entries)
+    before_s = max(decoding_s(clip), around_s - sum(map(statistics.median, sinks_s.values())))
+    return Calibration(samples(entries), sinks_s, before_s)
 
 
-def samples(entries: list[LogEntry]) -> dict[str, list[float]]:
-    """What each item took, without the first few: they warm up."""
-    sent: dict[int, act.Dispatch] = {}
+def calibrate_paced(pipeline: str, clip: Path, folder: Path) -> Calibration:
+    """A run in which frames come one by one, as they do from a camera: everything is asleep and cold when one does."""
+    flags = ("--workers", "1", "--max-frames", str(CALIBRATION), "--realtime")
+    _, _, entries = live(pipeline, clip, folder / "paced", *flags)
+    before_s = [
+        entry.t - captured_s
+        for entry in entries
+        if isinstance(entry.event, ev.FramesArrived)
+        for captured_s in entry.event.captured_at_s
+    ]
+    return Calibration(samples(entries, paced=True), writing_s(entries), statistics.median(before_s))
+
+
+def samples(entries: list[LogEntry], *, paced: bool = False) -> dict[str, list[float]]:
+    """What each item took, without the first few: they warm up. ``paced``: what the way to an idle worker took, too."""
+    sent: dict[int, tuple[act.Dispatch, float, bool]] = {}
     found: dict[str, list[float]] = {}
     for entry in entries:
         if isinstance(entry.event, ev.InvocationDone) and entry.event.invocation in sent:
-            dispatch = sent.pop(entry.event.invocation)
-            found.setdefault(dispatch.stage, []).extend(
-                [entry.event.busy_s / len(dispatch.items)] * len(dispatch.items)
-            )
+            dispatch, sent_s, idle = sent.pop(entry.event.invocation)
+            took_s = entry.t - sent_s if paced and idle else entry.event.busy_s
+            found.setdefault(dispatch.stage, []).extend([took_s / len(dispatch.items)] * len(dispatch.items))
         for action in entry.actions:
             if isinstance(action, act.Dispatch):
-                sent[action.invocation] = action
+                sent[action.invocation] = (action, entry.t, not sent)
     return {stage: times[min(5, len(times) // 2) :] for stage, times in found.items()}
+
+
+def writing_s(entries: list[LogEntry]) -> dict[str, list[float]]:
+    """What each sink takes for a frame: from when it had the frame, and was done with the one before, to its answer."""
+    had_s: dict[tuple[str, str, int], float] = {}
+    done: dict[tuple[str, str], tuple[int, float]] = {}
+    took_s: dict[str, list[float]] = {}
+    for entry in entries:
+        if isinstance(event := entry.event, ev.Committed):
+            seq, free_s = done.get((event.stream, event.sink), (-1, 0.0))
+            begun_s = max(free_s, had_s.get((event.stream, event.sink, seq + 1), entry.t))
+            took_s.setdefault(event.sink, []).append((entry.t - begun_s) / max(1, event.seq - seq))
+            done[event.stream, event.sink] = (event.seq, entry.t)
+        for action in entry.actions:
+            if isinstance(action, act.Deliver):
+                had_s[action.stream, action.sink, action.seq] = entry.t
+    return {sink: times[min(5, len(times) // 2) :] for sink, times in took_s.items()}
 
 
 def decoding_s(clip: Path) -> float:
@@ -96,45 +126,76 @@ def decoding_s(clip: Path) -> float:
         return (time.process_time() - begun_s) / max(1, count)
 
 
-def from_catalogue(plan: RunPlan, found: dict[str, list[float]]) -> dict[str, list[float]]:
-    """The samples of stages with a model, moved to the median that the catalogue knows of it."""
+def from_catalogue(plan: RunPlan, known: Calibration, warm: Calibration) -> dict[str, list[float]]:
+    """The samples of stages with a model, moved by what the catalogue's median is to the warm one."""
+    found = known.samples_s
     env = system_env()
     scaled = dict(found)
     with open_catalogue(env) as catalogue:
         for stage in plan.stages:
             variant = stage.configuration.variant
             profile = catalogue.profile(variant.name) if variant is not None else None
-            if profile is not None and profile.points and found.get(stage.name):
-                factor = profile.point(1).median_s / statistics.median(found[stage.name])
+            if profile is not None and profile.points and warm.samples_s.get(stage.name):
+                factor = profile.point(1).median_s / statistics.median(warm.samples_s[stage.name])
                 scaled[stage.name] = [factor * sample for sample in found[stage.name]]
     return scaled
 
 
-def simulated(plan: RunPlan, entries: list[LogEntry], known: Calibration, cores: float, fps: float) -> SimResult:
-    """The same plan in virtual time."""
+def simulated(
+    plan: RunPlan, entries: list[LogEntry], known: Calibration, warm: Calibration, cores: float
+) -> tuple[SimResult, float]:
+    """The same plan in virtual time, and how long it took from the first invocation on."""
     world = profile_of_log(plan, entries)
     paced = plan.streams[0].paced
     sources = {
         name: SourceTrace(
-            tuple(known.start_s + pts_s - trace.pts_s[0] for pts_s in trace.pts_s) if paced else trace.pts_s,
-            decode_s=known.decode_s,
+            tuple(pts_s - trace.pts_s[0] for pts_s in trace.pts_s) if paced else trace.pts_s,
+            decode_s=known.before_s,
             paced=paced,
+            begins_when_granted=paced,
             undecodable=trace.undecodable,
         )
         for name, trace in world.sources.items()
     }
-    return simulate(
+    dispatched_s: list[float] = []
+
+    def observe(now_s: float, event: ev.Event, actions: list[act.Action]) -> None:
+        if not dispatched_s and any(isinstance(action, act.Dispatch) for action in actions):
+            dispatched_s.append(now_s)
+
+    result = simulate(
         plan,
         WorldProfile(
             service_s=world.service_s,
-            samples_s=from_catalogue(plan, known.samples_s),
+            samples_s=from_catalogue(plan, known, warm),
             sources=sources,
             load_s=world.load_s,
-            sink_s=known.rest_s,
+            sink_samples_s=known.sinks_s,
             outcomes=world.outcomes,
             cores=cores,
         ),
+        observe=observe,
     )
+    return result, result.wall_s - dispatched_s[0]
+
+
+def compared(pipeline: str, clip: Path, cores: float) -> dict[str, tuple[float, float]]:
+    """Figures by name: live, simulated."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        calibration = calibrate(pipeline, clip, folder)
+        paced = calibrate_paced(pipeline, clip, folder)
+        fast, fast_plan, fast_entries = live(pipeline, clip, folder / "fast", "--loop", "3")
+        slow, slow_plan, slow_entries = live(pipeline, clip, folder / "slow", "--realtime")
+    fast_sim, running_s = simulated(fast_plan, fast_entries, calibration, calibration, cores)
+    slow_sim, _ = simulated(slow_plan, slow_entries, paced, calibration, cores)
+    reserved = min(cores, len(fast_plan.workers) + 1.0)
+    return {
+        "fps": (fast["fps"], fast["frames"]["delivered"] / running_s),
+        "core-s": (fast["cost_core_s"], reserved * fast_sim.wall_s),
+        "p50 ms": (slow["latency_ms"]["p50"], 1000 * quantile(slow_sim.latencies_s, 0.5)),
+        "p95 ms": (slow["latency_ms"]["p95"], 1000 * quantile(slow_sim.latencies_s, 0.95)),
+    }
 
 
 def quantile(values: list[float], q: float) -> float:
@@ -146,27 +207,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input", type=Path, required=True)
     parser.add_argument("--pipelines", default=",".join(PIPELINES))
+    parser.add_argument("--rounds", type=int, default=3, help="of which the medians are compared")
     parser.add_argument("--json", type=Path, help="add the figures here; pipelines that are there are left out")
     arguments = parser.parse_args()
     machine = read_machine()
     known = json.loads(arguments.json.read_text()) if arguments.json is not None and arguments.json.exists() else {}
     names = [name for name in arguments.pipelines.split(",") if name not in known]
     for pipeline in names:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            calibration = calibrate(pipeline, arguments.input, folder)
-            fast, fast_plan, fast_entries = live(pipeline, arguments.input, folder / "fast")
-            slow, slow_plan, slow_entries = live(pipeline, arguments.input, folder / "slow", "--realtime")
-        fps = fast["streams"][0]["fps"] or 25.0
-        fast_sim = simulated(fast_plan, fast_entries, calibration, machine.cores, fps)
-        slow_sim = simulated(slow_plan, slow_entries, calibration, machine.cores, fps)
-        running_s = fast_sim.wall_s - max(fast_plan_load(fast_entries), 0.0)
-        cores = min(machine.cores, len(fast_plan.workers) + 1.0)
+        rounds = [compared(pipeline, arguments.input, machine.cores) for _ in range(arguments.rounds)]
         known[pipeline] = {
-            "fps": (fast["fps"], fast["frames"]["delivered"] / running_s),
-            "core-s": (fast["cost_core_s"], cores * fast_sim.wall_s),
-            "p50 ms": (slow["latency_ms"]["p50"], 1000 * quantile(slow_sim.latencies_s, 0.5)),
-            "p95 ms": (slow["latency_ms"]["p95"], 1000 * quantile(slow_sim.latencies_s, 0.95)),
+            name: tuple(statistics.median(one[name][side] for one in rounds) for side in (0, 1)) for name in rounds[0]
         }
         show(pipeline, known[pipeline], header=pipeline == names[0])
         if arguments.json is not None:
@@ -174,12 +224,6 @@ def main() -> int:
     errors = [abs(sim / real - 1) for row in known.values() for real, sim in row.values() if real]
     print(f"\n{sum(error <= WITHIN for error in errors)} of {len(errors)} figures within {WITHIN:.0%}")
     return int(any(error > WITHIN for error in errors))
-
-
-def fast_plan_load(entries: list[LogEntry]) -> float:
-    """When the run's own first invocation was sent, on the simulation's clock: after the longest load."""
-    loads = [entry.event.load_s for entry in entries if isinstance(entry.event, ev.ReplicaLoaded)]
-    return max(loads, default=0.0)
 
 
 def show(pipeline: str, row: dict[str, tuple[float, float]], *, header: bool) -> None:

@@ -47,7 +47,7 @@ class SimResult:
     num_invocations: int
     num_events: int
     busy_s: dict[str, float]  # by worker
-    latencies_s: list[float]  # of delivered frames, from capture to commit at a sink, in order of commit
+    latencies_s: list[float]  # of delivered frames, from capture to commit at the first sink, in order of commit
     decided: Mapping[str, Mapping[tuple[int, str], int]] = field(default_factory=dict)  # see `Controller.decided`
 
 
@@ -60,6 +60,8 @@ class _Source:
     free_at_s: float = 0.0
     stopped: bool = False
     ended: bool = False
+    begun_s: float = 0.0  # what the trace's times count from
+    granted: bool = False
     reading: bool = False  # a frame is being decoded on shared cores
 
 
@@ -101,6 +103,7 @@ class _Sim:
     incarnations: dict[str, int] = field(default_factory=dict)
     owners: dict[int, tuple[str, int]] = field(default_factory=dict)  # entry in the heap -> (worker, incarnation)
     awaited: set[tuple[str, str, int]] = field(default_factory=set)  # frames that a sink is writing
+    first_sink: str = ""
 
     def later(self, at_s: float, event: ev.Event, owner: tuple[str, int] | None = None) -> None:
         """Let an event happen, unless its owner dies before."""
@@ -119,7 +122,7 @@ class _Sim:
     def begin(self, stream: str) -> None:
         """Let a source that keeps time send its first frame."""
         source = self.sources[stream]
-        if source.trace.paced and self.world.moments is None:
+        if source.trace.paced and self.world.moments is None and not source.trace.begins_when_granted:
             self.next_paced(stream)
 
     def next_paced(self, stream: str) -> None:
@@ -129,12 +132,14 @@ class _Sim:
             return
         trace = source.trace
         if source.next < len(trace.pts_s):
-            at_s = trace.pts_s[source.next]
-            self.later(at_s, _frame(stream, trace, source.first, source.next, at_s))
+            at_s = source.begun_s + trace.pts_s[source.next]
+            delay_s = trace.decode_s if trace.begins_when_granted else 0.0
+            self.later(at_s + delay_s, _frame(stream, trace, source.first, source.next, at_s))
             source.next += 1
         else:
             source.ended = True
-            self.later(max(self.now_s, trace.pts_s[-1] if trace.pts_s else 0.0), self._end(stream))
+            last_s = source.begun_s + trace.pts_s[-1] if trace.pts_s else 0.0
+            self.later(max(self.now_s, last_s), self._end(stream))
 
     def _end(self, stream: str) -> ev.Event:
         source = self.sources[stream]
@@ -270,11 +275,11 @@ class _Sim:
     def deliver(self, action: act.Deliver) -> None:
         moments = self.world.moments
         committed = ev.Committed(action.stream, action.sink, action.seq)
-        sink_s = self.world.sinking_s(action.stream)
+        sink_s = self.world.sinking_s(action.stream, action.sink, action.seq)
         if moments is not None:  # one commit may have stood for several frames
             free_s = max(self.now_s, self.sink_free_s.get(action.stream, 0.0)) + sink_s
             self.sink_free_s[action.stream] = free_s
-            if action.outcome == "delivered":
+            if action.outcome == "delivered" and action.sink == self.first_sink:
                 self.result.latencies_s.append(free_s - self.captured[action.stream, action.seq])
             self.as_recorded(moments.committed.get((action.stream, action.sink, action.seq)), committed)
             return
@@ -297,6 +302,8 @@ class _Sim:
         if key not in self.awaited:  # it was dropped, or has failed
             return
         self.awaited.discard(key)
+        if event.sink != self.first_sink:  # a frame's latency is that of the first; every sink's would count it twice
+            return
         captured_s = self.captured[event.stream, event.seq]
         if self.keep_latencies:
             self.result.latencies_s.append(self.now_s - captured_s)
@@ -313,7 +320,11 @@ class _Sim:
             case act.Release():
                 self.captured.pop((action.stream, action.seq), None)
             case act.Grant():
-                self.sources[action.stream].credits += action.credits
+                source = self.sources[action.stream]
+                source.credits += action.credits
+                if source.trace.begins_when_granted and not source.granted:
+                    source.granted, source.begun_s = True, self.now_s
+                    self.next_paced(action.stream)
                 self.pump(action.stream)
             case act.StartWorker() | act.KillWorker() | act.Restore() | act.Capture() if moments is not None:
                 pass  # what came of it is among the events from outside
@@ -417,7 +428,7 @@ def simulate(
     """
     controller = Controller(plan)
     result = SimResult("", "", controller.ledger, 0.0, 0, 0, {}, [], controller.decided)
-    sim = _Sim(controller, world, result, meter, keep_latencies)
+    sim = _Sim(controller, world, result, meter, keep_latencies, first_sink=plan.sinks[0].name if plan.sinks else "")
     if world.cores is not None:
         sim.cores = SharedCores(world.cores)
     for stream in plan.streams:

@@ -31,6 +31,7 @@ class SourceTrace:
     pts_s: tuple[float, ...]
     decode_s: float = 0.0  # between two frames of a source that waits for credit
     paced: bool = False  # frame k arrives at pts_s[k], credit or not
+    begins_when_granted: bool = False  # of a paced one: its times count from the first grant, and decoding takes time
     undecodable: Mapping[int, str] = field(default_factory=dict)  # seq -> reason
 
 
@@ -109,7 +110,7 @@ class World(Protocol):
         """To bring a worker up."""
         ...
 
-    def sinking_s(self, stream: str) -> float:
+    def sinking_s(self, stream: str, sink: str, seq: int) -> float:
         """To write one frame."""
         ...
 
@@ -134,6 +135,7 @@ class WorldProfile:
     moments: Moments | None = None  # overrule the durations
     cores: float | None = None
     samples_s: Mapping[str, Sequence[float]] = field(default_factory=dict)  # times an item, in place of `service_s`
+    sink_samples_s: Mapping[str, Sequence[float]] = field(default_factory=dict)  # by sink, in place of `sink_s`
 
     def trace(self, stream: str) -> SourceTrace:
         """See `World`."""
@@ -163,9 +165,10 @@ class WorldProfile:
         """See `World`."""
         return self.start_s
 
-    def sinking_s(self, stream: str) -> float:
+    def sinking_s(self, stream: str, sink: str, seq: int) -> float:
         """See `World`."""
-        return self.sink_s
+        samples = self.sink_samples_s.get(sink)
+        return samples[seq % len(samples)] if samples else self.sink_s
 
     def dies_after_s(self, worker: str, incarnation: int) -> float | None:
         """See `World`."""

@@ -335,7 +335,7 @@ class ScenarioWorld:
         """See `World`."""
         return self._starts[worker]
 
-    def sinking_s(self, stream: str) -> float:
+    def sinking_s(self, stream: str, sink: str, seq: int) -> float:
         """See `World`."""
         return self.scenario.sink_ms / 1e3
 
