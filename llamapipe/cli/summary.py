@@ -62,7 +62,7 @@ def show_decisions(summary: RunSummary, terminal: Terminal) -> None:
     """Print on stdout how the invocations of every stage were decided upon, and its share of the objective."""
     rows: list[tuple[str, str, str, str]] = []
     for stage in summary.stages:
-        rows += [(stage.name, d.variant or "-", str(d.times), d.why) for d in stage.decisions]
+        rows += [(stage.name, d.runs or "-", str(d.times), d.why) for d in stage.decisions]
         if not stage.decisions:
             rows.append((stage.name, stage.variant or stage.type, str(stage.invocations), _UNDECIDED))
     terminal.data("")

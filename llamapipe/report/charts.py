@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from llamapipe.report.summary import StageSummary
 from llamapipe.report.trace import Span
 
-__all__ = ["WIDTH", "latency_chart", "timeline"]
+__all__ = ["WIDTH", "budget_chart", "candidates_chart", "latency_chart", "timeline"]
 
 WIDTH = 1000
 _LEFT, _RIGHT = 90, 10
 _ROW, _GAP = 22, 6
 _CHARACTER = 8  # width of the widest in a label
 _MOST_BARS = 4000
+_BUCKETS = 100  # of the run's time
 
 
 def _ticks(span: float, most: int = 10) -> list[float]:
@@ -112,4 +114,66 @@ def latency_chart(points: Sequence[tuple[float, float]], limit_ms: float | None)
     if limit_ms is not None:
         y = height - bottom - limit_ms * up
         parts.append(f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="limit"/>')
+    return "".join([*parts, "</svg>"])
+
+
+def budget_chart(stages: Sequence[StageSummary], colours: Mapping[str, str]) -> str:
+    """A row a stage with a share of the objective: how long frames were there, to p50 and to p95, and the share."""
+    rows = [(s.name, s.budget_ms, s.through_ms) for s in stages if s.budget_ms is not None and s.through_ms is not None]
+    if not rows:
+        return ""
+    left = max(_LEFT, 16 + _CHARACTER * max(len(name) for name, _, _ in rows))
+    height = len(rows) * (_ROW + _GAP) + 24
+    top_ms = 1.05 * max(max(budget_ms, there.p95) for _, budget_ms, there in rows)
+    scale = (WIDTH - left - _RIGHT) / max(top_ms, 1e-9)
+    parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="time at each stage against its share">']
+    for tick in _ticks(top_ms):
+        x = left + tick * scale
+        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height - 20}" class="grid"/>')
+        parts.append(_time_label(x, height - 6, f"{tick:g} ms"))
+    for row, (name, budget_ms, there) in enumerate(rows):
+        y, colour = row * (_ROW + _GAP) + 2, colours.get(name, "gray")
+        title = f"{name}: p50 {there.p50:.1f} ms, p95 {there.p95:.1f} ms of {budget_ms:.1f} ms"
+        parts.append(f'<text x="{left - 8}" y="{y + 15}" text-anchor="end">{escape(name)}</text>')
+        parts.append(
+            f'<g><title>{escape(title)}</title><rect x="{left}" y="{y + 5}" width="{there.p95 * scale:.1f}" '
+            f'height="{_ROW - 10}" fill="{colour}" opacity="0.45"/><rect x="{left}" y="{y}" '
+            f'width="{there.p50 * scale:.1f}" height="{_ROW}" fill="{colour}"/></g>'
+        )
+        x = left + budget_ms * scale
+        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y - 2}" y2="{y + _ROW + 2}" class="limit"/>')
+    return "".join([*parts, "</svg>"])
+
+
+def candidates_chart(spans: Sequence[Span], names: Sequence[str], colours: Sequence[str], wall_s: float) -> str:
+    """Of one stage: a column a hundredth of the run, as high as items were worked on, by who served them.
+
+    ``names`` and ``colours`` are those of its candidates, in their order.
+    """
+    if not spans:
+        return ""
+    height, bottom = 140, 24
+    width_s = max(wall_s, 1e-9) / _BUCKETS
+    items = [[0] * len(names) for _ in range(_BUCKETS)]
+    for span in spans:
+        items[min(_BUCKETS - 1, int(span.start_s / width_s))][span.choice] += span.items
+    most = max(sum(bucket) for bucket in items)
+    across, up = (WIDTH - _LEFT - _RIGHT) / _BUCKETS, (height - bottom - 6) / max(1, most)
+    parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="who served the stage over time">']
+    for tick in _ticks(wall_s):
+        parts.append(_time_label(_LEFT + tick / width_s * across, height - 6, f"{tick:g} s"))
+    parts.append(f'<text x="{_LEFT - 8}" y="18" text-anchor="end">{most / width_s:.3g} /s</text>')
+    for place, bucket in enumerate(items):
+        y = float(height - bottom)
+        for choice, number in enumerate(bucket):
+            if number:
+                y -= number * up
+                title = f"{place * width_s:.2f} s: {number} items by {names[choice]}"
+                parts.append(
+                    f'<rect x="{_LEFT + place * across:.2f}" y="{y:.2f}" width="{across - 0.6:.2f}" '
+                    f'height="{number * up:.2f}" fill="{colours[choice]}"><title>{escape(title)}</title></rect>'
+                )
+    parts.append(
+        f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{height - bottom}" y2="{height - bottom}" class="grid"/>'
+    )
     return "".join([*parts, "</svg>"])

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llamapipe.report.charts import latency_chart, timeline
+from llamapipe.report.charts import budget_chart, candidates_chart, latency_chart, timeline
 from llamapipe.report.summary import RunSummary
 from llamapipe.report.trace import LatencyTrace, PictureStrip, TraceRecorder
 from llamapipe.report.written import write_whole
@@ -48,6 +48,9 @@ def render_report(
         latency_chart=latency_chart(latency.points, limit_ms) if summary.latency_ms is not None else None,
         pictures=[(caption, base64.b64encode(jpeg).decode()) for caption, jpeg in pictures.pictures],
         ledger=_ledger(summary),
+        decisions=[(stage.name, decided) for stage in summary.stages for decided in stage.decisions],
+        budgets=budget_chart(summary.stages, _colours(stages)),
+        served=_served(summary, trace),
         busiest=max((stage.busy_s for stage in summary.stages), default=0.0) or 1.0,
         graph=graph,
     )
@@ -73,6 +76,27 @@ def environment() -> Any:
 def _colours(stages: Sequence[str]) -> Mapping[str, str]:
     """A colour a stage, evenly around the circle and told apart in light and dark."""
     return {name: f"hsl({(210 + 360 * i // max(1, len(stages))) % 360} 62% 52%)" for i, name in enumerate(stages)}
+
+
+def _served(summary: RunSummary, trace: TraceRecorder) -> list[dict[str, Any]]:
+    """For every stage that had a choice: who served it when."""
+    found: list[dict[str, Any]] = []
+    for stage in summary.stages:
+        spans = [span for span in trace.spans if span.stage == stage.name]
+        if len(stage.served_by) < 2 or not spans:
+            continue
+        names = [served.variant or stage.type for served in stage.served_by]
+        shades = _shades(len(names))
+        chart = candidates_chart(spans, names, shades, summary.wall_s)
+        found.append(
+            {"stage": stage.name, "chart": chart, "who": list(zip(names, shades, stage.served_by, strict=True))}
+        )
+    return found
+
+
+def _shades(number: int) -> list[str]:
+    """Colours of candidates, away from red, which says that something is wrong."""
+    return [f"hsl({150 + 170 * i // max(1, number)} 58% {58 - 10 * (i % 2)}%)" for i in range(number)]
 
 
 def _ledger(summary: RunSummary) -> list[dict[str, Any]]:

@@ -68,7 +68,7 @@ class ServedBy(msgspec.Struct, frozen=True):
 class Decided(msgspec.Struct, frozen=True):
     """How often a stage's next invocation was decided upon in one way, and why."""
 
-    variant: str | None  # that was chosen; None: none, or a stage without a model
+    runs: str | None  # the variant, or the operator of a stage without a model; None: nothing was chosen
     code: str  # cheapest, slack-short, overload-late, ...
     why: str
     times: int  # invocations; of waits: times that one began

@@ -28,6 +28,7 @@ class Span(msgspec.Struct, frozen=True):
     items: int
     first_seq: int
     failed: int = 0
+    choice: int = 0  # of the stage's candidates
 
 
 class TraceRecorder:

@@ -262,7 +262,8 @@ def _decisions(plan: StagePlan, decided: Mapping[tuple[int, str], int]) -> list[
     found: list[Decided] = []
     for (choice, code), times in sorted(decided.items(), key=lambda entry: (-entry[1], entry[0])):
         variant = plan.choice(choice).variant if choice >= 0 else None
-        found.append(Decided(variant.name if variant is not None else None, code, WHYS.get(code, code), times))
+        runs = (variant.name if variant is not None else plan.type) if choice >= 0 else None
+        found.append(Decided(runs, code, WHYS.get(code, code), times))
     return found
 
 

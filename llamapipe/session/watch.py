@@ -210,6 +210,7 @@ class Watcher(Observer):
                 len(done.items),
                 dispatch.items[0][1],
                 failed,
+                dispatch.choice,
             )
         )
 

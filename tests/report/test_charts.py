@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from llamapipe.report.charts import latency_chart, timeline
+from llamapipe.report import Quantiles, StageSummary
+from llamapipe.report.charts import budget_chart, candidates_chart, latency_chart, timeline
 from llamapipe.report.trace import Span
 
 WIDTH = 1000
@@ -18,6 +19,10 @@ def span(start_s: float, end_s: float, stage: str = "detect", worker: str = "wor
     return Span(worker, stage, start_s, end_s, more.get("items", 1), 0, more.get("failed", 0))
 
 
+def stage(name: str, budget_ms: float | None, there: Quantiles | None) -> StageSummary:
+    return StageSummary(name, name, None, 1, {}, 1, 1, 0.1, 0, None, 0.0, 1, budget_ms=budget_ms, through_ms=there)
+
+
 def parts(svg: str, tag: str) -> list[ElementTree.Element]:
     return [element for element in ElementTree.fromstring(svg).iter() if element.tag == tag]
 
@@ -25,6 +30,8 @@ def parts(svg: str, tag: str) -> list[ElementTree.Element]:
 def test_nothing_to_draw_draws_nothing() -> None:
     assert timeline([], COLOURS, 1.0) == ""
     assert latency_chart([], 100.0) == ""
+    assert budget_chart([stage("draw", None, None)], COLOURS) == ""
+    assert candidates_chart([], ["a"], ["red"], 1.0) == ""
 
 
 @pytest.mark.parametrize("end_s", [0.001, 0.9, 1.0, 4.0, 9.99, 10.0, 59.5, 100.0, 3600.0, 100_000.0])
@@ -87,3 +94,27 @@ def test_ticks_are_round() -> None:
     labels = [label.text or "" for label in parts(svg, "text")]
     assert [label for label in labels if label.endswith("ms")] == ["0 ms", "50 ms", "100 ms", "150 ms", "200 ms"]
     assert all(re.fullmatch(r"\d s", label) for label in labels if not label.endswith("ms"))
+
+
+def test_a_stage_stands_against_its_share_of_the_objective() -> None:
+    there = Quantiles(20, 80, 90, 95, 30)
+    svg = budget_chart([stage("detect", 100, there), stage("track", None, None), stage("<b>", 50, there)], COLOURS)
+    assert [title.text for title in parts(svg, "title")] == [
+        "detect: p50 20.0 ms, p95 80.0 ms of 100.0 ms",
+        "<b>: p50 20.0 ms, p95 80.0 ms of 50.0 ms",
+    ]
+    p95, p50 = (float(bar.attrib["width"]) for bar in parts(svg, "rect")[:2])
+    assert p95 == pytest.approx(4 * p50, abs=0.5)
+    limits = [float(line.attrib["x1"]) for line in parts(svg, "line") if line.attrib["class"] == "limit"]
+    left = float(parts(svg, "rect")[0].attrib["x"])
+    assert limits[0] - left == pytest.approx(2 * (limits[1] - left), abs=0.5)
+    assert max(limits) <= WIDTH
+
+
+def test_columns_are_as_high_as_items_and_in_the_colours_of_who_served_them() -> None:
+    spans = [Span("w", "detect", 0.0, 0.1, 3, 0), Span("w", "detect", 0.0, 0.1, 1, 3, choice=1)]
+    spans.append(Span("w", "detect", 9.99, 10.1, 4, 4, choice=1))
+    svg = candidates_chart(spans, ["good", "fast"], ["green", "blue"], 10.0)
+    bars = [(bar.attrib["fill"], float(bar.attrib["height"])) for bar in parts(svg, "rect")]
+    assert bars == [("green", pytest.approx(82.5)), ("blue", pytest.approx(27.5)), ("blue", pytest.approx(110.0))]
+    assert parts(svg, "title")[0].text == "0.00 s: 3 items by good"

@@ -6,7 +6,21 @@ import re
 from pathlib import Path
 from typing import Any
 
-from llamapipe.report import FrameCounts, RunSummary, SloResult, StageSummary, StreamSummary
+from msgspec import structs
+
+from llamapipe.report import (
+    Considered,
+    CostSummary,
+    Decided,
+    FrameCounts,
+    PlanView,
+    RunSummary,
+    ServedBy,
+    SloResult,
+    StageSummary,
+    StageView,
+    StreamSummary,
+)
 from llamapipe.report.html import render_report, write_report_html
 from llamapipe.report.summary import Quantiles
 from llamapipe.report.trace import LatencyTrace, PictureStrip, Span, TraceRecorder
@@ -78,6 +92,30 @@ def test_an_objective_is_met_missed_or_not_judged() -> None:
         report(slo=SloResult("p95<=100ms", False, reason="read unpaced"))
     )
     assert "SLO" not in words(report(slo=None))
+
+
+def test_cost_plan_decisions_and_shares_are_told_where_there_are_any() -> None:
+    assert not {"Cost", "Plan and decisions", "Who served what", "Shares"} & set(
+        re.findall(r"<h2>(.*?)</h2>", report())
+    )
+    lost = Considered("<big>", "lost", "agreement 0.3 is below 0.8", None, 90.0, 80.0, 80.0, 0.3)
+    view = StageView("blur", "llamapipe/blur@v1", 100.0, 9.0, "small", [lost], "the cheapest")
+    plan = PlanView("p", "p95<=100ms", True, "9 ms of 100 ms", "llamapipe", 2, 1.0, 9.0, 1.0, 1.0, "EUR", 0.9, [view])
+    stage = StageSummary("blur", "llamapipe/blur@v1", "small", 1, {}, 20, 20, 1.5, 3, LATENCY, 0.1, 1)
+    served = [ServedBy("small", 19, 19, 1.0), ServedBy("<big>", 1, 1, 0.5)]
+    decided = [Decided("small", "cheapest", "the cheapest in time", 19)]
+    stage = structs.replace(stage, cost=0.25, budget_ms=100.0, through_ms=LATENCY, served_by=served, decisions=decided)
+    cost = CostSummary("EUR", 3.0, 0.25, {"workers": 2.0, "decode": 1.0}, 150.0, {"cpu": 6.0}, {"cpu": 0.5})
+    html = report(cost=cost, plan=plan, stages=[stage])
+    text = words(html)
+    assert "<big>" not in html
+    assert "3 EUR reserved, 0.25 of invocations" in text
+    assert "workers 2 67 % decode 1 33 % reserved 3 150 a thousand frames" in text
+    assert "cpu: 6.0 s reserved at 0.5 a second" in text
+    assert "lost: agreement 0.3 is below 0.8" in text
+    assert "blur small 19 the cheapest in time" in text
+    assert "small: 19 items &lt;big&gt;: 1 items" in text
+    assert "time at each stage against its share" in html
 
 
 def test_only_a_latency_that_is_judged_is_a_line_in_the_chart() -> None:
