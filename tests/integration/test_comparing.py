@@ -34,7 +34,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, assets: Path) -> tuple[Path, 
         {"sets": NANO | {"detect.input_size": "416"}, "max_frames": 15, "realtime": True, "slo": "p95=10s"},
         {"sets": NANO | {"detect.input_size": "256"}, "max_frames": 10},
     )
-    env = {**os.environ, "LLAMAPIPE_ASSET_MIRROR": str(assets)}
+    env = {**os.environ, "LLAMAPIPE_ASSET_MIRROR": str(assets), "LLAMAPIPE_CACHE": str(folder / "cache")}
     for name, options in zip("abc", asked, strict=True):
         request = RunRequest(
             folder / "people.yaml", [str(assets / "TUD-Stadtmitte.mp4")], output=folder / name, **options
