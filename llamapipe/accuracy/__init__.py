@@ -4,6 +4,7 @@ from llamapipe.accuracy.agreement import Agreement, agreement
 from llamapipe.accuracy.matching import (
     PrecisionRecall,
     average_precision,
+    average_precision_interval,
     best_f1,
     iou_matrix,
     match,
@@ -15,6 +16,7 @@ __all__ = [
     "PrecisionRecall",
     "agreement",
     "average_precision",
+    "average_precision_interval",
     "best_f1",
     "iou_matrix",
     "match",

@@ -31,6 +31,7 @@ from llamapipe.cli import (
     serving,
     simulation,
     starter,
+    tuning,
 )
 from llamapipe.cli.failures import INTERRUPTED, show_failure
 from llamapipe.cli.options import Quiet, Verbose
@@ -71,6 +72,7 @@ app.command()(serving.query)
 app.command()(serving.load)
 app.command()(planning.plan)
 app.command()(comparison.compare)
+app.command()(tuning.tune)
 app.command()(pipelines.validate)
 app.command()(pipelines.graph)
 app.command()(pipelines.schema)

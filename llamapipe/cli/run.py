@@ -12,6 +12,7 @@ from llamapipe.cli import completion
 from llamapipe.cli.failures import INTERRUPTED
 from llamapipe.cli.options import OpsFiles, PricesFile, Quiet, Sets, Verbose, assignments, seconds, terminal_of
 from llamapipe.cli.terminal import Terminal
+from llamapipe.errors import UsageError
 
 if TYPE_CHECKING:
     from llamapipe.report import PlanView
@@ -68,6 +69,23 @@ def run(
             rich_help_panel=_OBJECTIVE,
         ),
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="What llamapipe tune found for a video like these; --set goes before it.",
+            rich_help_panel=_OBJECTIVE,
+        ),
+    ] = None,
+    tune: Annotated[
+        bool,
+        typer.Option(
+            "--tune",
+            help="Tune for the first video, or take what is known of one like it. Takes a tenth of its length at most.",
+            rich_help_panel=_OBJECTIVE,
+        ),
+    ] = False,
     start: Annotated[
         str | None,
         typer.Option("--start", metavar="TIME", help="Begin at: seconds or h:mm:ss.", rich_help_panel=_SOURCE),
@@ -203,8 +221,36 @@ def run(
         record_events=events,
         resume=resume,
         prices=prices,
+        config=config,
     )
+    if config is not None:
+        _check_machine(config, terminal)
+    if tune:
+        if config is not None:
+            raise UsageError("--tune finds a configuration, --config gives one", hint="leave one of them out")
+        request = _tuned(request, terminal)
     return _plan(request, terminal, json) if dry_run else _run(request, terminal, json, explain=explain)
+
+
+def _check_machine(config: Path, terminal: Terminal) -> None:
+    from llamapipe.session.pinned import read_pinned, unlike
+
+    warning = unlike(read_pinned(config))
+    if warning is not None:
+        terminal.warning(warning)
+
+
+def _tuned(request: RunRequest, terminal: Terminal) -> RunRequest:
+    """The request with what tuning for its first video finds. Raises QueryRefused where nothing fits."""
+    from dataclasses import replace
+
+    from llamapipe.cli.tuning import TrialLines
+    from llamapipe.session.tuning import tune_for
+
+    with TrialLines(terminal) as lines:
+        tuned = tune_for(request, on_step=lines.show)
+    terminal.note(str(tuned))
+    return replace(request, config=tuned.tuning)
 
 
 def _plan(request: RunRequest, terminal: Terminal, json: bool) -> int:

@@ -31,13 +31,15 @@ from llamapipe.clock import Clock, Env, SystemClock
 from llamapipe.errors import AssetError, UsageError
 from llamapipe.inference.assets import cache_root
 from llamapipe.inference.hardware import fingerprint
+from llamapipe.tune.signature import LIKE, VideoSignature, distance
+from llamapipe.tune.tuning import Tuning
 
 __all__ = ["ANY", "CatalogueStore", "KeptModel", "digest_of", "open_catalogue", "parts_of", "refined"]
 
 ANY = "*"
 """In place of a machine's fingerprint: rows of all machines."""
 
-_SCHEMA = 1
+_SCHEMA = 2  # 2: tunings
 _TABLES = """
 CREATE TABLE IF NOT EXISTS models (
     name TEXT PRIMARY KEY, body BLOB NOT NULL, file TEXT NOT NULL, sha256 TEXT NOT NULL,
@@ -48,7 +50,11 @@ CREATE TABLE IF NOT EXISTS artifacts (
 CREATE TABLE IF NOT EXISTS profiles (
     variant TEXT NOT NULL, hardware TEXT NOT NULL, model TEXT NOT NULL, body BLOB NOT NULL, updated_at_s REAL NOT NULL,
     PRIMARY KEY (variant, hardware)) STRICT;
+CREATE TABLE IF NOT EXISTS tunings (
+    key TEXT NOT NULL, hardware TEXT NOT NULL, signature TEXT NOT NULL, body BLOB NOT NULL, updated_at_s REAL NOT NULL,
+    PRIMARY KEY (key, hardware, signature)) STRICT;
 """
+"""Made where they are not: a catalogue of an earlier version has all but the newest."""
 _BUSY_S = 30.0  # how long another process's write is waited for
 
 _ENOUGH = 16  # observations of one batch from which a 95th percentile can be told
@@ -192,6 +198,42 @@ class CatalogueStore:
                 self._database.execute(f"PRAGMA busy_timeout = {int(_BUSY_S * 1000)}")
             for key in ripe:
                 del self._observed[key]
+
+    # Tunings
+
+    def tunings(self, key: str) -> list[Tuning]:
+        """What was found for videos under a key on this machine, the latest first. What cannot be read is left out."""
+        rows = self._rows(
+            "SELECT body FROM tunings WHERE key = ? AND hardware = ? ORDER BY updated_at_s DESC", (key, self.hardware)
+        )
+        found: list[Tuning] = []
+        for (body,) in rows:
+            with contextlib.suppress(msgspec.ValidationError):  # of another version: it is searched again
+                found.append(msgspec.json.decode(body, type=Tuning))
+        return found
+
+    def put_tuning(self, key: str, tuning: Tuning) -> None:
+        """Keep a tuning, in place of those of videos that are alike."""
+        mine = tuning.signature
+        with self._changing():
+            for (body,) in self._rows(
+                "SELECT signature FROM tunings WHERE key = ? AND hardware = ?", (key, self.hardware)
+            ):
+                if distance(msgspec.json.decode(body, type=VideoSignature), mine) <= LIKE:
+                    self._database.execute(
+                        "DELETE FROM tunings WHERE key = ? AND hardware = ? AND signature = ?",
+                        (key, self.hardware, body),
+                    )
+            self._database.execute(
+                "INSERT OR REPLACE INTO tunings VALUES (?, ?, ?, ?, ?)",
+                (
+                    key,
+                    self.hardware,
+                    msgspec.json.encode(mine).decode(),
+                    msgspec.json.encode(tuning),
+                    self._clock.wall_s(),
+                ),
+            )
 
     # Models
 

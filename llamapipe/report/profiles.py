@@ -16,7 +16,16 @@ from llamapipe.report.charts import WIDTH
 from llamapipe.report.html import environment
 from llamapipe.report.written import write_whole
 
-__all__ = ["VariantRow", "latency_by_batch", "metric_of", "rows_of", "short_names", "write_profiles_html"]
+__all__ = [
+    "Axis",
+    "VariantRow",
+    "grid",
+    "latency_by_batch",
+    "metric_of",
+    "rows_of",
+    "short_names",
+    "write_profiles_html",
+]
 
 _LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 80, 20, 10, 44, 340
 _MOST_LINES = 12
@@ -72,10 +81,10 @@ def latency_by_batch(rows: Sequence[VariantRow]) -> str:
     if not drawn:
         return ""
     points = [point for row in drawn for point in row.profile.points]
-    across = _Axis([float(point.batch) for point in points], _LEFT, WIDTH - _RIGHT)
-    up = _Axis([point.median_s * 1000 for point in points], _HEIGHT - _BOTTOM, _TOP)
+    across = Axis([float(point.batch) for point in points], _LEFT, WIDTH - _RIGHT)
+    up = Axis([point.median_s * 1000 for point in points], _HEIGHT - _BOTTOM, _TOP)
     parts = [f'<svg viewBox="0 0 {WIDTH} {_HEIGHT}" role="img" aria-label="latency by batch">']
-    parts += _grid(across, up, "batch", "ms", across_ticks=sorted({float(point.batch) for point in points}))
+    parts += grid(across, up, "batch", "ms", across_ticks=sorted({float(point.batch) for point in points}))
     for i, row in enumerate(drawn):
         places = [(across.place(point.batch), up.place(point.median_s * 1000)) for point in row.profile.points]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
@@ -96,12 +105,12 @@ def front_chart(rows: Sequence[VariantRow]) -> str:
     drawn = [row for row in rows if row.latency_s is not None and row.accuracy is not None]
     if not drawn:
         return ""
-    across = _Axis([(row.latency_s or 0) * 1000 for row in drawn], _LEFT, WIDTH - _RIGHT)
+    across = Axis([(row.latency_s or 0) * 1000 for row in drawn], _LEFT, WIDTH - _RIGHT)
     values = [row.accuracy.value for row in drawn if row.accuracy is not None]
-    up = _Axis(values, _HEIGHT - _BOTTOM, _TOP, logarithmic=False)
+    up = Axis(values, _HEIGHT - _BOTTOM, _TOP, logarithmic=False)
     dearest = max(row.core_s or 0.0 for row in drawn) or 1.0
     parts = [f'<svg viewBox="0 0 {WIDTH} {_HEIGHT}" role="img" aria-label="accuracy against latency and cost">']
-    parts += _grid(across, up, "ms an item", "")
+    parts += grid(across, up, "ms an item", "")
     front = sorted((row for row in drawn if row.on_front), key=lambda row: row.latency_s or 0)
     stairs = [(across.place((row.latency_s or 0) * 1000), up.place(_value(row))) for row in _rising(front)]
     path = "".join(f"{'M' if i == 0 else f'H{x:.1f} L'}{x:.1f},{y:.1f} " for i, (x, y) in enumerate(stairs))
@@ -192,7 +201,7 @@ def _colour(i: int, num: int) -> str:
     return f"hsl({(210 + 360 * i // max(1, num)) % 360} 62% 52%)"
 
 
-class _Axis:
+class Axis:
     """Places values between two pixels, with room at both ends."""
 
     def __init__(self, values: Sequence[float], begin: float, end: float, *, logarithmic: bool = True) -> None:
@@ -206,6 +215,7 @@ class _Axis:
         self._begin, self._end = begin, end
 
     def place(self, value: float) -> float:
+        """Pixels of a value."""
         low, high = self.low, self.high
         if self._logarithmic:
             value, low, high = math.log(value), math.log(low), math.log(high)
@@ -224,9 +234,10 @@ class _Axis:
         return [step * n for n in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
 
 
-def _grid(
-    across: _Axis, up: _Axis, across_unit: str, up_unit: str, across_ticks: Sequence[float] | None = None
+def grid(
+    across: Axis, up: Axis, across_unit: str, up_unit: str, across_ticks: Sequence[float] | None = None
 ) -> list[str]:
+    """Lines and labels of two axes, as SVG."""
     parts = []
     for tick in across.ticks() if across_ticks is None else across_ticks:
         x = across.place(tick)

@@ -23,7 +23,7 @@ from llamapipe.control.plan import SinkPlan
 from llamapipe.errors import AssetError, InterruptedRun, LlamapipeError, OutputError, UsageError
 from llamapipe.inference import registered_files
 from llamapipe.media import SINKS
-from llamapipe.media.contract import Sink, SinkItem
+from llamapipe.media.contract import Sink, SinkItem, VideoSource
 from llamapipe.operator import file_being_imported
 from llamapipe.report import PictureStrip, PlanView, RunSummary, write_report_html, write_run_json
 from llamapipe.runtime import (
@@ -55,7 +55,7 @@ from llamapipe.session.sinks import FunctionSink, PictureTap
 from llamapipe.session.watch import Watcher
 from llamapipe.spec import tree
 
-__all__ = ["run", "stream"]
+__all__ = ["run", "run_held", "stream"]
 
 _LOG = logging.getLogger(__name__)
 _RESULTS = "llamapipe/results@v1"
@@ -136,6 +136,23 @@ def stream(
         raise LlamapipeError(ended.error or "the run failed")
 
 
+def run_held(
+    request: RunRequest,
+    video: VideoSource,
+    take: Callable[[FrameResult], None],
+    *,
+    interrupt: threading.Event,
+    clock: Clock,
+    env: Env,
+) -> RunSummary:
+    """Run on ``video`` in place of the request's only source, and hand every frame's results to ``take``.
+
+    Raises what `run` raises; a run that was interrupted says so in its summary.
+    """
+    job = _Job(request, clock, env, None, interrupt, lambda item: take(FrameResult.from_item(item)), held=video)
+    return job.run()
+
+
 def _refuse_while_imported() -> None:
     file = file_being_imported()
     if file is not None:
@@ -154,6 +171,7 @@ class _Job:
     interrupt: threading.Event
     take: Callable[[SinkItem], None] | None
     on_plan: Callable[[PlanView], None] | None = None
+    held: VideoSource | None = None
 
     def run(self) -> RunSummary:
         started_s, started_cpu_s = self.clock.now_s(), self.clock.cpu_s()
@@ -171,6 +189,7 @@ class _Job:
                 results=self.take is not None,
                 on_asset=self._on_asset(started_s),
                 interrupt=self.interrupt,
+                held=self.held,
             )
         except AssetError as error:
             if self.interrupt.is_set():  # Ctrl-C reaches pip too, which then gives up

@@ -15,6 +15,7 @@ from llamapipe.session.request import DropPolicy, Progress, RunRequest
 from llamapipe.session.resolve import load_pipeline
 from llamapipe.session.results import FrameResult
 from llamapipe.spec import PipelineBuilder, PipelineSpec
+from llamapipe.tune.tuning import Tuning
 
 __all__ = ["Pipeline", "ReadyPipeline", "RunOptions", "load", "run"]
 
@@ -44,6 +45,7 @@ class RunOptions(TypedDict, total=False):
     resume: bool
     prices: Path | None
     segment_s: float
+    config: Path | Tuning | None
 
 
 @overload

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy as np
 from llamapipe.catalog import Floor, Profile
 from llamapipe.clock import Clock, Env
 from llamapipe.control.plan import FaultPlan, JobPlan, RunPlan, SinkPlan, StreamPlan
-from llamapipe.errors import LlamapipeError, UsageError
+from llamapipe.errors import LlamapipeError, SourceError, UsageError
 from llamapipe.inference import AssetStore, cache_root, local_file, open_catalogue, registered_files, use_catalogue
 from llamapipe.media import SINKS, ReconnectPolicy, SourceSpec, expand_sources, open_source, open_sources
 from llamapipe.media.contract import SinkContext, VideoSource
@@ -33,13 +33,14 @@ from llamapipe.session.costs import prices_for
 from llamapipe.session.objective import Objective, objective_of
 from llamapipe.session.observing import uses_profiles
 from llamapipe.session.outputs import RESERVED, prepare_folders
+from llamapipe.session.pinned import read_pinned, with_pinned
 from llamapipe.session.processes import boot_of, check_count, operator_files, parse_workers
 from llamapipe.session.request import RunRequest
 from llamapipe.session.resolve import LoadedPipeline, load_pipeline
 from llamapipe.session.sinks import with_asked_sinks, with_jsonl, with_results
 from llamapipe.spec import CORE_SECONDS, PipelineSpec, Prices, SloSpec
 
-__all__ = ["OnAsset", "Prepared", "check_complete", "prepare", "resolve"]
+__all__ = ["OnAsset", "Prepared", "check_complete", "prepare", "profiles_here", "resolve", "sources_of"]
 
 _PATIENCE_S = 0.5
 _USUAL_FPS = 25.0
@@ -116,11 +117,13 @@ def _sink_params(sink: SinkPlan) -> Mapping[str, object]:
 
 def resolve(request: RunRequest, *, env: Env, results: bool) -> LoadedPipeline:
     """The request's pipeline with the sinks that this run has."""
-    loaded = load_pipeline(
-        request.pipeline, env=env, params=request.params, sets=request.sets, ops_files=request.ops_files
-    )
+    tuning = read_pinned(request.config) if isinstance(request.config, Path) else request.config
+    sets = request.sets if tuning is None else {}
+    loaded = load_pipeline(request.pipeline, env=env, params=request.params, sets=sets, ops_files=request.ops_files)
     manifests = {op.name: loaded.registry.manifest(op.type) for op in loaded.spec.ops}
     spec = loaded.spec
+    if tuning is not None:
+        spec = with_pinned(spec, tuning, request.sets, {op.type: manifests[op.name] for op in spec.ops})
     if request.output is None:
         needs_folder = [sink.type for sink in spec.sinks if SINKS[sink.type].default_path is not None]
         if not results and needs_folder:
@@ -145,8 +148,9 @@ def prepare(
     dry: bool = False,
     on_asset: OnAsset | None = None,
     interrupt: threading.Event | None = None,
+    held: VideoSource | None = None,
 ) -> Prepared:
-    """Do all of it.
+    """Do all of it. ``held`` is read in place of the request's only source, which is not opened.
 
     Raises UsageError, SpecError, SourceError, OutputError, AssetError, and InterruptedRun where ``interrupt`` was set
     while a source was connecting; nothing stays open then.
@@ -182,7 +186,12 @@ def prepare(
             skip=points[spec.name].seq if spec.name in points else 0,
         )
 
-    sources, failures = open_sources(specs, open_one, clock=clock, unwanted=(interrupt or threading.Event()).is_set)
+    if held is not None:
+        sources: dict[str, VideoSource] = dict.fromkeys(specs, held)
+        failures: dict[str, SourceError] = {}
+    else:
+        unwanted = (interrupt or threading.Event()).is_set
+        sources, failures = open_sources(specs, open_one, clock=clock, unwanted=unwanted)
     try:
         if not sources:
             raise next(iter(failures.values()))
@@ -250,7 +259,7 @@ def _needs(spec: PipelineSpec, objective: Objective, prices: Prices) -> Needs:
     )
 
 
-def _profiles(env: Env) -> list[Profile]:
+def profiles_here(env: Env) -> list[Profile]:
     """What is known of variants on this machine; nothing where there is no catalogue yet, or it is not to be used."""
     if not uses_profiles(env):
         return []
@@ -282,14 +291,7 @@ class _Asked:
 def _asked(request: RunRequest, *, env: Env, results: bool, on_asset: OnAsset | None, fetch: bool) -> _Asked:
     loaded = resolve(request, env=env, results=results)
     assets = AssetStore(cache_root(env), env=env)
-    use_catalogue(assets.root)
-
-    def sample(name: str) -> Path:
-        return assets.pull(_sample_asset(name, assets), on_asset)
-
-    specs = {
-        spec.name: spec for spec in expand_sources(request.sources, env=env, resolve_sample=sample, reserved=RESERVED)
-    }
+    specs = {spec.name: spec for spec in sources_of(request.sources, env, on_asset)}
     live = [spec.shown for spec in specs.values() if spec.kind != "file"]
     unpaced = [spec.shown for spec in specs.values() if spec.kind == "file" and not request.realtime]
     objective = objective_of(request.slo, loaded.spec.slo, unpaced=unpaced, live=live)
@@ -306,7 +308,7 @@ def _asked(request: RunRequest, *, env: Env, results: bool, on_asset: OnAsset | 
         on_asset=on_asset,
         fetch=fetch,
         placement=kind or "thread",
-        profiles=_profiles(env),
+        profiles=profiles_here(env),
         needs=needs,
     )
     given = [*operator_files(compiled, compiled.stages, request.ops_files), *(file[0] for file in registered_files())]
@@ -315,6 +317,17 @@ def _asked(request: RunRequest, *, env: Env, results: bool, on_asset: OnAsset | 
     given += [str(file) for file in kept if file is not None and str(file.resolve()) not in given]
     identity = fingerprint(request, compiled.stages, compiled.sinks, specs, given)
     return _Asked(specs, objective, machine, workers, needs, compiled, identity)
+
+
+def sources_of(sources: Sequence[str], env: Env, on_asset: OnAsset | None) -> list[SourceSpec]:
+    """The sources that a user names, samples fetched. Raises UsageError, AssetError."""
+    assets = AssetStore(cache_root(env), env=env)
+    use_catalogue(assets.root)
+
+    def sample(name: str) -> Path:
+        return assets.pull(_sample_asset(name, assets), on_asset)
+
+    return expand_sources(sources, env=env, resolve_sample=sample, reserved=RESERVED)
 
 
 def check_complete(summary: RunSummary, request: RunRequest, *, env: Env, results: bool) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from llamapipe.spec.model import PipelineSpec
+from llamapipe.tune.tuning import Tuning
 
 __all__ = ["DropPolicy", "Progress", "RunRequest"]
 
@@ -41,6 +42,7 @@ class RunRequest:
     resume: bool = False  # go on with a run that was killed, where its folder holds one
     prices: Path | None = None  # price list; None: the user's own, else core-seconds
     segment_s: float = 10.0  # media time between two places where a run can be gone on with
+    config: Path | Tuning | None = None  # what `tune` found, or its file; ``sets`` go before it
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,12 @@ from llamapipe.tune.search import (
     SearchState,
     Trend,
 )
+from llamapipe.tune.signature import LIKE, VideoSignature, distance, signature_of
 from llamapipe.tune.space import Knob, Point, Scale, Space, Value
+from llamapipe.tune.tuning import Predicted, Tried, Tuning
 
 __all__ = [
+    "LIKE",
     "BATCHES",
     "SHARE",
     "Figures",
@@ -27,11 +30,17 @@ __all__ = [
     "Knob",
     "Observation",
     "Point",
+    "Predicted",
     "Prediction",
     "Scale",
     "Search",
     "SearchState",
     "Space",
     "Trend",
+    "Tried",
+    "Tuning",
     "Value",
+    "VideoSignature",
+    "distance",
+    "signature_of",
 ]

@@ -1,0 +1,241 @@
+"""The search for a configuration: what to try next, within a budget of seconds and frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf, log
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llamapipe.clock import Clock
+from llamapipe.errors import LlamapipeError, UsageError
+from llamapipe.session.targets import Targets
+from llamapipe.session.trials import Evaluator, Trial
+from llamapipe.session.tunable import Tunable
+from llamapipe.tune import Observation, Point, Predicted, Search, Tried
+
+__all__ = ["OnStep", "Outcome", "Step", "search_configuration"]
+
+_INITIAL = 3
+_DONE = 0.01  # relative gain that is no longer worth a trial
+_LEVEL = 0.3  # by how much costs differ from profiles all together
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Progress: a configuration is about to be tried (``tried`` None) or has been."""
+
+    number: int
+    points: int
+    spent_s: float
+    budget_s: float
+    what: str
+    tried: Tried | None = None
+    best_core_ms: float | None = None  # of what fits so far
+
+
+OnStep = Callable[[Step], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a search found. ``best`` None: nothing fits, and ``nearest`` comes closest."""
+
+    best: Tried | None
+    nearest: Tried | None
+    tried: Sequence[Tried]
+
+
+def search_configuration(
+    evaluator: Evaluator,
+    choices: Tunable,
+    targets: Targets,
+    *,
+    budget_s: float,
+    budget_frames: int | None,
+    began_s: float,
+    clock: Clock,
+    hints: Sequence[Observation] = (),
+    seed: int = 0,
+    on_step: OnStep = lambda _: None,
+) -> Outcome:
+    """Try the reference, what a run takes untuned, and then what promises most, until nothing does or time is up.
+
+    ``began_s`` is when the budget's time began. Raises UsageError where the budget is too small for the reference.
+    """
+    search = _Searcher(evaluator, choices, targets, budget_s, budget_frames, began_s, clock, seed, on_step)
+    return search.run(hints)
+
+
+class _Searcher:
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        choices: Tunable,
+        targets: Targets,
+        budget_s: float,
+        budget_frames: int | None,
+        began_s: float,
+        clock: Clock,
+        seed: int,
+        on_step: OnStep,
+    ) -> None:
+        self._evaluator = evaluator
+        self._choices = choices
+        self._targets = targets
+        self._budget_s = budget_s
+        self._frames_left: float = inf if budget_frames is None else budget_frames
+        self._began_s = began_s
+        self._clock = clock
+        self._seed = seed
+        self._on_step = on_step
+        self._tried: list[Tried] = []
+        self._last_frames = 0
+
+    @property
+    def _left_s(self) -> float:
+        return self._budget_s - (self._clock.now_s() - self._began_s)
+
+    def run(self, hints: Sequence[Observation]) -> Outcome:
+        choices = self._choices
+        reference = self._try(choices.reference, "reference")
+        if reference is None:
+            why = self._tried[-1].what if self._tried else ""
+            if why:
+                raise LlamapipeError(f"the reference cannot be run: {why}", hint="name another one with --reference")
+            raise UsageError(
+                f"the budget of {self._budget_s:g} s is too short to try the reference configuration",
+                hint=f"give more: --budget-s {max(10, round(3 * self._budget_s))}",
+            )
+        search = Search(
+            choices.space,
+            constraints=self._targets.constraints(accuracy=reference.predicted.accuracy is not None),
+            seed=self._seed,
+            initial=_INITIAL,
+            trend=_Profiled(choices, reference, self._targets.fps) if _all_profiled(choices) else None,
+        )
+        for hint in hints:
+            search.tell(hint)
+        self._tell(search, choices.reference, reference)
+        if choices.default != choices.reference and (default := self._try(choices.default, "default")) is not None:
+            self._tell(search, choices.default, default)
+        while self._left_s > 0 and self._frames_left >= self._last_frames:
+            search.budget = search.spent + self._left_s
+            if self._fitting() and search.expected_gain() < _DONE:
+                break
+            asked = search.ask()
+            if not asked:
+                break
+            trial = self._try(asked[0], "")
+            if trial is not None:
+                self._tell(search, asked[0], trial)
+            elif self._left_s > 0:
+                search.fail(asked[0])
+        return self._outcome()
+
+    def _tell(self, search: Search, point: Point, trial: Trial) -> None:
+        predicted = trial.predicted
+        search.tell(
+            Observation(
+                point,
+                predicted.cost_core_ms,
+                noise=max(0.01, predicted.cost_deviation),
+                cost=max(trial.took_s, 1e-3),
+                measured=self._targets.measured(predicted),
+            )
+        )
+
+    def _try(self, point: Point, what: str) -> Trial | None:
+        choice = self._choices.choices[point]
+        self._tell_step(what, None)
+        began_s = self._clock.now_s()
+        try:
+            trial = self._evaluator.evaluate(choice, pace=self._targets.worth_pacing)
+        except LlamapipeError as error:
+            failed = Tried(choice, None, False, self._clock.now_s() - began_s, error.message)
+            self._tried.append(failed)
+            self._tell_step(what, failed)
+            return None
+        if trial is None:  # the time was up
+            return None
+        self._frames_left -= trial.frames
+        self._last_frames = trial.frames
+        fits = self._targets.shortfall(trial.predicted) <= 0
+        tried = Tried(choice, trial.predicted, fits, trial.took_s, what)
+        self._tried.append(tried)
+        self._tell_step(what, tried)
+        return trial
+
+    def _tell_step(self, what: str, tried: Tried | None) -> None:
+        fitting = self._fitting()
+        self._on_step(
+            Step(
+                number=len(self._tried) + (tried is None),
+                points=len(self._choices.space.points),
+                spent_s=self._budget_s - self._left_s,
+                budget_s=self._budget_s,
+                what=what,
+                tried=tried,
+                best_core_ms=min((_cost(t) for t in fitting), default=None),
+            )
+        )
+
+    def _fitting(self) -> list[Tried]:
+        return [tried for tried in self._tried if tried.fits]
+
+    def _outcome(self) -> Outcome:
+        measured = [tried for tried in self._tried if tried.predicted is not None]
+        best = min(self._fitting(), key=_cost, default=None)
+        nearest = None
+        if best is None:
+            nearest = min(measured, key=lambda t: self._targets.shortfall(_predicted(t)), default=None)
+        return Outcome(best, nearest, self._tried)
+
+
+def _predicted(tried: Tried) -> Predicted:
+    assert tried.predicted is not None
+    return tried.predicted
+
+
+def _cost(tried: Tried) -> float:
+    return _predicted(tried).cost_core_ms
+
+
+def _all_profiled(choices: Tunable) -> bool:
+    return bool(choices.stages) and all(
+        stage.cost_s(variant, 1) is not None for stage in choices.stages for variant in stage.variants
+    )
+
+
+class _Profiled:
+    """A `llamapipe.tune.search.Trend`: what profiles say that a point costs, given what the reference met in the video.
+
+    Cost of a point = what stages without a model took + sum over the others of items a frame x share of frames looked
+    at x core-seconds an item.
+    """
+
+    def __init__(self, choices: Tunable, reference: Trial, fps: float) -> None:
+        self._choices = choices
+        self._reference = reference
+        self._fps = fps
+        tuned = {stage.stage for stage in choices.stages}
+        self._rest_s = sum(cost for name, cost in reference.by_stage.items() if name not in tuned)
+
+    def mean(self, points: Sequence[Point]) -> NDArray[np.float64]:
+        """See `Trend`."""
+        return np.array([log(self._core_ms(point)) for point in points])
+
+    def features(self, points: Sequence[Point]) -> NDArray[np.float64]:
+        """See `Trend`: all profiles may be off by one factor, as of a machine that has other work."""
+        return np.full((len(points), 1), _LEVEL)
+
+    def _core_ms(self, point: Point) -> float:
+        core_s = self._rest_s
+        for stage in self._choices.stages:
+            variant, batch = self._choices.variant(point, stage)
+            cost_s = stage.cost_s(variant, batch) or 0.0
+            items = self._reference.items.get(stage.stage, 1.0)
+            core_s += items * self._choices.rate(point, stage, self._fps) * cost_s
+        return max(1e-3, 1000 * core_s)

@@ -1,0 +1,135 @@
+"""Short stretches of a video, decoded once and kept, so that every configuration sees the same frames.
+
+Frames within a stretch follow each other, as trackers need it; the stretches are spread over the video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llamapipe.clock import Clock
+from llamapipe.errors import SourceError
+from llamapipe.media import SourceSpec, open_source
+from llamapipe.media.contract import Decoded, SourceInfo, SourceStats, Undecodable
+from llamapipe.media.pictures import AvPicture
+
+__all__ = ["HeldVideo", "Stretches", "decode_stretches"]
+
+_USUAL_FPS = 25.0
+_MOST_BYTES = 384 << 20  # of decoded pictures that are kept
+_BYTES_A_PIXEL = 1.5
+_LUMA_WIDTH = 96  # of the pictures that videos are compared by
+
+
+@dataclass(frozen=True, slots=True)
+class Stretches:
+    """``frames`` in order of time; ``indices`` are their places in the video, from 0; a number of the stretch each."""
+
+    info: SourceInfo  # of the whole video
+    frames: tuple[Decoded, ...]
+    indices: tuple[int, ...]
+    stretch: tuple[int, ...]
+
+    @property
+    def fps(self) -> float:
+        """Nominal."""
+        return float(self.info.fps or _USUAL_FPS)
+
+    @property
+    def media_s(self) -> float:
+        """Length of the whole video."""
+        return self.info.duration_s or (self.info.num_frames or len(self.frames)) / self.fps
+
+    def first(self, count: int) -> Stretches:
+        """About ``count`` frames: the beginning of every stretch."""
+        numbers = sorted(set(self.stretch))
+        each = max(2, count // max(1, len(numbers)))
+        keep = [at for n in numbers for at in [i for i, s in enumerate(self.stretch) if s == n][:each]]
+        return Stretches(
+            self.info,
+            tuple(self.frames[i] for i in keep),
+            tuple(self.indices[i] for i in keep),
+            tuple(self.stretch[i] for i in keep),
+        )
+
+    def luma(self) -> list[NDArray[np.uint8]]:
+        """Small pictures of brightness, a stretch each: (frames, h, w) uint8."""
+        import cv2
+
+        found: dict[int, list[NDArray[np.uint8]]] = {}
+        height = max(8, round(_LUMA_WIDTH * self.info.height / max(1, self.info.width)))
+        for number, frame in zip(self.stretch, self.frames, strict=True):
+            bgr = _fresh(frame).picture.bgr()
+            small = cv2.resize(bgr, (_LUMA_WIDTH, height), interpolation=cv2.INTER_AREA)
+            found.setdefault(number, []).append(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.uint8))
+        return [np.stack(pictures) for _, pictures in sorted(found.items())]
+
+
+def decode_stretches(spec: SourceSpec, info: SourceInfo, count: int, stretches: int, *, clock: Clock) -> Stretches:
+    """About ``count`` frames in so many stretches, or all of a video that has no more. Raises SourceError."""
+    fps = float(info.fps or _USUAL_FPS)
+    total = info.num_frames or round((info.duration_s or 0) * fps) or count
+    frame_bytes = max(1, round(info.width * info.height * _BYTES_A_PIXEL))
+    count = max(2, min(count, total, _MOST_BYTES // frame_bytes))
+    stretches = max(1, min(stretches, count // 2)) if count < total else 1
+    each = count // stretches
+    starts = [round((total - each) * (n + 0.5) / stretches) for n in range(stretches)] if count < total else [0]
+    frames: list[Decoded] = []
+    indices: list[int] = []
+    numbers: list[int] = []
+    for number, start in enumerate(starts):
+        # Half a frame early: what begins at the time of a frame must not miss it by rounding.
+        source = open_source(spec, clock=clock, start_s=max(0.0, (start - 0.5) / fps), max_frames=each, threads=2)
+        first = start
+        try:
+            for item in source:
+                if isinstance(item, Undecodable) or (frames and item.pts <= frames[-1].pts):
+                    continue
+                frames.append(Decoded(len(frames), item.pts, item.picture, None))
+                indices.append(first + item.seq)
+                numbers.append(number)
+        finally:
+            source.close()
+    if not frames:
+        raise SourceError(f"source {spec.shown}: no picture could be decoded")
+    return Stretches(info, tuple(frames), tuple(indices), tuple(numbers))
+
+
+class HeldVideo:
+    """Decoded frames as a `VideoSource`. ``paced``: at the video's own rate, gaps between stretches left out."""
+
+    def __init__(self, held: Stretches, *, clock: Clock, paced: bool = False) -> None:
+        self.info = replace(held.info, num_frames=len(held.frames), duration_s=len(held.frames) / held.fps)
+        self.stats = SourceStats()
+        self._frames: Sequence[Decoded] = held.frames
+        self._period_s = 1 / held.fps
+        self._clock = clock
+        self._paced = paced
+        self._closed = False
+
+    def __iter__(self) -> Iterator[Decoded | Undecodable]:
+        began_s = self._clock.now_s()
+        for seq, frame in enumerate(self._frames):
+            due_s = began_s + seq * self._period_s
+            while self._paced and not self._closed and (left_s := due_s - self._clock.now_s()) > 0:
+                self._clock.sleep(min(left_s, 0.05))
+            if self._closed:
+                return
+            fresh = _fresh(frame)
+            yield Decoded(seq, fresh.pts, fresh.picture, due_s if self._paced else None)
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._closed = True
+
+
+def _fresh(frame: Decoded) -> Decoded:
+    """Without what earlier readers had converted: every configuration pays for its own, and memory stays bounded."""
+    picture = frame.picture
+    if not isinstance(picture, AvPicture):
+        return frame
+    return replace(frame, picture=AvPicture(picture.stored, picture.rotation))

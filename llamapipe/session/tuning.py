@@ -1,0 +1,438 @@
+"""``llamapipe tune``: the cheapest configuration of a pipeline for a video, found by trying a few on sampled frames."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from llamapipe.clock import Clock, Env, SystemClock, system_env
+from llamapipe.errors import InterruptedRun, QueryRefused, UsageError
+from llamapipe.inference import AssetStore, cache_root, open_catalogue
+from llamapipe.inference.hardware import fingerprint
+from llamapipe.media import SourceSpec, open_source
+from llamapipe.media.contract import SourceInfo
+from llamapipe.session.labelled import Row, read_truths
+from llamapipe.session.pinned import digest_of_pipeline
+from llamapipe.session.prepare import OnAsset, profiles_here, sources_of
+from llamapipe.session.request import RunRequest
+from llamapipe.session.resolve import LoadedPipeline, load_pipeline
+from llamapipe.session.searching import OnStep, search_configuration
+from llamapipe.session.stretches import Stretches, decode_stretches
+from llamapipe.session.targets import Targets
+from llamapipe.session.trials import Judge, Trials, judged_results
+from llamapipe.session.tunable import Choice, Tunable, asked_knobs, tunable
+from llamapipe.spec import format_slo, parse_slo
+from llamapipe.spec.model import SloSpec
+from llamapipe.tune import (
+    LIKE,
+    Interval,
+    Observation,
+    Tried,
+    Tuning,
+    distance,
+    signature_of,
+)
+
+__all__ = [
+    "TuneRequest",
+    "Tuned",
+    "described",
+    "nearest",
+    "refusal",
+    "tune",
+    "tune_for",
+]
+
+_SHARE_OF_MEDIA = 0.1
+_LEAST_BUDGET_S = 6.0
+_USUAL_FLOOR = 0.9
+_STRETCHES = 4
+_FRAMES = (24, 240)  # fewest and most that are looked at
+_REFERENCE_SHARE = 0.15  # of the budget that trying the reference may take
+_GUESS_CORE_S = 0.03  # a frame, of what nothing is known of
+_HINT_NOISE = 0.2  # relative, of another video's cost
+_HINT_WIDTH = 0.1  # of another video's accuracy, either side
+
+
+@dataclass(frozen=True, slots=True)
+class TuneRequest:
+    """One tuning. Everything but the pipeline and the video has a sensible default."""
+
+    pipeline: Any  # as in RunRequest
+    source: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    sets: Mapping[str, str] = field(default_factory=dict)
+    slo: str | None = None  # replaces the pipeline's
+    min_accuracy: float | None = None  # replaces the pipeline's
+    labels: Path | None = None  # ground truth of the video: accuracy is AP at IoU 0.5 then
+    labels_stage: str | None = None  # whose boxes are compared with it
+    budget_s: float | None = None  # None: a tenth of the video, 6 s at least
+    budget_frames: int | None = None  # worked on in all trials together; None: as many as the seconds allow
+    knobs: Sequence[str] = ()  # "STAGE.KNOB=V1,V2": more to try
+    reference: Mapping[str, str] = field(default_factory=dict)  # "STAGE.KNOB" -> value of the reference
+    workers: int | str | None = None
+    ops_files: Sequence[Path] = ()
+    again: bool = False  # search even where a like video is known
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """``cached_from``: the like video that was searched before, and how far it is; None: searched now."""
+
+    tuning: Tuning
+    cached_from: tuple[str, float] | None = None
+
+    def __str__(self) -> str:
+        if self.cached_from is not None:
+            name, far = self.cached_from
+            return f"answered without a search: {name} was tuned for and is alike (distance {far:.2f})"
+        tuning = self.tuning
+        return f"tuned in {tuning.took_s:.1f} s: {len(tuning.tried)} of {tuning.points} configurations tried"
+
+
+def tune(
+    request: TuneRequest,
+    *,
+    on_step: OnStep = lambda _: None,
+    on_asset: OnAsset | None = None,
+    interrupt: threading.Event | None = None,
+    clock: Clock | None = None,
+    env: Env | None = None,
+) -> Tuned:
+    """Find the cheapest configuration that meets floor and objective on this video, within the budget.
+
+    What is found is kept, and a like video is answered from it without a search. Raises UsageError, SpecError,
+    SourceError, AssetError, and InterruptedRun.
+    """
+    clock = clock if clock is not None else SystemClock()
+    env = env if env is not None else system_env()
+    return _Tuning(request, on_step, on_asset, interrupt or threading.Event(), clock, env).run()
+
+
+def tune_for(
+    request: RunRequest,
+    *,
+    on_step: OnStep = lambda _: None,
+    interrupt: threading.Event | None = None,
+    clock: Clock | None = None,
+    env: Env | None = None,
+) -> Tuned:
+    """Tune for the first source of a run, with what the run asks for. Raises also QueryRefused: nothing fits."""
+    if not request.sources:
+        raise UsageError("--tune: there is no video to tune for", hint="add -i VIDEO")
+    asked = TuneRequest(
+        request.pipeline,
+        request.sources[0],
+        params=request.params,
+        sets=request.sets,
+        slo=request.slo,
+        workers=request.workers,
+        ops_files=request.ops_files,
+    )
+    tuned = tune(asked, on_step=on_step, interrupt=interrupt, clock=clock, env=env)
+    if not tuned.tuning.feasible:
+        raise QueryRefused(refusal(tuned.tuning), why="constraint", nearest=nearest(tuned.tuning))
+    return tuned
+
+
+def refusal(tuning: Tuning) -> str:
+    """That nothing fits."""
+    wanted = [f"{tuning.metric} of at least {tuning.floor:g}"] if tuning.metric != "none" else []
+    wanted += [tuning.objective] if tuning.objective else []
+    tried = f"none of {len(tuning.tried)} configurations of {tuning.pipeline} that were tried"
+    return f"{tried} has {' and '.join(wanted)} on {tuning.video}"
+
+
+def nearest(tuning: Tuning) -> str | None:
+    """What comes closest where nothing fits, in words."""
+    return None if tuning.nearest is None else described(tuning.nearest)
+
+
+def described(tried: Tried) -> str:
+    """What a configuration came to, in words."""
+    predicted = tried.predicted
+    if predicted is None:
+        return f"cannot be run: {tried.what}"
+    found = [f"{predicted.cost_core_ms:.1f} core-ms a frame", f"{predicted.frames_per_s:.0f} fps"]
+    if predicted.accuracy is not None:
+        found.append(f"accuracy {predicted.accuracy:.3f} (at least {predicted.accuracy_low:.3f})")
+    if predicted.p95_ms is not None:
+        found.append(f"p95 {predicted.p95_ms:.0f} ms")
+    return ", ".join(found)
+
+
+class _Tuning:
+    def __init__(
+        self,
+        request: TuneRequest,
+        on_step: OnStep,
+        on_asset: OnAsset | None,
+        interrupt: threading.Event,
+        clock: Clock,
+        env: Env,
+    ) -> None:
+        self._request = request
+        self._on_step = on_step
+        self._on_asset = on_asset
+        self._interrupt = interrupt
+        self._clock = clock
+        self._env = env
+        self._began_s = clock.now_s()
+
+    def run(self) -> Tuned:
+        request = self._request
+        loaded = self._load(request.sets)
+        source = self._source()
+        info = self._facts(source)
+        media_s = info.duration_s or 0.0
+        budget_s = request.budget_s or max(_LEAST_BUDGET_S, _SHARE_OF_MEDIA * media_s)
+        if budget_s <= 0:
+            raise UsageError(f"--budget-s {budget_s:g}: expected more than 0")
+        slo = parse_slo(request.slo) if request.slo is not None else loaded.spec.slo
+        floor, metric = self._floor(loaded)
+        choices = tunable(
+            loaded,
+            profiles_here(self._env),
+            AssetStore(cache_root(self._env), env=self._env),
+            fps=float(info.fps or 25),
+            asked=asked_knobs(request.knobs),
+            reference={key: _parsed(value) for key, value in request.reference.items()},
+        )
+        held = decode_stretches(source, info, self._num_frames(choices, budget_s), _STRETCHES, clock=self._clock)
+        signature = signature_of(held.luma(), width=info.width, height=info.height, fps=held.fps)
+        blank = Tuning(
+            pipeline=loaded.spec.name,
+            digest=digest_of_pipeline(self._load({}).spec),
+            objective="" if slo is None else format_slo(slo),
+            metric=metric,
+            floor=floor,
+            hardware=fingerprint(),
+            signature=signature,
+            video=Path(source.uri).name,
+            values={},
+            predicted=None,
+            reference={},
+            tried=(),
+            points=len(choices.space.points),
+            frames=len(held.frames),
+            budget_s=budget_s,
+            took_s=0.0,
+            notes=tuple(choices.notes),
+        )
+        key = self._key(blank)
+        known = self._known(blank, key)
+        if known is not None and not request.again:
+            return Tuned(known[0], (known[0].video, known[1]))
+        tuning = self._searched(loaded, choices, held, blank, slo, known)
+        if tuning.feasible:
+            with open_catalogue(self._env, clock=self._clock) as store:
+                store.put_tuning(key, tuning)
+        return Tuned(tuning)
+
+    def _load(self, sets: Mapping[str, str]) -> LoadedPipeline:
+        request = self._request
+        return load_pipeline(
+            request.pipeline, env=self._env, params=request.params, sets=sets, ops_files=request.ops_files
+        )
+
+    def _source(self) -> SourceSpec:
+        specs = sources_of([self._request.source], self._env, self._on_asset)
+        if len(specs) != 1 or specs[0].kind != "file":
+            raise UsageError(
+                f"{self._request.source}: expected one video file to tune on, got {len(specs)} sources"
+                if len(specs) != 1
+                else f"{specs[0].shown}: expected a video file to tune on, got a {specs[0].kind}",
+                hint="record some of it first, and tune on that",
+            )
+        return specs[0]
+
+    def _facts(self, source: SourceSpec) -> SourceInfo:
+        opened = open_source(source, clock=self._clock, threads=1)
+        opened.close()
+        return opened.info
+
+    def _floor(self, loaded: LoadedPipeline) -> tuple[float, str]:
+        """(floor, metric): the command line's, else the pipeline's, else a usual one."""
+        request, spec = self._request, loaded.spec.accuracy
+        metric = "agreement" if request.labels is None else "ap50"
+        floor = request.min_accuracy
+        if floor is None and spec is not None and (spec.metric or "agreement") == metric:
+            floor = spec.min
+        if floor is None and metric == "ap50":
+            raise UsageError("--labels: say how right is right enough", hint="for example: --min-accuracy 0.6")
+        floor = _USUAL_FLOOR if floor is None else floor
+        if not 0 <= floor <= 1:
+            raise UsageError(f"--min-accuracy {floor:g}: expected a share from 0 to 1")
+        return floor, metric
+
+    def _num_frames(self, choices: Tunable, budget_s: float) -> int:
+        """As many as the reference is expected to work off in its share of the budget."""
+        core_s = sum(
+            stage.cost_s(*choices.variant(choices.reference, stage)) or _GUESS_CORE_S for stage in choices.stages
+        )
+        frames = round(_REFERENCE_SHARE * budget_s / max(core_s, 1e-3))
+        if self._request.budget_frames is not None:
+            frames = min(frames, self._request.budget_frames // 4)
+        return max(_FRAMES[0], min(_FRAMES[1], frames))
+
+    def _key(self, blank: Tuning) -> str:
+        """All that a tuning hangs on, but for the video and the machine."""
+        request = self._request
+        return msgspec.json.encode(
+            [
+                *(blank.digest, blank.objective, blank.metric, blank.floor, dict(request.sets), list(request.knobs)),
+                *(dict(request.reference), str(request.workers or ""), str(request.labels or "")),
+            ],
+            order="deterministic",
+        ).decode()
+
+    def _known(self, blank: Tuning, key: str) -> tuple[Tuning, float] | None:
+        """The tuning of the most alike video, and how far it is; None where none is alike."""
+        with open_catalogue(self._env, clock=self._clock) as store:
+            found = [(t, distance(t.signature, blank.signature)) for t in store.tunings(key)]
+        near = min(found, key=lambda entry: entry[1], default=None)
+        return near if near is not None and near[1] <= LIKE else None
+
+    def _searched(
+        self,
+        loaded: LoadedPipeline,
+        choices: Tunable,
+        held: Stretches,
+        blank: Tuning,
+        slo: SloSpec | None,
+        known: tuple[Tuning, float] | None,
+    ) -> Tuning:
+        request = self._request
+        manifests = {op.name: loaded.registry.manifest(op.type) for op in loaded.spec.ops}
+        results, truths = judged_results(loaded.spec, manifests), None
+        if request.labels is not None:
+            results, truths = self._labelled(results, held, request.labels)
+        judge = Judge(results, held, truths)
+        num_frames = held.info.num_frames or round(held.media_s * held.fps)
+        targets = Targets(
+            blank.floor,
+            None if slo is None else slo.latency,
+            None if slo is None else slo.deadline_s,
+            num_frames,
+            held.fps,
+        )
+        stop = threading.Event()
+        run = RunRequest(
+            request.pipeline,
+            [request.source],
+            params=request.params,
+            sets=request.sets,
+            workers=request.workers,
+            ops_files=request.ops_files,
+        )
+        evaluator = Trials(run, blank, held, judge, interrupt=stop, clock=self._clock, env=self._env)
+        over = threading.Event()
+        alarm = threading.Thread(target=self._ring, args=(stop, over, blank.budget_s), daemon=True)
+        alarm.start()
+        try:
+            found = search_configuration(
+                evaluator,
+                choices,
+                targets,
+                budget_s=blank.budget_s,
+                budget_frames=request.budget_frames,
+                began_s=self._began_s,
+                clock=self._clock,
+                hints=_hints(known, choices),
+                seed=request.seed,
+                on_step=self._on_step,
+            )
+        finally:
+            over.set()
+            alarm.join()
+        if self._interrupt.is_set():
+            raise InterruptedRun("the tuning was interrupted; nothing is kept of it")
+        notes = [*blank.notes, *_remarks(judge, choices)]
+        return msgspec.structs.replace(
+            blank,
+            metric=judge.metric,
+            values={} if found.best is None else {**_own(request.sets), **found.best.values},
+            predicted=None if found.best is None else found.best.predicted,
+            reference=choices.choices[choices.reference],
+            tried=tuple(found.tried),
+            nearest=found.nearest,
+            took_s=self._clock.now_s() - self._began_s,
+            notes=tuple(notes),
+        )
+
+    def _labelled(
+        self, results: Sequence[str], held: Stretches, labels: Path
+    ) -> tuple[list[str], dict[int, list[Row]]]:
+        """The one result that labels are compared with, and the truths of the frames that are looked at."""
+        rows, labelled, _ = read_truths(labels)
+        mine = set(held.indices) & labelled
+        if not mine:
+            raise UsageError(f"{labels} labels none of the {len(held.indices)} frames that are looked at")
+        wanted = self._request.labels_stage
+        stages = [name for name in results if wanted is None or name.split(".")[0] == wanted]
+        if wanted is not None and not stages:
+            stages = [f"{wanted}.boxes"]
+        if len(stages) != 1:
+            raise UsageError(
+                f"--labels: {len(stages)} results could be compared with them: {', '.join(stages)}",
+                hint="say which: --labels-stage STAGE",
+            )
+        return stages, {index: [row for row in rows if row.frame == index] for index in sorted(mine)}
+
+    def _ring(self, stop: threading.Event, over: threading.Event, budget_s: float) -> None:
+        """Stop what is being tried when the budget is used up, or the user has had enough."""
+        while not over.wait(0.02):
+            if self._interrupt.is_set() or self._clock.now_s() - self._began_s >= budget_s:
+                stop.set()
+                return
+
+
+def _parsed(text: str) -> Any:
+    from llamapipe.spec.yaml_tree import parse_scalar
+
+    return parse_scalar(text)
+
+
+def _own(sets: Mapping[str, str]) -> dict[str, Any]:
+    """What the user has set, of stages: it is part of the configuration."""
+    return {key: _parsed(value) for key, value in sets.items() if key.split(".")[0] not in ("slo", "accuracy")}
+
+
+def _remarks(judge: Judge, choices: Tunable) -> list[str]:
+    if not choices.accurate:
+        return ["nothing that is tuned changes what comes out: cost alone was looked at"]
+    if judge.metric == "none":
+        return ["the pipeline's sinks have no boxes to compare, so nobody knows what a configuration does to results"]
+    if judge.metric == "agreement" and not judge.found:
+        return ["the reference found nothing in the frames that were looked at: try a longer --budget-s"]
+    return []
+
+
+def _hints(known: tuple[Tuning, float] | None, choices: Tunable) -> list[Observation]:
+    """What a like video was found to take, less sure the less it is alike."""
+    if known is None:
+        return []
+    tuning, far = known
+    places = {_frozen(choice): point for point, choice in choices.choices.items()}
+    found: list[Observation] = []
+    for tried in tuning.tried:
+        point = places.get(_frozen(tried.values))
+        if point is None or tried.predicted is None:
+            continue
+        low = tried.predicted.accuracy_low
+        width = _HINT_WIDTH + far
+        measured = {} if low is None else {"accuracy": Interval(low, low - width, low + width)}
+        found.append(
+            Observation(point, tried.predicted.cost_core_ms, noise=_HINT_NOISE + far, measured=measured, hint=True)
+        )
+    return found
+
+
+def _frozen(choice: Choice) -> bytes:
+    return msgspec.json.encode(dict(choice), order="deterministic")
