@@ -89,7 +89,7 @@ def tune(
         typer.Option(
             "--budget-s",
             metavar="SECONDS",
-            help="All that tuning may take. Left out: a tenth of the video's length, at least 6.",
+            help="All that tuning may take. Left out: a tenth of the video's length, at least 3.",
             rich_help_panel=_BUDGET,
         ),
     ] = None,

@@ -16,7 +16,7 @@ from llamapipe.media.contract import (
 from llamapipe.media.expand import SourceSpec, expand_sources
 from llamapipe.media.packing import PictureLayout, layout_of, pack, unpack
 from llamapipe.media.pictures import AvPicture, BgrPicture
-from llamapipe.media.sampling import sample_frames
+from llamapipe.media.sampling import activity, sample_frames
 from llamapipe.media.sinks import SINKS, SinkType, parse_sink
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "open_sources",
     "pack",
     "parse_sink",
+    "activity",
     "sample_frames",
     "unpack",
 ]

@@ -18,7 +18,10 @@ from llamapipe.tune import Observation, Point, Predicted, Search, Tried
 
 __all__ = ["OnStep", "Outcome", "Step", "search_configuration"]
 
-_INITIAL = 3
+_INITIAL = 1
+_NEGLIGIBLE = 0.02  # share of the reference's cost below which a stage is left as it is in the reference
+_CHEAPER = 0.3  # of what the reference took: what another trial is expected to take, before there was one
+_CLEARLY = 0.02  # below the floor, and no variation of batch or rate will do
 _DONE = 0.01  # relative gain that is no longer worth a trial
 _LEVEL = 0.3  # by how much costs differ from profiles all together
 
@@ -109,8 +112,9 @@ class _Searcher:
                 f"the budget of {self._budget_s:g} s is too short to try the reference configuration",
                 hint=f"give more: --budget-s {max(10, round(3 * self._budget_s))}",
             )
+        space = choices.space_near(choices.reference, _negligible(choices, reference))
         search = Search(
-            choices.space,
+            space,
             constraints=self._targets.constraints(accuracy=reference.predicted.accuracy is not None),
             seed=self._seed,
             initial=_INITIAL,
@@ -120,9 +124,8 @@ class _Searcher:
             search.tell(hint)
         self._tell(search, choices.reference, reference)
         if choices.default != choices.reference and (default := self._try(choices.default, "default")) is not None:
-            self._tell(search, choices.default, default)
-        while self._left_s > 0 and self._frames_left >= self._last_frames:
-            search.budget = search.spent + self._left_s
+            self._tell(search, choices.default, default, hint=choices.default not in space.index)
+        while self._left_s > self._usual_s and self._frames_left >= self._last_frames:
             if self._fitting() and search.expected_gain() < _DONE:
                 break
             asked = search.ask()
@@ -131,11 +134,12 @@ class _Searcher:
             trial = self._try(asked[0], "")
             if trial is not None:
                 self._tell(search, asked[0], trial)
+                self._rule_out(search, asked[0], trial)
             elif self._left_s > 0:
                 search.fail(asked[0])
         return self._outcome()
 
-    def _tell(self, search: Search, point: Point, trial: Trial) -> None:
+    def _tell(self, search: Search, point: Point, trial: Trial, *, hint: bool = False) -> None:
         predicted = trial.predicted
         search.tell(
             Observation(
@@ -144,6 +148,7 @@ class _Searcher:
                 noise=max(0.01, predicted.cost_deviation),
                 cost=max(trial.took_s, 1e-3),
                 measured=self._targets.measured(predicted),
+                hint=hint,
             )
         )
 
@@ -152,7 +157,7 @@ class _Searcher:
         self._tell_step(what, None)
         began_s = self._clock.now_s()
         try:
-            trial = self._evaluator.evaluate(choice, pace=self._targets.worth_pacing)
+            trial = self._evaluator.evaluate(choice, pace=self._is_worth_pacing)
         except LlamapipeError as error:
             failed = Tried(choice, None, False, self._clock.now_s() - began_s, error.message)
             self._tried.append(failed)
@@ -163,10 +168,26 @@ class _Searcher:
         self._frames_left -= trial.frames
         self._last_frames = trial.frames
         fits = self._targets.shortfall(trial.predicted) <= 0
+        if self._targets.worth_pacing(trial.predicted) and trial.predicted.p95_ms is None:
+            what = what or "dearer"  # than what fits: its latency does not matter
         tried = Tried(choice, trial.predicted, fits, trial.took_s, what)
         self._tried.append(tried)
         self._tell_step(what, tried)
         return trial
+
+    def _rule_out(self, search: Search, point: Point, trial: Trial) -> None:
+        """Where variants are not right enough, they are no better at a lower sampling rate, nor in other batches."""
+        accuracy = trial.predicted.accuracy
+        if accuracy is None or accuracy >= self._targets.floor - _CLEARLY:
+            return
+        knobs = [knob.name for knob in search.space.knobs]
+        for other in search.space.points:
+            pairs = [(name, a, b) for name, a, b in zip(knobs, point, other, strict=True) if a != b]
+            if all(
+                name.endswith(".batch") or (name.endswith(".sample_fps") and float(b) < float(a))
+                for name, a, b in pairs
+            ):
+                search.fail(other)
 
     def _tell_step(self, what: str, tried: Tried | None) -> None:
         fitting = self._fitting()
@@ -181,6 +202,17 @@ class _Searcher:
                 best_core_ms=min((_cost(t) for t in fitting), default=None),
             )
         )
+
+    @property
+    def _usual_s(self) -> float:
+        """What a trial is expected to take: one that time is not enough for would be for nothing."""
+        took_s = [tried.took_s for tried in self._tried if tried.predicted is not None]
+        others = took_s[1:] or [_CHEAPER * took_s[0]]
+        return sum(others) / len(others)
+
+    def _is_worth_pacing(self, predicted: Predicted) -> bool:
+        best = min(map(_cost, self._fitting()), default=inf)
+        return predicted.cost_core_ms < best and self._targets.worth_pacing(predicted)
 
     def _fitting(self) -> list[Tried]:
         return [tried for tried in self._tried if tried.fits]
@@ -201,6 +233,16 @@ def _predicted(tried: Tried) -> Predicted:
 
 def _cost(tried: Tried) -> float:
     return _predicted(tried).cost_core_ms
+
+
+def _negligible(choices: Tunable, reference: Trial) -> list[str]:
+    """Stages that had next to nothing to do: what they run with saves nothing, and nothing would be learned of it."""
+    whole_s = sum(reference.by_stage.values())
+    return [
+        stage.stage
+        for stage in choices.stages
+        if reference.by_stage.get(stage.stage, 0.0) < _NEGLIGIBLE * whole_s and len(choices.stages) > 1
+    ]
 
 
 def _all_profiled(choices: Tunable) -> bool:

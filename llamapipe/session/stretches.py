@@ -1,19 +1,22 @@
 """Short stretches of a video, decoded once and kept, so that every configuration sees the same frames.
 
-Frames within a stretch follow each other, as trackers need it; the stretches are spread over the video.
+Frames within a stretch follow each other, as trackers need it. The stretches are spread evenly over what happens in the
+video, as far as the bytes of its packets tell, rather than over its time: where there is nothing to find, no
+configuration is told from another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llamapipe.clock import Clock
 from llamapipe.errors import SourceError
-from llamapipe.media import SourceSpec, open_source
+from llamapipe.media import SourceSpec, activity, open_source
 from llamapipe.media.contract import Decoded, SourceInfo, SourceStats, Undecodable
 from llamapipe.media.pictures import AvPicture
 
@@ -45,7 +48,9 @@ class Stretches:
         return self.info.duration_s or (self.info.num_frames or len(self.frames)) / self.fps
 
     def first(self, count: int) -> Stretches:
-        """About ``count`` frames: the beginning of every stretch."""
+        """About ``count`` frames: the beginning of every stretch. All where there are no more."""
+        if count >= len(self.frames):
+            return self
         numbers = sorted(set(self.stretch))
         each = max(2, count // max(1, len(numbers)))
         keep = [at for n in numbers for at in [i for i, s in enumerate(self.stretch) if s == n][:each]]
@@ -72,18 +77,23 @@ class Stretches:
 def decode_stretches(spec: SourceSpec, info: SourceInfo, count: int, stretches: int, *, clock: Clock) -> Stretches:
     """About ``count`` frames in so many stretches, or all of a video that has no more. Raises SourceError."""
     fps = float(info.fps or _USUAL_FPS)
-    total = info.num_frames or round((info.duration_s or 0) * fps) or count
+    times_s, happens = activity(Path(spec.uri))
+    if not len(times_s):
+        times_s = np.arange(info.num_frames or round((info.duration_s or 0) * fps) or count) / fps
+        happens = np.ones(len(times_s))
+    total = len(times_s)
     frame_bytes = max(1, round(info.width * info.height * _BYTES_A_PIXEL))
     count = max(2, min(count, total, _MOST_BYTES // frame_bytes))
     stretches = max(1, min(stretches, count // 2)) if count < total else 1
     each = count // stretches
-    starts = [round((total - each) * (n + 0.5) / stretches) for n in range(stretches)] if count < total else [0]
+    starts = _starts(happens, each, stretches) if count < total else [0]
     frames: list[Decoded] = []
     indices: list[int] = []
     numbers: list[int] = []
     for number, start in enumerate(starts):
-        # Half a frame early: what begins at the time of a frame must not miss it by rounding.
-        source = open_source(spec, clock=clock, start_s=max(0.0, (start - 0.5) / fps), max_frames=each, threads=2)
+        # Between two frames: what begins at the time of one must not miss it by rounding.
+        start_s = float(times_s[start - 1] + times_s[start]) / 2 if start else None
+        source = open_source(spec, clock=clock, start_s=start_s, max_frames=each, threads=2)
         first = start
         try:
             for item in source:
@@ -97,6 +107,18 @@ def decode_stretches(spec: SourceSpec, info: SourceInfo, count: int, stretches: 
     if not frames:
         raise SourceError(f"source {spec.shown}: no picture could be decoded")
     return Stretches(info, tuple(frames), tuple(indices), tuple(numbers))
+
+
+def _starts(happens: NDArray[np.float64], each: int, stretches: int) -> list[int]:
+    """First frames of the stretches, in order, none over another: each in the middle of an equal part of all bytes."""
+    whole = np.cumsum(happens) / happens.sum()
+    middles = np.searchsorted(whole, (np.arange(stretches) + 0.5) / stretches)
+    starts: list[int] = []
+    for n, middle in enumerate(middles):
+        earliest = starts[-1] + each if starts else 0
+        latest = len(happens) - each * (stretches - n)
+        starts.append(int(max(earliest, min(middle - each // 2, latest))))
+    return starts
 
 
 class HeldVideo:

@@ -6,8 +6,9 @@ pipeline that writes detections and tracks.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -16,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamapipe.accuracy import agreement, average_precision_interval
+from llamapipe.catalog import Variant
 from llamapipe.clock import Clock, Env
 from llamapipe.data import Boxes
 from llamapipe.errors import LlamapipeError
+from llamapipe.inference import AssetStore, cache_root, load_predictor
 from llamapipe.operator import Manifest, PortKind
 from llamapipe.report import RunSummary
 from llamapipe.session.execute import run_held
@@ -27,7 +30,7 @@ from llamapipe.session.request import RunRequest
 from llamapipe.session.results import FrameResult
 from llamapipe.session.stretches import HeldVideo, Stretches
 from llamapipe.session.tunable import Choice
-from llamapipe.spec import PipelineSpec, upstream
+from llamapipe.spec import PipelineSpec
 from llamapipe.tune import Predicted, Tuning
 
 __all__ = ["Evaluator", "Judge", "Trial", "Trials", "judged_results"]
@@ -36,7 +39,9 @@ _Z = 1.96  # of a 95 % interval
 _SEED = 0
 _USUAL_DEVIATION = 0.05  # relative, of a cost of which nothing else is known
 _PARTS = 5  # of the frames, each of which tells the cost once
-_PACED_S = 1.0  # of video that latency is measured on
+_PACED_S = 0.6  # of video that latency is measured on
+_FEWEST = 40  # frames of a trial
+_MOST_NETWORKS = 4
 _LEAST_PACED = 12  # frames
 
 
@@ -68,13 +73,22 @@ def judged_results(spec: PipelineSpec, manifests: Mapping[str, Manifest]) -> lis
     if not drawn:
         drawn = [f"$ops.{op.name}.{port}" for op in spec.ops for port in manifests[op.name].outputs]
     boxes = {s for s in drawn if _kind(s, manifests) in (PortKind.BOXES, PortKind.TRACKS, PortKind.CLASSES)}
-    made_of = {s: upstream(spec, s) - {_stage(s)} for s in boxes}
-    final = [s for s in boxes if not any(_stage(s) in stages for other, stages in made_of.items() if other != s)]
+    made_of = {s: _sources_of(s, spec, manifests) for s in boxes}
+    final = [s for s in boxes if not any(s in parts for other, parts in made_of.items() if other != s)]
     return sorted(s.removeprefix("$ops.") for s in final)
 
 
-def _stage(selector: str) -> str:
-    return selector.split(".")[1]
+def _sources_of(selector: str, spec: PipelineSpec, manifests: Mapping[str, Manifest]) -> set[str]:
+    """The boxes that a result is made of: faces in crops of people are other things than these people."""
+    inputs = {op.name: [s for selectors in op.inputs.values() for s in selectors] for op in spec.ops}
+    found: set[str] = set()
+    waiting = [selector]
+    while waiting:
+        for source in inputs[waiting.pop().split(".")[1]]:
+            if source not in found and _kind(source, manifests) not in (None, PortKind.FRAMES):
+                found.add(source)
+                waiting.append(source)
+    return found
 
 
 def _kind(selector: str, manifests: Mapping[str, Manifest]) -> PortKind | None:
@@ -88,13 +102,10 @@ class Judge:
     ``truths`` are rows of labelled frames by index in the video; ``stage`` whose boxes they are compared with.
     """
 
-    def __init__(
-        self, results: Sequence[str], held: Stretches, truths: Mapping[int, Sequence[Row]] | None = None
-    ) -> None:
+    def __init__(self, results: Sequence[str], truths: Mapping[int, Sequence[Row]] | None = None) -> None:
         self._results = list(results)
-        self._held = held
         self._truths = truths
-        self._reference: list[Boxes] | None = None
+        self._reference: dict[int, Boxes] | None = None  # by index in the video
 
     @property
     def metric(self) -> str:
@@ -104,29 +115,35 @@ class Judge:
     @property
     def found(self) -> int:
         """Boxes of the reference."""
-        return sum(map(len, self._reference or ()))
+        return sum(map(len, (self._reference or {}).values()))
+
+    def count(self, result: FrameResult) -> int:
+        """Boxes of a frame that are compared."""
+        return len(self._boxes(result))
 
     def score(self, frames: Mapping[int, FrameResult]) -> tuple[float, float, float] | None:
-        """(value, low, high) of results by place among the held frames; None where there is nothing to compare."""
+        """(value, low, high) of results by index in the video; None where there is nothing to compare.
+
+        What comes first is the reference, and has all frames; others may have some of them.
+        """
         if not self._results:
             return None
-        found = [self._boxes(frames.get(at)) for at in range(len(self._held.frames))]
+        boxes = {index: self._boxes(frame) for index, frame in frames.items()}
         rng = np.random.default_rng(_SEED)
         if self._truths is not None:
-            return self._by_truth(found, self._truths, rng)
+            return self._by_truth(boxes, self._truths, rng)
         if self._reference is None:
-            self._reference = found
+            self._reference = boxes
             return 1.0, 1.0, 1.0
-        compared = agreement(found, self._reference, rng=rng)
+        found = list(boxes.values())
+        compared = agreement(found, [self._reference.get(index, Boxes.empty()) for index in boxes], rng=rng)
         if compared.num_found + compared.num_reference == 0:
             n = len(found)  # both see nothing in any frame: how sure that is, by Wilson
             return 1.0, n / (n + _Z**2), 1.0
         return compared.f1, compared.low, compared.high
 
-    def _boxes(self, result: FrameResult | None) -> Boxes:
+    def _boxes(self, result: FrameResult) -> Boxes:
         """All that is compared of a frame; labels are told apart by the result that they are of."""
-        if result is None:
-            return Boxes.empty()
         parts: list[Boxes] = []
         for name in self._results:
             value: Any = result.values.get(name)
@@ -135,12 +152,10 @@ class Judge:
         return Boxes.concat(parts)
 
     def _by_truth(
-        self, found: Sequence[Boxes], truths: Mapping[int, Sequence[Row]], rng: np.random.Generator
+        self, found: Mapping[int, Boxes], truths: Mapping[int, Sequence[Row]], rng: np.random.Generator
     ) -> tuple[float, float, float]:
         frames = [
-            (boxes.xyxy, boxes.score, _corners(truths[index]))
-            for boxes, index in zip(found, self._held.indices, strict=True)
-            if index in truths
+            (boxes.xyxy, boxes.score, _corners(truths[index])) for index, boxes in found.items() if index in truths
         ]
         return average_precision_interval(frames, 0.5, rng=rng)
 
@@ -152,7 +167,9 @@ def _corners(rows: Sequence[Row]) -> NDArray[np.float64]:
 class Trials:
     """An `Evaluator` over the real engine.
 
-    ``request`` is the run without what is tuned; ``blank`` a tuning of the pipeline without values.
+    ``request`` is the run without what is tuned; ``blank`` a tuning of the pipeline without values. The first trial
+    finds out how many frames are looked at from then on: as many as ``enough`` boxes are in, and no more than it can
+    work off in ``reference_s``.
     """
 
     def __init__(
@@ -162,6 +179,8 @@ class Trials:
         held: Stretches,
         judge: Judge,
         *,
+        reference_s: float,
+        enough: int,
         interrupt: threading.Event,
         clock: Clock,
         env: Env,
@@ -173,24 +192,40 @@ class Trials:
         self._interrupt = interrupt
         self._clock = clock
         self._env = env
-        self._reference_s: NDArray[np.float64] | None = None
+        self._spare_s = reference_s
+        self._enough = enough
+        self._kept = LoadedNetworks(AssetStore(cache_root(env), env=env))
+        self._reference_ends_s: dict[int, float] | None = None  # by index in the video
+
+    @property
+    def num_frames(self) -> int:
+        """That are looked at."""
+        return len(self._held.frames)
+
+    def close(self) -> None:
+        """Let go of the networks."""
+        self._kept.close()
 
     def evaluate(self, choice: Choice, *, pace: Callable[[Predicted], bool]) -> Trial | None:
         """See `Evaluator`."""
         began_s = self._clock.now_s()
+        request = replace(self._request, config=msgspec.structs.replace(self._blank, values=choice, objective=""))
+        self._kept.keep_of(choice)
+        if self._reference_ends_s is None and not self._settle(request):
+            return None
+        held = self._held
         frames: dict[int, FrameResult] = {}
-        ends_s: list[float] = []
+        ends_s: dict[int, float] = {}
 
         def take(result: FrameResult) -> None:
-            frames[result.frame] = _without_pictures(result)
-            ends_s.append(self._clock.now_s())
+            index = held.indices[result.frame]
+            frames[index] = _without_pictures(result)
+            ends_s[index] = self._clock.now_s()
 
-        pinned = msgspec.structs.replace(self._blank, values=choice, objective="")
-        request = replace(self._request, config=pinned)
-        summary = self._run(request, HeldVideo(self._held, clock=self._clock), take)
+        summary = self._run(request, HeldVideo(held, clock=self._clock), take)
         if summary is None:
             return None
-        num = len(self._held.frames)
+        num = len(held.frames)
         by_stage = {s.name: s.busy_s * _threads(s.variant) / num for s in summary.stages}
         score = self._judge.score(frames)
         predicted = Predicted(
@@ -210,8 +245,26 @@ class Trials:
                 predicted = msgspec.structs.replace(
                     predicted, p50_ms=latency.p50, p95_ms=latency.p95, p99_ms=latency.p99
                 )
-        items = {s.name: s.items / len(self._held.frames) for s in summary.stages}
-        return Trial(predicted, self._clock.now_s() - began_s, num, by_stage, items)
+        took_s = self._clock.now_s() - began_s
+        if self._reference_ends_s is None:
+            self._reference_ends_s = ends_s
+        items = {s.name: s.items / len(held.frames) for s in summary.stages}
+        return Trial(predicted, took_s, num, by_stage, items)
+
+    def _settle(self, request: RunRequest) -> bool:
+        """Keep as many of the frames as time is for, by a few that are worked off first. False: interrupted."""
+        few = self._held.first(_FEWEST)
+        boxes: list[int] = []
+        summary = self._run(
+            request, HeldVideo(few, clock=self._clock), lambda result: boxes.append(self._judge.count(result))
+        )
+        if summary is None:
+            return False
+        wanted = self._enough * len(boxes) / sum(boxes) if sum(boxes) else len(self._held.frames)
+        if self._judge.metric == "none":
+            wanted = 0
+        self._held = self._held.first(max(_FEWEST, round(min(wanted, self._spare_s * summary.fps))))
+        return True
 
     def _paced(self, request: RunRequest) -> RunSummary | None:
         """The same at the video's own rate: as it would be served."""
@@ -227,21 +280,55 @@ class Trials:
             raise LlamapipeError(summary.error or "the trial failed")
         return summary
 
-    def _deviation(self, ends_s: Sequence[float]) -> float:
+    def _deviation(self, ends_s: Mapping[int, float]) -> float:
         """How sure a cost is: by how much parts of the frames disagree on its ratio to the reference's.
 
         The frames are the same, so what is left is the noise of measuring.
         """
-        if len(ends_s) < _PARTS + 1:
+        before = self._reference_ends_s
+        if before is None or len(ends_s) < _PARTS + 1 or ends_s.keys() != before.keys():
             return _USUAL_DEVIATION
-        took_s = np.diff([ends_s[at] for at in np.linspace(0, len(ends_s) - 1, _PARTS + 1).astype(int)])
-        if self._reference_s is None:
-            self._reference_s = took_s
+        bounds = [list(ends_s)[at] for at in np.linspace(0, len(ends_s) - 1, _PARTS + 1).astype(int)]
+        took_s, usual_s = (np.diff([ends[index] for index in bounds]) for ends in (ends_s, before))
+        if np.any(took_s <= 0) or np.any(usual_s <= 0):
             return _USUAL_DEVIATION
-        if np.any(took_s <= 0) or np.any(self._reference_s <= 0):
-            return _USUAL_DEVIATION
-        ratios = np.log(took_s / self._reference_s)
-        return float(np.clip(np.std(ratios, ddof=1) / np.sqrt(_PARTS), 0.01, 0.3))
+        return float(np.clip(np.std(np.log(took_s / usual_s), ddof=1) / np.sqrt(_PARTS), 0.01, 0.3))
+
+
+class LoadedNetworks:
+    """Keeps the networks of the last trials loaded: the next is likely to differ in a sampling rate alone."""
+
+    def __init__(self, assets: AssetStore) -> None:
+        self._assets = assets
+        self._kept: dict[tuple[Variant, int], Any] = {}
+
+    def keep_of(self, choice: Choice) -> None:
+        """Load what a configuration runs, unless it is, and let go of what was not used for longest.
+
+        What cannot be loaded is left to the run, which says why.
+        """
+        for key in _variants(choice):
+            kept = self._kept.pop(key, None)
+            with contextlib.suppress(LlamapipeError):
+                self._kept[key] = kept or load_predictor(key[0], batch=key[1], assets=self._assets)
+        while len(self._kept) > _MOST_NETWORKS:
+            self._kept.pop(next(iter(self._kept))).close()
+
+    def close(self) -> None:
+        """Let go of all."""
+        while self._kept:
+            self._kept.popitem()[1].close()
+
+
+def _variants(choice: Choice) -> Iterator[tuple[Variant, int]]:
+    """(variant, batch) of every stage that a choice names the model of."""
+    for key, model in choice.items():
+        stage, _, knob = key.rpartition(".")
+        if knob == "model":
+            backend, device, precision = (str(choice[f"{stage}.{name}"]) for name in ("backend", "device", "precision"))
+            height, width = choice[f"{stage}.input_size"]
+            variant = Variant(str(model), backend, device, precision, (int(height), int(width)))
+            yield variant, int(choice[f"{stage}.batch"])
 
 
 def _without_pictures(result: FrameResult) -> FrameResult:

@@ -13,7 +13,7 @@ from typing import Any
 
 from llamapipe.catalog import Precision, Profile, ProfileState, Variant
 from llamapipe.errors import LlamapipeError, UsageError
-from llamapipe.inference import AssetStore, choose_variant, find_models, model_named
+from llamapipe.inference import AssetStore, choose_variant, find_models, model_named, required_assets
 from llamapipe.inference.profiler import candidates
 from llamapipe.operator import Manifest
 from llamapipe.session.resolve import LoadedPipeline
@@ -72,6 +72,13 @@ class Tunable:
         choice = self.choices[point]
         found = next(v for v in stage.variants if _sets(stage.stage, v).items() <= choice.items())
         return found, int(choice[f"{stage.stage}.batch"])
+
+    def space_near(self, point: Point, stages: Sequence[str]) -> Space:
+        """The space in which these stages have what they have at a point."""
+        fixed = [at for at, knob in enumerate(self.space.knobs) if knob.name.split(".")[0] in stages]
+        if not fixed:
+            return self.space
+        return Space(self.space.knobs, [p for p in self.space.points if all(p[at] == point[at] for at in fixed)])
 
     def rate(self, point: Point, stage: StageChoices, fps: float) -> float:
         """Share of frames that a stage looks at."""
@@ -161,7 +168,7 @@ def _stage(
         kept |= {p.variant: p for p in fitting if p.variant == default}
         variants = list(kept)
         batches = {v: (batch,) if batch else _batches(p) for v, p in kept.items()}
-        if default not in kept:
+        if default not in kept and all(assets.path(file) is not None for file in required_assets(default)):
             variants.append(default)
             batches[default] = (batch or 1,)
     else:
@@ -176,6 +183,7 @@ def _stage(
         v: tuple(dict.fromkeys((*sizes, *([1] if v == default and not batch else [])))) for v, sizes in batches.items()
     }
     ordered = _by_accuracy(variants, kept, task)
+    default = default if default in variants else ordered[0]
     return StageChoices(op.name, task, tuple(ordered), default, batches, kept, per_frame)
 
 

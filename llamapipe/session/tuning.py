@@ -35,6 +35,7 @@ from llamapipe.tune import (
     Tried,
     Tuning,
     distance,
+    preload,
     signature_of,
 )
 
@@ -49,12 +50,15 @@ __all__ = [
 ]
 
 _SHARE_OF_MEDIA = 0.1
-_LEAST_BUDGET_S = 6.0
+_LEAST_BUDGET_S = 3.0
 _USUAL_FLOOR = 0.9
 _STRETCHES = 4
 _FRAMES = (24, 240)  # fewest and most that are looked at
-_REFERENCE_SHARE = 0.15  # of the budget that trying the reference may take
+_REFERENCE_SHARE = 0.35  # of the budget that the reference's frames may take
+_SLACK = 4.0  # times the boxes that would prove the floor if all agreed
+_CROWD = 3.0  # items a frame of a stage that works on crops, before anything is known of them
 _GUESS_CORE_S = 0.03  # a frame, of what nothing is known of
+_Z = 1.96  # of a 95 % interval
 _HINT_NOISE = 0.2  # relative, of another video's cost
 _HINT_WIDTH = 0.1  # of another video's accuracy, either side
 
@@ -71,7 +75,7 @@ class TuneRequest:
     min_accuracy: float | None = None  # replaces the pipeline's
     labels: Path | None = None  # ground truth of the video: accuracy is AP at IoU 0.5 then
     labels_stage: str | None = None  # whose boxes are compared with it
-    budget_s: float | None = None  # None: a tenth of the video, 6 s at least
+    budget_s: float | None = None  # None: a tenth of the video, 3 s at least
     budget_frames: int | None = None  # worked on in all trials together; None: as many as the seconds allow
     knobs: Sequence[str] = ()  # "STAGE.KNOB=V1,V2": more to try
     reference: Mapping[str, str] = field(default_factory=dict)  # "STAGE.KNOB" -> value of the reference
@@ -272,9 +276,11 @@ class _Tuning:
         return floor, metric
 
     def _num_frames(self, choices: Tunable, budget_s: float) -> int:
-        """As many as the reference is expected to work off in its share of the budget."""
+        """As many as the reference could work off in its share of the budget, were there nothing but models to run."""
         core_s = sum(
-            stage.cost_s(*choices.variant(choices.reference, stage)) or _GUESS_CORE_S for stage in choices.stages
+            (1.0 if stage.per_frame else _CROWD)
+            * (stage.cost_s(*choices.variant(choices.reference, stage)) or _GUESS_CORE_S)
+            for stage in choices.stages
         )
         frames = round(_REFERENCE_SHARE * budget_s / max(core_s, 1e-3))
         if self._request.budget_frames is not None:
@@ -313,7 +319,7 @@ class _Tuning:
         results, truths = judged_results(loaded.spec, manifests), None
         if request.labels is not None:
             results, truths = self._labelled(results, held, request.labels)
-        judge = Judge(results, held, truths)
+        judge = Judge(results, truths)
         num_frames = held.info.num_frames or round(held.media_s * held.fps)
         targets = Targets(
             blank.floor,
@@ -331,10 +337,21 @@ class _Tuning:
             workers=request.workers,
             ops_files=request.ops_files,
         )
-        evaluator = Trials(run, blank, held, judge, interrupt=stop, clock=self._clock, env=self._env)
+        evaluator = Trials(
+            run,
+            blank,
+            held,
+            judge,
+            reference_s=_REFERENCE_SHARE * blank.budget_s,
+            enough=_enough(blank.floor),
+            interrupt=stop,
+            clock=self._clock,
+            env=self._env,
+        )
         over = threading.Event()
         alarm = threading.Thread(target=self._ring, args=(stop, over, blank.budget_s), daemon=True)
         alarm.start()
+        threading.Thread(target=preload, name="llamapipe preload", daemon=True).start()
         try:
             found = search_configuration(
                 evaluator,
@@ -351,15 +368,17 @@ class _Tuning:
         finally:
             over.set()
             alarm.join()
+            evaluator.close()
         if self._interrupt.is_set():
             raise InterruptedRun("the tuning was interrupted; nothing is kept of it")
-        notes = [*blank.notes, *_remarks(judge, choices)]
+        notes = [*blank.notes, *_remarks(judge, choices, blank.floor)]
         return msgspec.structs.replace(
             blank,
             metric=judge.metric,
             values={} if found.best is None else {**_own(request.sets), **found.best.values},
             predicted=None if found.best is None else found.best.predicted,
             reference=choices.choices[choices.reference],
+            frames=evaluator.num_frames,
             tried=tuple(found.tried),
             nearest=found.nearest,
             took_s=self._clock.now_s() - self._began_s,
@@ -393,6 +412,11 @@ class _Tuning:
                 return
 
 
+def _enough(floor: float) -> int:
+    """Boxes from which a configuration that is a little better than the floor can be told to be so (Wilson, 1927)."""
+    return round(_SLACK * _Z**2 * floor / max(0.01, 1 - floor))
+
+
 def _parsed(text: str) -> Any:
     from llamapipe.spec.yaml_tree import parse_scalar
 
@@ -404,13 +428,17 @@ def _own(sets: Mapping[str, str]) -> dict[str, Any]:
     return {key: _parsed(value) for key, value in sets.items() if key.split(".")[0] not in ("slo", "accuracy")}
 
 
-def _remarks(judge: Judge, choices: Tunable) -> list[str]:
+def _remarks(judge: Judge, choices: Tunable, floor: float) -> list[str]:
     if not choices.accurate:
         return ["nothing that is tuned changes what comes out: cost alone was looked at"]
     if judge.metric == "none":
         return ["the pipeline's sinks have no boxes to compare, so nobody knows what a configuration does to results"]
     if judge.metric == "agreement" and not judge.found:
         return ["the reference found nothing in the frames that were looked at: try a longer --budget-s"]
+    fewest = round(_enough(floor) / _SLACK)
+    if judge.metric == "agreement" and judge.found < fewest:
+        too_few = f"{judge.found} boxes in the frames that were looked at are too few to prove a floor of {floor:g}"
+        return [f"{too_few}, which takes {fewest} at least: try a longer --budget-s"]
     return []
 
 

@@ -14,6 +14,7 @@ from llamapipe.tune.search import (
 )
 from llamapipe.tune.signature import LIKE, VideoSignature, distance, signature_of
 from llamapipe.tune.space import Knob, Point, Scale, Space, Value
+from llamapipe.tune.surrogate import preload
 from llamapipe.tune.tuning import Predicted, Tried, Tuning
 
 __all__ = [
@@ -42,5 +43,6 @@ __all__ = [
     "Value",
     "VideoSignature",
     "distance",
+    "preload",
     "signature_of",
 ]

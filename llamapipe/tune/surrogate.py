@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Surrogate"]
+__all__ = ["Surrogate", "preload"]
 
 # Of the natural logarithm of each parameter, with coordinates within 0..1: (mean, deviation). Amplitudes and noise are
 # variances, in units of that of y.
@@ -78,6 +78,11 @@ class Surrogate:
 
 def _joined(x: NDArray[np.float64], features: NDArray[np.float64] | None) -> NDArray[np.float64]:
     return x if features is None else np.concatenate([x, features], axis=1)
+
+
+def preload() -> None:
+    """Import what the first fit would have to wait for, which takes about a second. May be called from any thread."""
+    _maker()
 
 
 @lru_cache(maxsize=1)

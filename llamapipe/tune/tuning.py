@@ -30,9 +30,9 @@ class Tried(msgspec.Struct, frozen=True):
     """A configuration that was tried."""
 
     values: Mapping[str, Any]  # "stage.knob" -> value
-    predicted: Predicted | None  # None: it failed
-    fits: bool  # floor and objective are met
-    took_s: float
+    predicted: Predicted | None = None  # None: it failed
+    fits: bool = False  # floor and objective are met
+    took_s: float = 0.0
     what: str = ""  # "reference", "default"; a failed one's reason
 
 

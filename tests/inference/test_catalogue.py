@@ -28,6 +28,7 @@ from llamapipe.catalog import (
 from llamapipe.errors import AssetError, UsageError
 from llamapipe.inference.catalogue import ANY, CatalogueStore, digest_of, open_catalogue, refined
 from llamapipe.testing.clock import FakeClock
+from llamapipe.tune import Predicted, Tuning, VideoSignature
 
 VARIANT = Variant("m", "onnxruntime", "cpu", "fp32", (64, 64), 1)
 PROFILE = Profile(
@@ -334,3 +335,34 @@ def test_a_process_killed_at_any_moment_leaves_nothing_by_halves(tmp_path: Path)
             store.add_artifact("last", "int8", path, sha256)
             needed = {file.parent for file in (store.artifact("last", "int8"), *(k.file for k in store.kept_models()))}
             assert set((tmp_path / "catalogue/files").iterdir()) == needed
+
+
+def tuning(motion: float, cost: float) -> Tuning:
+    signature = VideoSignature(640, 480, 25.0, (0.5, 0.5), motion, 0.1, (0.5,))
+    return Tuning(
+        *("people", "d", "", "agreement", 0.9, "here", signature, "a.mp4", {"detect.batch": 1}),
+        Predicted(cost, 0.1, 100.0, 1.0, 1.0, 1.0),
+        *({}, (), 1, 1, 1.0, 1.0),
+    )
+
+
+def test_a_tuning_is_kept_by_what_was_asked_and_replaces_that_of_a_like_video(store: CatalogueStore) -> None:
+    store.put_tuning("people", tuning(0.01, 5.0))
+    store.put_tuning("people", tuning(0.2, 9.0))
+    store.put_tuning("traffic", tuning(0.01, 7.0))
+    assert sorted(t.predicted.cost_core_ms for t in store.tunings("people") if t.predicted) == [5.0, 9.0]
+    store.put_tuning("people", tuning(0.011, 4.0))
+    assert sorted(t.predicted.cost_core_ms for t in store.tunings("people") if t.predicted) == [4.0, 9.0]
+    assert store.tunings("other") == []
+
+
+def test_a_catalogue_of_the_first_version_gets_what_it_lacks(tmp_path: Path, clock: FakeClock) -> None:
+    with CatalogueStore(tmp_path, hardware="here", clock=clock) as store:
+        store.put(PROFILE)
+    database = sqlite3.connect(tmp_path / "catalogue" / "catalogue.sqlite")
+    database.executescript("DROP TABLE tunings; PRAGMA user_version = 1;")
+    database.close()
+    with CatalogueStore(tmp_path, hardware="here", clock=clock) as store:
+        store.put_tuning("people", tuning(0.01, 5.0))
+        assert store.profiles() == [PROFILE]
+        assert len(store.tunings("people")) == 1
