@@ -159,7 +159,8 @@ def tune(
     else:
         _show(terminal, tuned)
     if not tuning.feasible:
-        terminal.error(refusal(tuning), nearest(tuning))
+        near = nearest(tuning)
+        terminal.error(refusal(tuning), None if near is None else f"the nearest that can be had: {near}")
         return _INFEASIBLE
     terminal.note(f"{file}: use it with llamapipe run {pipeline} -i VIDEO -o DIR --config {file}")
     return 0

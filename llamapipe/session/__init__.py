@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from llamapipe.session.resolve import LoadedPipeline, load_pipeline, pipeline_names, validate_pipeline
     from llamapipe.session.results import FrameResult, to_pandas
     from llamapipe.session.scoring import Evaluation, evaluate
+    from llamapipe.session.tuning import Tuned, TuneRequest, tune
 
 __all__ = [
     "DropPolicy",
@@ -26,6 +27,8 @@ __all__ = [
     "ReadyPipeline",
     "RunPreview",
     "RunRequest",
+    "TuneRequest",
+    "Tuned",
     "evaluate",
     "load",
     "load_pipeline",
@@ -37,6 +40,7 @@ __all__ = [
     "run",
     "stream",
     "to_pandas",
+    "tune",
     "validate_pipeline",
 ]
 
@@ -51,6 +55,7 @@ _HOMES = {
     "resolve": ("LoadedPipeline", "load_pipeline", "pipeline_names", "validate_pipeline"),
     "results": ("FrameResult", "to_pandas"),
     "scoring": ("Evaluation", "evaluate"),
+    "tuning": ("TuneRequest", "Tuned", "tune"),
 }
 
 

@@ -18,7 +18,7 @@ from llamapipe.spec import PipelineSpec, apply_sets, parse_slo
 from llamapipe.spec.yaml_tree import Dumper, parse_yaml, plain_value
 from llamapipe.tune import Tuning
 
-__all__ = ["digest_of_pipeline", "missing_variant", "pin", "read_pinned", "unlike", "with_pinned"]
+__all__ = ["as_sets", "digest_of_pipeline", "missing_variant", "pin", "read_pinned", "unlike", "with_pinned"]
 
 VERSION = 1
 _WIDTH = 110

@@ -13,7 +13,7 @@ import numpy as np
 from llamapipe.catalog import Floor, Profile
 from llamapipe.clock import Clock, Env
 from llamapipe.control.plan import FaultPlan, JobPlan, RunPlan, SinkPlan, StreamPlan
-from llamapipe.errors import LlamapipeError, SourceError, UsageError
+from llamapipe.errors import LlamapipeError, SourceError, SpecError, UsageError
 from llamapipe.inference import AssetStore, cache_root, local_file, open_catalogue, registered_files, use_catalogue
 from llamapipe.media import SINKS, ReconnectPolicy, SourceSpec, expand_sources, open_source, open_sources
 from llamapipe.media.contract import SinkContext, VideoSource
@@ -33,14 +33,15 @@ from llamapipe.session.costs import prices_for
 from llamapipe.session.objective import Objective, objective_of
 from llamapipe.session.observing import uses_profiles
 from llamapipe.session.outputs import RESERVED, prepare_folders
-from llamapipe.session.pinned import read_pinned, with_pinned
+from llamapipe.session.pinned import missing_variant, read_pinned, with_pinned
 from llamapipe.session.processes import boot_of, check_count, operator_files, parse_workers
 from llamapipe.session.request import RunRequest
 from llamapipe.session.resolve import LoadedPipeline, load_pipeline
 from llamapipe.session.sinks import with_asked_sinks, with_jsonl, with_results
 from llamapipe.spec import CORE_SECONDS, PipelineSpec, Prices, SloSpec
+from llamapipe.tune import Tuning
 
-__all__ = ["OnAsset", "Prepared", "check_complete", "prepare", "profiles_here", "resolve", "sources_of"]
+__all__ = ["OnAsset", "Prepared", "check_complete", "pinned_of", "prepare", "profiles_here", "resolve", "sources_of"]
 
 _PATIENCE_S = 0.5
 _USUAL_FPS = 25.0
@@ -115,9 +116,14 @@ def _sink_params(sink: SinkPlan) -> Mapping[str, object]:
     return {name: sink.params.get(name, param.default) for name, param in declared.items()}
 
 
+def pinned_of(request: RunRequest) -> Tuning | None:
+    """The configuration that a run is given. Raises UsageError for a file that is none."""
+    return read_pinned(request.config) if isinstance(request.config, Path) else request.config
+
+
 def resolve(request: RunRequest, *, env: Env, results: bool) -> LoadedPipeline:
     """The request's pipeline with the sinks that this run has."""
-    tuning = read_pinned(request.config) if isinstance(request.config, Path) else request.config
+    tuning = pinned_of(request)
     sets = request.sets if tuning is None else {}
     loaded = load_pipeline(request.pipeline, env=env, params=request.params, sets=sets, ops_files=request.ops_files)
     manifests = {op.name: loaded.registry.manifest(op.type) for op in loaded.spec.ops}
@@ -300,17 +306,8 @@ def _asked(request: RunRequest, *, env: Env, results: bool, on_asset: OnAsset | 
     workers = count if count is not None else _own_count(kind, machine)
     placements = {str(op.params.get("placement") or kind or "thread") for op in loaded.spec.ops}
     check_count(workers, sorted(placements), machine.cores)
-    needs = _needs(loaded.spec, objective, prices_for(request.prices, env))
-    compiled = compile_pipeline(
-        loaded.spec,
-        loaded.registry,
-        assets,
-        on_asset=on_asset,
-        fetch=fetch,
-        placement=kind or "thread",
-        profiles=profiles_here(env),
-        needs=needs,
-    )
+from llamapipe.spec import CORE_SECONDS, PipelineSpec, Prices, SloSpec
+from llamapipe.tune import Tuning
     given = [*operator_files(compiled, compiled.stages, request.ops_files), *(file[0] for file in registered_files())]
     variants = [stage.configuration.variant for stage in compiled.stages]
     kept = {local_file(variant.model) for variant in variants if variant is not None}

@@ -211,8 +211,11 @@ class Trials:
         began_s = self._clock.now_s()
         request = replace(self._request, config=msgspec.structs.replace(self._blank, values=choice, objective=""))
         self._kept.keep_of(choice)
-        if self._reference_ends_s is None and not self._settle(request):
-            return None
+        num = 0
+        if self._reference_ends_s is None:
+            if not self._settle(request):
+                return None
+            num = _FEWEST
         held = self._held
         frames: dict[int, FrameResult] = {}
         ends_s: dict[int, float] = {}
@@ -225,8 +228,8 @@ class Trials:
         summary = self._run(request, HeldVideo(held, clock=self._clock), take)
         if summary is None:
             return None
-        num = len(held.frames)
-        by_stage = {s.name: s.busy_s * _threads(s.variant) / num for s in summary.stages}
+        num += len(held.frames)
+        by_stage = {s.name: s.busy_s * _threads(s.variant) / len(held.frames) for s in summary.stages}
         score = self._judge.score(frames)
         predicted = Predicted(
             cost_core_ms=max(1e-3, 1000 * sum(by_stage.values())),

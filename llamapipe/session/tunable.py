@@ -16,8 +16,9 @@ from llamapipe.errors import LlamapipeError, UsageError
 from llamapipe.inference import AssetStore, choose_variant, find_models, model_named, required_assets
 from llamapipe.inference.profiler import candidates
 from llamapipe.operator import Manifest
+from llamapipe.session.pinned import as_sets
 from llamapipe.session.resolve import LoadedPipeline
-from llamapipe.spec import levels, split_knobs
+from llamapipe.spec import apply_sets, levels, split_knobs
 from llamapipe.spec.model import OpSpec
 from llamapipe.spec.yaml_tree import parse_scalar
 from llamapipe.tune import Knob, Point, Scale, Space
@@ -114,6 +115,9 @@ def tunable(
     of the reference that the user names. Raises UsageError for a knob that is not there.
     """
     manifests = {op.name: loaded.registry.manifest(op.type) for op in loaded.spec.ops}
+    types = {op.type: manifests[op.name] for op in loaded.spec.ops}
+    for key, value in ((key, value) for key, values in asked.items() for value in values):
+        apply_sets(loaded.spec, as_sets({key: value}), types)
     depth = levels(loaded.spec, manifests)
     notes: list[str] = []
     stages = [

@@ -195,7 +195,8 @@ class _Tuning:
         source = self._source()
         info = self._facts(source)
         media_s = info.duration_s or 0.0
-        budget_s = request.budget_s or max(_LEAST_BUDGET_S, _SHARE_OF_MEDIA * media_s)
+        usual_s = max(_LEAST_BUDGET_S, _SHARE_OF_MEDIA * media_s)
+        budget_s = usual_s if request.budget_s is None else request.budget_s
         if budget_s <= 0:
             raise UsageError(f"--budget-s {budget_s:g}: expected more than 0")
         slo = parse_slo(request.slo) if request.slo is not None else loaded.spec.slo

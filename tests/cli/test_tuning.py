@@ -1,0 +1,75 @@
+"""``llamapipe tune``, and ``run`` with what it found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMAPIPE_CACHE", str(tmp_path / "cache"))
+
+
+def test_it_writes_a_file_that_run_takes_and_knows_the_video_the_next_time(
+    cli: Cli, plain: Path, clip: Path, tmp_path: Path
+) -> None:
+    config, page = tmp_path / "small.tuned.yaml", tmp_path / "small.html"
+    ended = cli("tune", plain, "-i", clip, "--config", config, "--html", page, "--budget-s", 60)
+    assert ended.code == 0, ended.err
+    assert "1 reference" in ended.err
+    assert "predicted cost" in ended.out
+    assert f"--config {config}" in ended.err
+    assert "<svg" in page.read_text()
+    assert config.read_text().startswith("# A tuned configuration of pipeline")
+    ran = cli("run", plain, "-i", clip, "-o", tmp_path / "out", "--config", config, "--sink", "frames=pictures")
+    assert ran.code == 0, ran.err
+    again = cli("tune", plain, "-i", clip, "--config", config, "--budget-s", 60, "--json")
+    assert "answered without a search: clip.mp4 was tuned for and is alike (distance 0.00)" not in again.out
+    assert json.loads(again.out)["version"] == 1
+    tuned = cli("run", plain, "-i", clip, "-o", tmp_path / "tuned", "--tune", "--sink", "frames=pictures")
+    assert tuned.code == 0, tuned.err
+    assert "answered without a search: clip.mp4" in tuned.err
+
+
+def test_what_cannot_be_had_ends_with_3_and_leaves_no_file(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
+    config = tmp_path / "small.tuned.yaml"
+    asked = ("-i", clip, "--slo", "deadline=1ms", "--budget-s", 60)
+    ended = cli("tune", plain, *asked, "--config", config)
+    assert ended.code == 3
+    assert "error: none of 1 configurations" in ended.err
+    assert "hint: the nearest that can be had: " in ended.err
+    assert not config.exists()
+    run = cli("run", plain, "-i", clip, "-o", tmp_path / "out", "--slo", "deadline=1ms", "--tune")
+    assert run.code == 3
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--knob", "resize.width"), "expected STAGE.KNOB=VALUE,VALUE"),
+        (("--knob", "nobody.width=1,2"), "has no stage 'nobody'"),
+        (("--min-accuracy", "1.5"), "expected a share from 0 to 1"),
+        (("--budget-s", "0"), "expected more than 0"),
+        (("--slo", "soon"), "expected NAME=VALUE"),
+        (("--labels", "none.txt"), "say how right is right enough"),
+        (("--reference", "resize.width=7"), "no such configuration can be had here"),
+    ],
+)
+def test_bad_input_is_named(cli: Cli, plain: Path, clip: Path, more: tuple[str, ...], told: str) -> None:
+    ended = cli("tune", plain, "-i", clip, *more)
+    assert ended.code == 2
+    assert told in ended.err
+
+
+def test_a_configuration_and_a_tuning_are_not_both_taken(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
+    config = tmp_path / "x.yaml"
+    config.write_text("version: 1\nvalues: {}\n")
+    assert cli("run", plain, "-i", clip, "--config", config).code == 2
+    ended = cli("run", plain, "-i", clip, "--config", tmp_path / "none.yaml")
+    assert (ended.code, "cannot be read" in ended.err) == (2, True)

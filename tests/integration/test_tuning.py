@@ -1,0 +1,136 @@
+"""``tune`` on real video: what is found is cheaper, runs from its file, and is known for like videos."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import msgspec
+import pytest
+
+from llamapipe.errors import SpecError, UsageError
+from llamapipe.session import RunRequest, run
+from llamapipe.session.pinned import pin
+from llamapipe.session.tuning import TuneRequest, tune
+from llamapipe.tune import LIKE
+from tests.integration.test_choices import env
+
+__all__ = ["env"]  # the fixture
+
+PIPELINE = """
+name: people-only
+accuracy: {min: 0.7}
+ops:
+  - {name: detect, type: detect, inputs: $source.frames, task: person-detection, model: yolox-nano, min_score: 0.4}
+sinks:
+  - {type: jsonl, input: $ops.detect.boxes, path: detections.jsonl}
+"""
+
+
+@pytest.fixture
+def asked(tmp_path: Path, assets: Path) -> TuneRequest:
+    pipeline = tmp_path / "people.yaml"
+    pipeline.write_text(PIPELINE)
+    return TuneRequest(str(pipeline), str(assets / "TUD-Stadtmitte.mp4"), budget_s=120, budget_frames=260)
+
+
+def later_half(video: Path, target: Path) -> Path:
+    """The packets of a video from a keyframe in its middle on."""
+    with av.open(str(video)) as source, av.open(str(target), "w") as out:
+        stream = source.streams.video[0]
+        copy = out.add_stream_from_template(stream)
+        first: int | None = None
+        for packet in source.demux(stream):
+            if packet.dts is None or packet.pts is None:
+                continue
+            if first is None and packet.is_keyframe and packet.pts * packet.time_base > 2:
+                first = packet.dts
+            if first is not None:
+                packet.pts, packet.dts, packet.stream = packet.pts - first, packet.dts - first, copy
+                out.mux(packet)
+    return target
+
+
+def test_a_tuning_is_cheaper_runs_from_its_file_and_is_known_for_a_like_video(
+    asked: TuneRequest, env: dict[str, str], tmp_path: Path
+) -> None:
+    tuned = tune(asked, env=env)
+    tuning = tuned.tuning
+    assert tuned.cached_from is None
+    assert tuning.predicted is not None
+    assert tuning.predicted.accuracy_low is not None
+    assert tuning.predicted.accuracy_low >= 0.7
+    reference = tuning.tried[0].predicted
+    assert reference is not None
+    assert tuning.reference["detect.input_size"] == [640, 640]
+    assert tuning.predicted.cost_core_ms < reference.cost_core_ms
+    assert tuning.took_s <= 120
+
+    config = tmp_path / "people.tuned.yaml"
+    pin(tuning, config)
+    again = RunRequest(asked.pipeline, [asked.source], output=tmp_path / "out", config=config, max_frames=20)
+    summary = run(again, env=env)
+    assert summary.outcome == "done"
+    height, width = tuning.values["detect.input_size"]
+    assert summary.stages[0].variant is not None
+    assert f"/{height}x{width}/" in summary.stages[0].variant
+
+    half = later_half(Path(asked.source), tmp_path / "later.mp4")
+    like = tune(replace(asked, source=str(half)), env=env)
+    assert like.cached_from is not None
+    assert like.cached_from[0] == "TUD-Stadtmitte.mp4"
+    assert like.cached_from[1] <= LIKE
+    assert like.tuning == tuning
+
+    with pytest.raises(UsageError, match="it is for pipeline people-only, this is vintage"):
+        run(RunRequest("vintage", [asked.source], output=tmp_path / "other", config=config), env=env)
+    assert not (tmp_path / "other").exists()
+
+
+def test_another_floor_or_another_video_is_searched_for(asked: TuneRequest, env: dict[str, str], assets: Path) -> None:
+    quick = replace(asked, budget_frames=1)
+    tune(quick, env=env)
+    assert tune(quick, env=env).cached_from is not None
+    assert tune(replace(quick, min_accuracy=0.6), env=env).cached_from is None
+    assert tune(replace(quick, source=str(assets / "car-detection.mp4")), env=env).cached_from is None
+    assert tune(replace(quick, again=True), env=env).cached_from is None
+
+
+def test_what_cannot_be_had_is_said_with_what_comes_closest(asked: TuneRequest, env: dict[str, str]) -> None:
+    tuning = tune(replace(asked, slo="deadline=1ms", budget_frames=100), env=env).tuning
+    assert not tuning.feasible
+    assert tuning.nearest is not None
+    with pytest.raises(UsageError, match="nothing that was tried"):
+        pin(tuning, Path("nowhere.yaml"))
+
+
+def test_labels_are_what_counts_where_they_are_given(asked: TuneRequest, env: dict[str, str], assets: Path) -> None:
+    labels = replace(asked, labels=assets / "TUD-Stadtmitte_gt.txt", min_accuracy=0.3, budget_frames=200)
+    tuning = tune(labels, env=env).tuning
+    assert tuning.metric == "ap50"
+    assert tuning.predicted is not None
+    assert tuning.predicted.accuracy is not None
+    assert 0.3 <= tuning.predicted.accuracy < 1.0
+
+
+def test_a_pipeline_without_boxes_is_tuned_for_cost_alone(env: dict[str, str], assets: Path) -> None:
+    request = TuneRequest("vintage", str(assets / "car-detection.mp4"), budget_s=60, budget_frames=100)
+    tuning = tune(request, env=env).tuning
+    assert tuning.feasible
+    assert "cost alone" in tuning.notes[0]
+
+
+def test_a_camera_cannot_be_tuned_for(env: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="expected a video file to tune on"):
+        tune(TuneRequest("people", "rtsp://localhost/none"), env=env)
+
+
+def test_a_variant_that_is_not_here_is_named_with_what_to_do(
+    asked: TuneRequest, env: dict[str, str], tmp_path: Path
+) -> None:
+    tuning = tune(replace(asked, budget_frames=1), env=env).tuning
+    other = msgspec.structs.replace(tuning, values={**tuning.values, "detect.precision": "int8"})
+    request = RunRequest(asked.pipeline, [asked.source], output=tmp_path / "out", config=other)
+    with pytest.raises(SpecError, match=r"has int8 built for nothing.*as tuned on TUD-Stadtmitte\.mp4"):
+        run(request, env=env)
