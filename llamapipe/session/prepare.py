@@ -306,8 +306,21 @@ def _asked(request: RunRequest, *, env: Env, results: bool, on_asset: OnAsset | 
     workers = count if count is not None else _own_count(kind, machine)
     placements = {str(op.params.get("placement") or kind or "thread") for op in loaded.spec.ops}
     check_count(workers, sorted(placements), machine.cores)
-from llamapipe.spec import CORE_SECONDS, PipelineSpec, Prices, SloSpec
-from llamapipe.tune import Tuning
+    needs = _needs(loaded.spec, objective, prices_for(request.prices, env))
+    tuning = pinned_of(request)
+    try:
+        compiled = compile_pipeline(
+            loaded.spec,
+            loaded.registry,
+            assets,
+            on_asset=on_asset,
+            fetch=fetch,
+            placement=kind or "thread",
+            profiles=profiles_here(env),
+            needs=needs,
+        )
+    except SpecError as error:
+        raise error if tuning is None else missing_variant(error, tuning) from error
     given = [*operator_files(compiled, compiled.stages, request.ops_files), *(file[0] for file in registered_files())]
     variants = [stage.configuration.variant for stage in compiled.stages]
     kept = {local_file(variant.model) for variant in variants if variant is not None}

@@ -18,11 +18,8 @@ from tests.cli.conftest import Cli
 COMMANDS = {
     "run",
     "plan",
-<<<<<<< HEAD
     "compare",
-=======
     "tune",
->>>>>>> a6c830c (Say in the documentation how a video is tuned for, and hold it to tests)
     "simulate",
     "capacity",
     "validate",

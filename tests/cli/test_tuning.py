@@ -13,6 +13,7 @@ from tests.cli.conftest import Cli
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLAMAPIPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)  # where a configuration goes that is given no name
 
 
 def test_it_writes_a_file_that_run_takes_and_knows_the_video_the_next_time(

@@ -32,7 +32,7 @@ sinks:
 def asked(tmp_path: Path, assets: Path) -> TuneRequest:
     pipeline = tmp_path / "people.yaml"
     pipeline.write_text(PIPELINE)
-    return TuneRequest(str(pipeline), str(assets / "TUD-Stadtmitte.mp4"), budget_s=120, budget_frames=260)
+    return TuneRequest(str(pipeline), str(assets / "TUD-Stadtmitte.mp4"), budget_s=900, budget_frames=260)
 
 
 def later_half(video: Path, target: Path) -> Path:
@@ -65,7 +65,7 @@ def test_a_tuning_is_cheaper_runs_from_its_file_and_is_known_for_a_like_video(
     assert reference is not None
     assert tuning.reference["detect.input_size"] == [640, 640]
     assert tuning.predicted.cost_core_ms < reference.cost_core_ms
-    assert tuning.took_s <= 120
+    assert tuning.took_s <= 900
 
     config = tmp_path / "people.tuned.yaml"
     pin(tuning, config)
@@ -132,5 +132,5 @@ def test_a_variant_that_is_not_here_is_named_with_what_to_do(
     tuning = tune(replace(asked, budget_frames=1), env=env).tuning
     other = msgspec.structs.replace(tuning, values={**tuning.values, "detect.precision": "int8"})
     request = RunRequest(asked.pipeline, [asked.source], output=tmp_path / "out", config=other)
-    with pytest.raises(SpecError, match=r"has int8 built for nothing.*as tuned on TUD-Stadtmitte\.mp4"):
+    with pytest.raises(SpecError, match=r"has int8 built for no input size.*as tuned on TUD-Stadtmitte\.mp4"):
         run(request, env=env)
