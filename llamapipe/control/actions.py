@@ -64,7 +64,10 @@ class Load(_Action, frozen=True):
 
 
 class Dispatch(_Action, frozen=True):
-    """Send an invocation: items (stream, seq, index) of one stage to one replica."""
+    """Send an invocation: items (stream, seq, index) of one stage to one replica.
+
+    ``chain`` names stages that are to be run after it in the same invocation, each on what the one before gave.
+    """
 
     invocation: int
     replica: str
@@ -74,6 +77,7 @@ class Dispatch(_Action, frozen=True):
     deadline_s: float | None = None
     snapshot: bool = False  # the stage's state after it is to be kept
     choice: int = 0  # of the stage's candidates
+    chain: tuple[str, ...] = ()
 
 
 class Forget(_Action, frozen=True):

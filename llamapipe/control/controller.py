@@ -197,6 +197,8 @@ class Controller:
         for seat in self._workforce:
             if len(seat.held) > self.plan.max_queued:
                 raise LedgerError(f"{seat.name} holds {len(seat.held)} invocations")
+        if self._work.ahead:
+            raise LedgerError(f"answers that nobody has asked for: {sorted(self._work.ahead)}")
         if self.run.state in (RunState.DONE, RunState.CANCELLED):
             self.ledger.check()
 
@@ -350,7 +352,7 @@ class Controller:
         if sample_fps is not None and self._held(frame, stage, sample_fps):
             return
         n = self._flow.start(frame, stage)
-        if n:
+        if n and not self._work.answered_ahead(frame, stage):
             self._work.queues[stage].put(frame, n)
             if self._choosing:
                 self._work.chooser.arrived(stage, n, self._now_s)

@@ -4,16 +4,22 @@ First in first out, deeper stages first. An item that fails is tried again on an
 ``FaultPlan.max_attempts``, by itself, so that a batch does not suffer for one of its items; then it is put into
 quarantine. A stateless invocation that takes too long is given to a second worker too, and the first answer counts.
 Stages that remember have a home for each stream; when it is lost, their memory is restored in another.
+
+The stages of a chain are run in one invocation of the first. What the others answer is kept until the frame has come to
+them, which it does in the same step, and is then taken as if they had been asked. Whatever has failed is tried again
+stage by stage, so that it is known whose fault it is.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
+from llamapipe.control.chains import following_stages, may_follow
 from llamapipe.control.checkpoints import Checkpointer
 from llamapipe.control.chooser import Verdict
 from llamapipe.control.dataflow import Dataflow, FrameRecord, Topology
@@ -43,6 +49,12 @@ class Invocation:
     choice: int = 0  # of the stage's candidates
     twin: Invocation | None = None  # the same items at another worker
     void: bool = False  # the twin has answered: this one only keeps its worker busy
+    chain: tuple[int, ...] = ()  # stages that are run after it, on what it gives
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """All that it runs."""
+        return (self.stage, *self.chain)
 
 
 @dataclass(slots=True)
@@ -67,6 +79,16 @@ class _Home:
             self.seat.homes -= 1
             self.seat.restoring -= self.restoring
         self.seat, self.restoring = None, False
+
+
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """What a stage that was run in a chain has made of a frame."""
+
+    seat: Seat
+    count: int
+    measures: Sequence[float]
+    error: str
 
 
 class _Durations:
@@ -130,6 +152,8 @@ class Dispatcher:
         self._next = 0
         self._durations = [[_Durations() for _ in range(stage.num_choices)] for stage in plan.stages]
         self._blames: dict[tuple[int, str, int, int], tuple[int, str]] = {}  # item -> failures so far, the last seat
+        self._following = following_stages(plan, topology)
+        self.ahead: dict[tuple[int, str, int], _Ahead] = {}  # (stage, stream, seq) -> answer to what was not asked yet
         self._late: list[Invocation] = []  # that want a second worker
         self._homes: dict[tuple[int, str], _Home] = {}
         for resumed in plan.streams:
@@ -310,11 +334,11 @@ class Dispatcher:
     def _send(self, invocation: Invocation, now_s: float, snapshot: bool = False) -> None:
         self._next += 1
         seat, plan = invocation.seat, self._plan.stages[invocation.stage]
+        invocation.chain = self._chain(invocation)
         self.invocations[invocation.number] = invocation
         seat.held.append(invocation.number)
         if self.chooser.active:
-            usual_s = self.chooser.median_s(invocation.stage, invocation.choice, len(invocation.items))
-            seat.free_at_s = max(seat.free_at_s, now_s) + usual_s
+            seat.free_at_s = max(seat.free_at_s, now_s) + self._usual_s(invocation)
         self._workforce.changed(seat)
         if len(seat.held) == 1:
             self._watch(invocation, now_s)
@@ -329,8 +353,30 @@ class Dispatcher:
                 None if slo is None else min(frame.captured_at_s for frame, _ in invocation.items) + slo,
                 snapshot,
                 invocation.choice,
+                tuple(self._plan.stages[following].name for following in invocation.chain),
             )
         )
+
+    def _chain(self, invocation: Invocation) -> tuple[int, ...]:
+        """What to run after it. An item that has failed goes stage by stage; so does all where one failure is final."""
+        stages, items = [invocation.stage], invocation.items
+        while (following := self._following[stages[-1]]) >= 0:
+            if not all(may_follow(self._topology, frame, stages[-1], following) for frame, _ in items):
+                break
+            if not invocation.seat.serves(following):
+                break
+            stages.append(following)
+        if len(stages) == 1 or self._faults.max_attempts < 2:
+            return ()
+        if self._blames and any(self._key(stage, item) in self._blames for stage in stages for item in items):
+            return ()
+        return tuple(stages[1:])
+
+    def _usual_s(self, invocation: Invocation) -> float:
+        """How long it usually takes."""
+        n = len(invocation.items)
+        first_s = self.chooser.median_s(invocation.stage, invocation.choice, n)
+        return first_s + sum(self.chooser.median_s(stage, 0, n) for stage in invocation.chain)
 
     # -- taking back --------------------------------------------------------------------------------------------
 
@@ -343,11 +389,14 @@ class Dispatcher:
         seat.losses = 0
         seat.answered.add(stage)
         self._leave(seat, invocation.number, now_s)
-        self._durations[stage][invocation.choice].add(event.busy_s)
+        self._saw(stage, invocation.choice, len(invocation.items), event.busy_s)
+        for following, part in zip(invocation.chain, event.chain, strict=True):
+            if num_run := len(part.counts) - part.counts.count(ev.NOT_RUN):
+                seat.answered.add(following)
+                self._saw(following, 0, num_run, part.busy_s)
         if self.chooser.active:
-            self.chooser.saw(stage, invocation.choice, len(invocation.items), event.busy_s)
             held = (self.invocations[number] for number in seat.held)
-            seat.free_at_s = now_s + sum(self.chooser.median_s(i.stage, i.choice, len(i.items)) for i in held)
+            seat.free_at_s = now_s + sum(self._usual_s(other) for other in held)
         self._workforce.changed(seat, freed=True)
         self._unblock(seat)
         if invocation.void:
@@ -368,8 +417,39 @@ class Dispatcher:
                 continue
             if self._blames:
                 self._blames.pop(self._key(stage, item), None)
+            if invocation.chain:
+                self._keep_ahead(invocation, i, event.chain)
             self._flow.item_done(item[0], stage, event.counts[i], measures, "")
         self._requeue(stage, again)
+
+    def _saw(self, stage: int, choice: int, num_items: int, busy_s: float) -> None:
+        """So many of a stage's items were run in one invocation."""
+        self._durations[stage][choice].add(busy_s)
+        if self.chooser.active:
+            self.chooser.saw(stage, choice, num_items, busy_s)
+
+    def _keep_ahead(self, invocation: Invocation, place: int, chain: list[ev.Chained]) -> None:
+        """Keep what the chain has made of an item, for a frame that goes on to it: some are given up meanwhile."""
+        frame, _ = invocation.items[place]
+        for stage, part in zip(invocation.chain, chain, strict=True):
+            count = part.counts[place]
+            if count == ev.NOT_RUN or frame.state[stage] is not ItemState.WAITING:
+                return
+            measures = part.measures[place] if part.measures else ()
+            error = part.errors.get(place, "failed") if count == ev.FAILED_ITEM else ""
+            self.ahead[stage, frame.stream, frame.seq] = _Ahead(invocation.seat, count, measures, error)
+
+    def answered_ahead(self, frame: FrameRecord, stage: int) -> bool:
+        """Whether the stage's one item of the frame was run in a chain before its turn: then that is its answer."""
+        answer = self.ahead.pop((stage, frame.stream, frame.seq), None) if self.ahead else None
+        if answer is None:
+            return False
+        frame.state[stage] = ItemState.DISPATCHED
+        if answer.count != ev.FAILED_ITEM:
+            self._flow.item_done(frame, stage, answer.count, answer.measures, "")
+        elif not self._blame(stage, (frame, 0), answer.seat, answer.error):
+            self._requeue(stage, [(frame, 0)])
+        return True
 
     def restored(self, event: ev.StateRestored, now_s: float) -> None:
         """A stream's memory is where its home is."""
@@ -406,10 +486,18 @@ class Dispatcher:
                 continue
             stage = invocation.stage
             if number == held[0]:
+                self._suspect(invocation)
                 blamed = [item for item in invocation.items if not self._blame(stage, item, seat, reason)]
                 self._requeue(stage, blamed)
             else:
                 self._requeue(stage, invocation.items)
+
+    def _suspect(self, invocation: Invocation) -> None:
+        """Which stage of a chain has cost the worker, nobody knows: it counts as an attempt of each."""
+        for stage in invocation.chain:
+            for item in invocation.items:
+                key = self._key(stage, item)
+                self._blames[key] = self._blames.get(key, (0, ""))[0] + 1, invocation.seat.name
 
     def give_up(self, reason: str, *, cancelled: bool) -> None:
         """Nothing is tried again: what is queued fails or is cancelled now, what is out fails if it comes back so."""
@@ -441,11 +529,19 @@ class Dispatcher:
             self._blames[key] = (attempts, seat.name)
             return False
         self._blames.pop(key, None)
+        self._acquit_after(stage, item)
         frame, index = item
         self._flow.item_done(frame, stage, ev.FAILED_ITEM, (), reason)
         name = self._plan.stages[stage].name
         self.out.append(act.Quarantine(name, frame.stream, frame.seq, index, reason))
         return True
+
+    def _acquit_after(self, stage: int, item: Item) -> None:
+        """The item will never come to what follows in the stage's chain."""
+        following = self._following[stage]
+        while following >= 0:
+            self._blames.pop(self._key(following, item), None)
+            following = self._following[following]
 
     @staticmethod
     def _key(stage: int, item: Item) -> tuple[int, str, int, int]:
@@ -464,14 +560,17 @@ class Dispatcher:
     def _watch(self, invocation: Invocation, now_s: float) -> None:
         if invocation.seat.restoring:  # it has to wait for that first
             return
-        durations, faults = self._durations[invocation.stage][invocation.choice], self._faults
-        p95_s = durations.p95_s
+        faults = self._faults
+        durations = [self._durations[invocation.stage][invocation.choice]]
+        durations += [self._durations[stage][0] for stage in invocation.chain]
+        known_s = [of_stage.p95_s for of_stage in durations if of_stage.p95_s is not None]
+        p95_s = sum(known_s) if len(known_s) == len(durations) else None
         hang_s = faults.first_hang_s if p95_s is None else max(faults.hang_factor * p95_s, faults.hang_floor_s)
-        if invocation.stage not in invocation.seat.answered:  # it may import, compile and warm up
+        if not invocation.seat.answered.issuperset(invocation.stages):  # it may import, compile and warm up
             hang_s = max(hang_s, faults.warm_hang_s)
         self._timers.add(now_s + hang_s, "hang", "", invocation.number)
         twins = self._plan.policy.stragglers and not self._plan.stages[invocation.stage].stateful
-        if p95_s is not None and durations.settled and twins:
+        if p95_s is not None and all(of_stage.settled for of_stage in durations) and twins:
             slow_s = max(faults.straggler_factor * p95_s, faults.straggler_floor_s)
             self._timers.add(now_s + slow_s, "straggle", "", invocation.number)
 
@@ -485,8 +584,8 @@ class Dispatcher:
         """The invocation will never return."""
         invocation = self.invocations.get(number)
         if invocation is not None:
-            name = self._plan.stages[invocation.stage].name
-            self._workforce.condemn(invocation.seat, f"stage {name} did not return")
+            names = " or ".join(self._plan.stages[stage].name for stage in invocation.stages)
+            self._workforce.condemn(invocation.seat, f"stage {names} did not return")
 
     def restore_hangs(self, memory: str, number: int) -> None:
         """A stage's memory of a stream (``stage/stream``) will never be up again where it was sent."""

@@ -9,7 +9,9 @@ import msgspec
 __all__ = [
     "FAILED_ITEM",
     "FILTERED_ITEM",
+    "NOT_RUN",
     "Cancel",
+    "Chained",
     "Committed",
     "Event",
     "FrameUndecodable",
@@ -33,6 +35,7 @@ __all__ = [
 
 FILTERED_ITEM = -1
 FAILED_ITEM = -2
+NOT_RUN = -3  # in a chain, after a stage that failed
 
 
 class _Event(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
@@ -83,11 +86,21 @@ class StreamEnded(_Event, frozen=True):
     error: str | None = None
 
 
+class Chained(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one more stage of a chain has made of an invocation's items: as in InvocationDone, or NOT_RUN."""
+
+    counts: list[int]
+    measures: list[list[float]] = []
+    errors: dict[int, str] = {}
+    busy_s: float = 0.0
+
+
 class InvocationDone(_Event, frozen=True):
     """A worker's answer. Per item: how many items came out (1 unless the stage fans out), or
 
     FILTERED_ITEM or FAILED_ITEM. ``measures`` holds per item the figures that ``when`` expressions ask of it,
-    in the order of the stage's probes.
+    in the order of the stage's probes. ``chain`` has the same of every stage of the dispatch's chain; ``busy_s`` is
+    that of the first stage alone.
     """
 
     invocation: int
@@ -96,6 +109,7 @@ class InvocationDone(_Event, frozen=True):
     errors: dict[int, str] = {}  # item -> reason
     busy_s: float = 0.0
     kept: bool = False  # a snapshot of the stage's state came with it
+    chain: list[Chained] = []
 
 
 class Committed(_Event, frozen=True):

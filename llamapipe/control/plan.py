@@ -240,5 +240,6 @@ class RunPlan(msgspec.Struct, frozen=True):
     policy: PolicyPlan = PolicyPlan()
     faults: FaultPlan = FaultPlan()
     checkpoint_every_s: float = 5.0  # at most one checkpoint of a stream in that time
+    chains: tuple[tuple[str, ...], ...] = ()  # stages that are run in one invocation, see `llamapipe.control.chains`
     seed: int = 0
-    version: int = 3
+    version: int = 4

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol
 
 import zmq
@@ -16,20 +17,30 @@ from llamapipe.clock import Clock
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
 from llamapipe.control.controller import Controller
-from llamapipe.control.plan import replica_parts
+from llamapipe.control.plan import replica_name, replica_parts
 from llamapipe.errors import LlamapipeError
 from llamapipe.media import SINKS
 from llamapipe.runtime.arena import Arena
 from llamapipe.runtime.checkpoints import CheckpointBook, StreamPoint
 from llamapipe.runtime.crew import Crew, WorkerPeer
 from llamapipe.runtime.granting import Granting
-from llamapipe.runtime.journal import Journal, references
+from llamapipe.runtime.journal import Journal
+from llamapipe.runtime.outstanding import (
+    Outstanding,
+    give_back,
+    num_pictures,
+    one_by_one,
+    outputs_by_stage,
+    results_of,
+    withdraw,
+)
 from llamapipe.runtime.sink import SinkWriter
 from llamapipe.runtime.store import PayloadStore
 from llamapipe.wire import (
     PROTOCOL,
     Captured,
     CaptureState,
+    ChainInputs,
     Close,
     Closed,
     Deliveries,
@@ -111,17 +122,6 @@ class EngineResult:
     hint: str | None = None
 
 
-@dataclass(slots=True)
-class _Out:
-    """An invocation that a worker has."""
-
-    dispatch: act.Dispatch
-    identity: str
-    items: list[ItemInputs]
-    lent: list[tuple[int, int]]
-    wanted: bool = True
-
-
 class Engine:
     """Drives one run. ``peers`` are sources and sinks by identity; workers are made when control asks for them.
 
@@ -165,8 +165,8 @@ class Engine:
         for stream, point in (resume or {}).items():
             for stage, state in point.states.items():
                 self._journal.seed(stage, stream, state)
-        self._out: dict[int, _Out] = {}
-        self._orphans: dict[int, _Out] = {}  # invocations of threads that were given up: they may still answer
+        self._out: dict[int, Outstanding] = {}
+        self._orphans: dict[int, Outstanding] = {}  # invocations of threads that were given up: they may still answer
         self._known: set[str] = set()  # peers that have said hello
         self._unsent: dict[str, list[bytes]] = {}  # for peers that have not yet
         self._threads: dict[str, threading.Thread] = {}  # of sources and sinks
@@ -351,68 +351,36 @@ class Engine:
         out = self._out.pop(message.invocation, None)
         if out is None:  # its worker had been given up
             if (orphan := self._orphans.pop(message.invocation, None)) is not None:
-                self._give_back(orphan, None)
-                self._withdraw(orphan, message)
+                give_back(self._arena, orphan, None)
+                withdraw(self._arena, orphan, message)
             return
         dispatch = out.dispatch
-        self._observer.invocation(dispatch, message)
-        self._give_back(out, message if out.wanted else None)
+        for sent, answer in one_by_one(dispatch, message):
+            self._observer.invocation(sent, answer)
+        give_back(self._arena, out, message if out.wanted else None)
+        busy_s = message.ended_s - message.started_s
+        chain = [ev.Chained(*results_of(link.items), link.ended_s - link.started_s) for link in message.chain]
         if not out.wanted:
-            self._withdraw(out, message)
-            self._tell(ev.InvocationDone(message.invocation, [], busy_s=message.ended_s - message.started_s))
+            withdraw(self._arena, out, message)
+            self._tell(ev.InvocationDone(message.invocation, [], busy_s=busy_s, chain=chain))
             return
-        errors: dict[int, str] = {}
-        for i, ((stream, seq, index), outputs) in enumerate(zip(dispatch.items, message.items, strict=True)):
-            if outputs.count >= 0:
-                self._store.put(dispatch.stage, stream, seq, index, outputs)
-            elif outputs.error is not None:
-                errors[i] = outputs.error
-        measures = [outputs.measures for outputs in message.items]
+        for stage, items in zip((dispatch.stage, *dispatch.chain), outputs_by_stage(message), strict=True):
+            for (stream, seq, index), outputs in zip(dispatch.items, items, strict=True):
+                if outputs is not None and outputs.outputs:
+                    self._store.put(stage, stream, seq, index, outputs)
         self._tell(
             ev.InvocationDone(
-                message.invocation,
-                [outputs.count for outputs in message.items],
-                measures if any(measures) else [],
-                errors,
-                message.ended_s - message.started_s,
-                self._remember(out, message),
+                message.invocation, *results_of(message.items), busy_s, self._remember(out, message), chain
             )
         )
 
-    def _remember(self, out: _Out, message: Done) -> bool:
+    def _remember(self, out: Outstanding, message: Done) -> bool:
         """Journal what a stage that remembers has seen. Items that it failed on are left out: they left no trace."""
         dispatch = out.dispatch
         if not self._stages[dispatch.stage].stateful:
             return False
         seen = [item for item, outputs in zip(out.items, message.items, strict=True) if outputs.count != ev.FAILED_ITEM]
         return self._journal.done(dispatch.stage, dispatch.items[0][0], seen, dispatch.snapshot, message.state)
-
-    def _give_back(self, out: _Out, message: Done | None) -> None:
-        """End the invocation's leases; of the slots lent to it, keep those that hold outputs."""
-        used = set()
-        if out.lent and message is not None:
-            used = {
-                (payload.slot, payload.generation)
-                for outputs in message.items
-                for port in outputs.outputs
-                for payload in port
-                if not isinstance(payload, bytes)
-            }
-        self._arena.take_back(out.lent, used)
-        for slot, generation in references(out.items):
-            self._arena.release(slot, generation)
-
-    def _withdraw(self, out: _Out, message: Done) -> None:
-        """Pictures that a thread made for nobody."""
-        if out.lent:
-            return
-        given = references(out.items)
-        for outputs in message.items:
-            for port in outputs.outputs:
-                for payload in port:
-                    if not isinstance(payload, bytes) and (payload.slot, payload.generation) not in given:
-                        given.add((payload.slot, payload.generation))
-                        self._arena.release(payload.slot, payload.generation)
 
     def _tell(self, event: ev.Event) -> None:
         now_s = self._clock.now_s()
@@ -480,15 +448,24 @@ class Engine:
             ItemInputs(stream, seq, index, self._store.inputs(stage, stream, seq, index))
             for stream, seq, index in action.items
         ]
+        chain = [self._chained(action, before, name) for before, name in pairwise((action.stage, *action.chain))]
         identity = self._crew.identity(action.worker)
         lent: list[tuple[int, int]] = []
-        if self._crew.is_process(action.worker):
-            pictures = sum(kind == "frames" for kind in stage.outputs.values())
-            lent = self._arena.lend(pictures * len(items) * (stage.max_items if stage.fan_out else 1))
-        for slot, generation in references(items):
+        if self._crew.is_process(action.worker):  # of a chain's stages one has its outputs kept
+            pictures = max(num_pictures(self._stages[name]) for name in (action.stage, *action.chain))
+            lent = self._arena.lend(pictures * len(items))
+        out = self._out[action.invocation] = Outstanding(action, identity, items, lent, chain)
+        for slot, generation in out.given:
             self._arena.lease(slot, generation)
-        self._out[action.invocation] = _Out(action, identity, items, lent)
-        self._send(identity, Invoke(action.invocation, action.replica, items, action.snapshot, lent))
+        self._send(identity, Invoke(action.invocation, action.replica, items, action.snapshot, lent, chain))
+
+    def _chained(self, action: act.Dispatch, before: str, name: str) -> ChainInputs:
+        stage = self._stages[name]
+        items = [
+            ItemInputs(stream, seq, index, self._store.inputs(stage, stream, seq, index, but_of=before))
+            for stream, seq, index in action.items
+        ]
+        return ChainInputs(replica_name(action.worker, name), items)
 
     def _restore(self, action: act.Restore) -> None:
         snapshot, items, whole = self._journal.recall(action.stage, action.stream)
@@ -580,7 +557,7 @@ class Engine:
             for number in [n for n, out in self._out.items() if out.identity == lost.identity]:
                 out = self._out.pop(number)
                 if lost.reaped:
-                    self._give_back(out, None)
+                    give_back(self._arena, out, None)
                 else:  # somebody may still write to what was lent, and read what it was given
                     self._orphans[number] = out
             if self._result is None:

@@ -24,7 +24,7 @@ from llamapipe.runtime.arena import PictureSpace, StaleFrame
 from llamapipe.spec.when import Atom
 from llamapipe.wire import ItemInputs, ItemOutputs, Payload, decode_value, encode_value
 
-__all__ = ["StageHost", "StageSetup", "StreamFacts", "merge_payloads"]
+__all__ = ["StageHost", "StageSetup", "StreamFacts", "failed_item", "merge_payloads"]
 
 _REASON_LENGTH = 160
 _BOX_TYPES: dict[str, type[Boxes]] = {
@@ -89,6 +89,11 @@ class StageHost:
             self._operators[""] = self._make("")
 
     @property
+    def plan(self) -> StagePlan:
+        """Of the stage."""
+        return self._plan
+
+    @property
     def variant(self) -> str | None:
         """Name of what is loaded."""
         variant = self._configuration.variant
@@ -124,7 +129,7 @@ class StageHost:
             try:
                 batch.append(self._inputs(item))
             except Exception as error:  # an unreadable input is that item's failure alone
-                broken[i] = _failed(error)
+                broken[i] = failed_item(error)
                 batch.append({})
         if broken:
             return [
@@ -139,7 +144,7 @@ class StageHost:
                 raise OperatorError(f"{self._manifest.type} gave {len(results)} results for {len(items)} items")
         except Exception:
             if self._plan.stateful:  # a second try would see part of the stream twice
-                return [_failed(OperatorError("failed in a batch of a stage that remembers")) for _ in items]
+                return [failed_item(OperatorError("failed in a batch of a stage that remembers")) for _ in items]
             return [self._run_one(item, inputs) for item, inputs in zip(items, batch, strict=True)]
         return [self._finish(*of_item) for of_item in zip(items, batch, results, strict=True)]
 
@@ -184,14 +189,14 @@ class StageHost:
             if len(results) != 1:
                 raise OperatorError(f"{self._manifest.type} gave {len(results)} results for 1 item")
         except Exception as error:
-            return _failed(error)
+            return failed_item(error)
         return self._finish(item, inputs, results[0])
 
     def _finish(self, item: ItemInputs, inputs: Mapping[str, Any], result: Any) -> ItemOutputs:
         try:
             return self._outputs(item, inputs, result)
         except Exception as error:
-            return _failed(error)
+            return failed_item(error)
 
     def _inputs(self, item: ItemInputs) -> Mapping[str, Any]:
         inputs: dict[str, Any] = {}
@@ -295,6 +300,7 @@ def _placed(value: Any, kind: str, picture: Image | None) -> Boxes | Events:
     return boxes
 
 
-def _failed(error: Exception) -> ItemOutputs:
+def failed_item(error: Exception) -> ItemOutputs:
+    """What an item gives that could not be worked on."""
     text = f"{type(error).__name__}: {error}".splitlines()[0][:_REASON_LENGTH]
     return ItemOutputs(FAILED_ITEM, [], [], text)

@@ -71,10 +71,14 @@ class PayloadStore:
         if held is not None:
             self._frames[stream, seq].outputs[stage] = held
 
-    def inputs(self, stage: StagePlan, stream: str, seq: int, index: int) -> list[list[Payload]]:
-        """Payloads per edge of the stage, for one of its items."""
+    def inputs(
+        self, stage: StagePlan, stream: str, seq: int, index: int, *, but_of: str | None = None
+    ) -> list[list[Payload]]:
+        """Payloads per edge of the stage, for one of its items; none on edges from the stage ``but_of``."""
         frame = self._frames[stream, seq]
-        return [self._edge(frame, edge, stage.level, index) or [] for edge in stage.inputs]
+        return [
+            [] if edge.stage == but_of else self._edge(frame, edge, stage.level, index) or [] for edge in stage.inputs
+        ]
 
     def values(self, edges: Sequence[EdgePlan], stream: str, seq: int) -> list[list[Payload] | None]:
         """Payloads per edge of a sink; None where the producer was skipped."""

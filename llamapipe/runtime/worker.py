@@ -14,6 +14,7 @@ import zmq
 from llamapipe.clock import Clock
 from llamapipe.errors import LlamapipeError
 from llamapipe.runtime.arena import PictureSpace
+from llamapipe.runtime.chaining import PassingSpace, run_chain
 from llamapipe.runtime.dealing import dealer
 from llamapipe.runtime.host import StageHost, StageSetup, StreamFacts
 from llamapipe.wire import (
@@ -54,7 +55,7 @@ class Worker:
         self.identity = identity if identity is not None else name
         self._setups = setups
         self._streams = streams
-        self._arena = arena
+        self._space = PassingSpace(arena)
         self._clock = clock
         self._token = token
         self._lent = lent
@@ -96,6 +97,10 @@ class Worker:
         if self._lent is not None:
             self._lent(message.reserved)
         host = self._hosts[message.replica]
+        if message.chain:
+            return run_chain(
+                message, [host, *(self._hosts[c.replica] for c in message.chain)], self._space, self._clock
+            )
         items = host.run(message.items)
         ended_s = self._clock.now_s()
         state = self._snapshot(message.replica, message.items[0].stream) if message.snapshot else None
@@ -123,7 +128,7 @@ class Worker:
     def _load(self, message: LoadReplica) -> Loaded:
         started_s = self._clock.now_s()
         try:
-            host = StageHost(self._setups[message.stage], self._arena, self._streams, message.choice)
+            host = StageHost(self._setups[message.stage], self._space, self._streams, message.choice)
         except Exception as error:
             hint = error.hint if isinstance(error, LlamapipeError) else None
             text = error.message if isinstance(error, LlamapipeError) else f"{type(error).__name__}: {error}"

@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
+
 from llamapipe.catalog import Configuration, Profile, Variant
+from llamapipe.control.chains import chains_of
 from llamapipe.control.plan import (
     Candidate,
     EdgePlan,
@@ -135,10 +138,12 @@ def run_plan(
     cores: Sequence[int] = (),
     needs: Needs = Needs(),  # noqa: B008  # frozen
     job: JobPlan | None = None,
+    fuse: bool = True,
 ) -> RunPlan:
     """The initial state of a run on these streams: ``workers`` of each kind that a stage asks for.
 
-    Where there are no more processes than ``cores``, each is bound to one.
+    Where there are no more processes than ``cores``, each is bound to one. ``fuse``: chains of cheap stages are run
+    in one invocation.
     """
     kinds = [kind for kind in PLACEMENTS if any(stage.placement == kind for stage in compiled.stages)]
     seats = [
@@ -155,7 +160,7 @@ def run_plan(
     )
     max_queued = 2
     live = sum(stream.drop_policy != "block" for stream in streams)
-    return RunPlan(
+    plan = RunPlan(
         pipeline=compiled.spec.name,
         stages=compiled.stages,
         sinks=tuple(sinks),
@@ -169,6 +174,7 @@ def run_plan(
         policy=_policy(compiled, needs),
         faults=faults,
     )
+    return msgspec.structs.replace(plan, chains=chains_of(plan)) if fuse else plan
 
 
 def _policy(compiled: Compiled, needs: Needs) -> PolicyPlan:

@@ -44,6 +44,7 @@ class RunOptions(TypedDict, total=False):
     record_events: bool
     resume: bool
     prices: Path | None
+    fuse: bool
     segment_s: float
     config: Path | Tuning | None
 

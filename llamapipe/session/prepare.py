@@ -225,6 +225,7 @@ def prepare(
             cores=machine.core_numbers,
             needs=asked.needs,
             job=_job(objective, sources, started_s),
+            fuse=request.fuse,
         )
         keeps = request.output is not None and any(stream.segment_frames for stream in streams)
         return Prepared(

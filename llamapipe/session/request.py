@@ -41,6 +41,7 @@ class RunRequest:
     record_events: bool = False  # write events.jsonl
     resume: bool = False  # go on with a run that was killed, where its folder holds one
     prices: Path | None = None  # price list; None: the user's own, else core-seconds
+    fuse: bool = True  # run chains of cheap stages in one invocation; off only to see what that makes of a difference
     segment_s: float = 10.0  # media time between two places where a run can be gone on with
     config: Path | Tuning | None = None  # what `tune` found, or its file; ``sets`` go before it
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from llamapipe.control import Controller, Ledger, RunPlan
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
+from llamapipe.control.plan import replica_name
 from llamapipe.errors import LlamapipeError
 from llamapipe.sim.cores import SharedCores
 from llamapipe.sim.profile import Moment, Moments, SourceTrace, World
@@ -251,20 +254,45 @@ class _Sim:
         if self.meter is not None:
             self.meter.worker(worker, self.now_s, up=False)
 
+    def answer(self, action: act.Dispatch) -> ev.InvocationDone:
+        """What comes of an invocation; the stages of a chain work on what the ones before them gave."""
+        first = self.run_stage(action, range(len(action.items)))
+        chain: list[ev.Chained] = []
+        counts = first.counts
+        for stage in action.chain:
+            alive = [i for i, count in enumerate(counts) if count >= 0]
+            items = [action.items[i] for i in alive]
+            replica = replica_name(action.worker, stage)
+            part = self.run_stage(replace(action, stage=stage, replica=replica, items=items, chain=()), alive)
+            came_out = dict(zip(alive, part.counts, strict=True))
+            figures = dict(zip(alive, part.measures, strict=False))
+            counts = [came_out.get(i, ev.NOT_RUN) for i in range(len(action.items))]
+            measures = [figures.get(i, []) for i in range(len(action.items))] if figures else []
+            chain.append(ev.Chained(counts, measures, part.errors, part.busy_s))
+        return ev.InvocationDone(
+            action.invocation, first.counts, first.measures, first.errors, first.busy_s, chain=chain
+        )
+
+    def run_stage(self, action: act.Dispatch, places: Sequence[int]) -> ev.Chained:
+        """What comes of one stage's items; ``places`` are theirs in the invocation."""
+        if not action.items:
+            return ev.Chained([])
+        busy_s = self.world.work_s(action, self.now_s)
+        outcomes = self.world.outcomes_of(action)
+        return ev.Chained(
+            [outcome.count for outcome in outcomes],
+            [list(o.measures) for o in outcomes] if any(o.measures for o in outcomes) else [],
+            {place: o.error for place, o in zip(places, outcomes, strict=True) if o.error},
+            busy_s,
+        )
+
     def dispatch(self, action: act.Dispatch) -> None:
         world = self.world
-        busy_s = world.work_s(action, self.now_s)
+        done = self.answer(action)
+        busy_s = done.busy_s + sum(part.busy_s for part in done.chain)
         result = self.result
         result.num_invocations += 1
         result.busy_s[action.worker] = result.busy_s.get(action.worker, 0.0) + busy_s
-        outcomes = world.outcomes_of(action)
-        done = ev.InvocationDone(
-            action.invocation,
-            [outcome.count for outcome in outcomes],
-            [list(o.measures) for o in outcomes] if any(o.measures for o in outcomes) else [],
-            {i: o.error for i, o in enumerate(outcomes) if o.error},
-            busy_s,
-        )
         if world.moments is not None:
             self.as_recorded(*world.moments.done.get(action.invocation, (None, done)))
             return

@@ -201,10 +201,16 @@ def profile_of_log(plan: RunPlan, entries: Iterable[LogEntry], *, moments: bool 
             busy.setdefault(choice_name(dispatch.stage, dispatch.choice), []).append(
                 (event.busy_s, len(dispatch.items))
             )
+            for stage, part in zip(dispatch.chain, event.chain, strict=True):
+                if num_run := len(part.counts) - part.counts.count(ev.NOT_RUN):
+                    busy.setdefault(stage, []).append((part.busy_s, num_run))
             # An answer that came second to another worker's has no counts: that one's are the items' outcomes.
-            for i, ((stream, seq, index), count) in enumerate(zip(dispatch.items, event.counts, strict=False)):
-                measures = tuple(event.measures[i]) if event.measures else ()
-                outcomes[dispatch.stage, stream, seq, index] = ItemOutcome(count, measures, event.errors.get(i, ""))
+            answers: list[ev.InvocationDone | ev.Chained] = [event, *event.chain]
+            for stage, answer in zip((dispatch.stage, *dispatch.chain), answers, strict=True):
+                for i, (item, count) in enumerate(zip(dispatch.items, answer.counts, strict=False)):
+                    if event.counts and count != ev.NOT_RUN:
+                        measures = tuple(answer.measures[i]) if answer.measures else ()
+                        outcomes[stage, *item] = ItemOutcome(count, measures, answer.errors.get(i, ""))
         elif isinstance(event, ev.ReplicaLoaded):
             load[choice_name(*replica_parts(event.replica)[1:])] = event.load_s
         elif isinstance(event, ev.FramesArrived):

@@ -20,6 +20,8 @@ __all__ = [
     "PROTOCOL",
     "CaptureState",
     "Captured",
+    "ChainInputs",
+    "ChainOutputs",
     "Close",
     "Closed",
     "Deliveries",
@@ -47,7 +49,7 @@ __all__ = [
     "Wanted",
 ]
 
-PROTOCOL = 5
+PROTOCOL = 6
 """Version of the messages below; both ends must speak the same."""
 
 
@@ -91,14 +93,22 @@ class ItemInputs(_Message, frozen=True):
     inputs: list[list[Payload]]
 
 
+class ChainInputs(_Message, frozen=True):
+    """One more stage to run on the same items. What the stage before gives it is left empty in ``items``."""
+
+    replica: str
+    items: list[ItemInputs]
+
+
 class Invoke(_Message, frozen=True):
-    """Run a batch of one stage."""
+    """Run a batch of one stage, then those of ``chain``, each on what the one before gave."""
 
     invocation: int
     replica: str
     items: list[ItemInputs]
     snapshot: bool = False  # send the stage's state after these items along
     reserved: list[tuple[int, int]] = []  # arena slots (slot, generation) that new pictures may be written to
+    chain: list[ChainInputs] = []
 
 
 class ItemOutputs(_Message, frozen=True):
@@ -113,14 +123,26 @@ class ItemOutputs(_Message, frozen=True):
     error: str | None = None
 
 
+class ChainOutputs(_Message, frozen=True):
+    """What a further stage of a chain gave; None for an item that did not come to it."""
+
+    items: list[ItemOutputs | None]
+    started_s: float
+    ended_s: float
+
+
 class Done(_Message, frozen=True):
-    """The answer to Invoke."""
+    """The answer to Invoke. Items and times are those of the first stage, ``chain`` has those of the others.
+
+    Of an item only the last stage that has not failed has outputs: nobody reads those before it.
+    """
 
     invocation: int
     items: list[ItemOutputs]
     started_s: float
     ended_s: float
     state: bytes | None = None  # msgpack of what the operator's snapshot gave
+    chain: list[ChainOutputs] = []
 
 
 class RestoreState(_Message, frozen=True):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from llamapipe.control import Controller, RunPlan, encode_entry, encode_plan
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
+from llamapipe.control.lifecycle import ItemState
 from llamapipe.control.plan import replica_name
 
 Move = tuple[str, Callable[[int], None]]  # name, and what it does with a number that it may take details from
@@ -50,6 +51,10 @@ class _Sink:
     delivered: list[act.Deliver] = field(default_factory=list)
     committed: int = 0  # of those
     failed: bool = False
+
+
+def _errors(counts: list[int]) -> dict[int, str]:
+    return {i: "ValueError: no" for i, count in enumerate(counts) if count == ev.FAILED_ITEM}
 
 
 class Driver:
@@ -251,20 +256,37 @@ class Driver:
     def _answer_invocation(self, worker: _Worker, dispatch: act.Dispatch, detail: int) -> None:
         dispatch, wanted = self._out.pop(dispatch.invocation)
         busy_s = (1 + detail % 7) / 20
-        if not wanted:
-            self.tell(ev.InvocationDone(dispatch.invocation, [], busy_s=busy_s))
-            return
         stage = self._stages[dispatch.stage]
         counts = [self._count(stage.fan_out, stage.filters, detail + 3 * i) for i in range(len(dispatch.items))]
+        chain = self._answer_chain(dispatch, counts, detail)
+        if not wanted:
+            self.tell(ev.InvocationDone(dispatch.invocation, [], busy_s=busy_s, chain=chain))
+            return
         if stage.stateful:
             self._remember(worker, dispatch, counts)
-        for item, count in zip(dispatch.items, counts, strict=True):
-            if count != ev.FAILED_ITEM:
-                self._answered.add((dispatch.stage, *item))
-        errors = {i: "ValueError: no" for i, count in enumerate(counts) if count == ev.FAILED_ITEM}
-        probes = self.control.topology.probes[self.control.topology.index[dispatch.stage]]
-        measures = [[float(detail % 3)] * len(probes) for _ in counts] if probes else []
-        self.tell(ev.InvocationDone(dispatch.invocation, counts, measures, errors, busy_s, dispatch.snapshot))
+        for name, of_stage in zip((dispatch.stage, *dispatch.chain), (counts, *(c.counts for c in chain)), strict=True):
+            for item, count in zip(dispatch.items, of_stage, strict=True):
+                if count not in (ev.FAILED_ITEM, ev.NOT_RUN):
+                    self._answered.add((name, *item))
+        measures = self._measures(dispatch.stage, counts, detail)
+        errors = _errors(counts)
+        self.tell(ev.InvocationDone(dispatch.invocation, counts, measures, errors, busy_s, dispatch.snapshot, chain))
+
+    def _answer_chain(self, dispatch: act.Dispatch, counts: list[int], detail: int) -> list[ev.Chained]:
+        """What does not fail in one stage comes to the next."""
+        chain: list[ev.Chained] = []
+        for place, name in enumerate(dispatch.chain, 1):
+            detail += 5 * place
+            counts = [
+                self._count(False, False, detail + 3 * i) if count >= 0 else ev.NOT_RUN
+                for i, count in enumerate(counts)
+            ]
+            chain.append(ev.Chained(counts, self._measures(name, counts, detail), _errors(counts), detail % 4 / 20))
+        return chain
+
+    def _measures(self, stage: str, counts: list[int], detail: int) -> list[list[float]]:
+        probes = self.control.topology.probes[self.control.topology.index[stage]]
+        return [[float(detail % 3)] * len(probes) for _ in counts] if probes else []
 
     def _count(self, fan_out: bool, filters: bool, detail: int) -> int:
         if detail % 8 == 0:
@@ -364,6 +386,7 @@ class Driver:
         assert action.invocation not in self._numbers, f"invocation {action.invocation} twice"
         self._numbers.add(action.invocation)
         stage = self._stages[action.stage]
+        self._check_chain(action)
         assert 1 <= len(action.items) <= max(1, stage.choice(action.choice).batch)
         for item in action.items:
             self._here(item[0], item[1])
@@ -376,6 +399,22 @@ class Driver:
                 assert other.worker != action.worker, f"{action}: twins at one worker"
         self._out[action.invocation] = action, True
         worker.inbox.append(action)
+
+    def _check_chain(self, action: act.Dispatch) -> None:
+        """All that the chain's stages read is there, or comes from the one before; nobody has answered for them."""
+        before = action.stage
+        for name in action.chain:
+            self._ready(action.worker, replica_name(action.worker, name))
+            for item in action.items:
+                assert (name, *item) not in self._answered, f"{action}: {name} has been answered for"
+                for edge in self._stages[name].inputs:
+                    there = not edge.stage or edge.stage == before or (edge.stage, *item) in self._answered
+                    assert there or self._skipped(edge.stage, *item[:2]), f"{action}: nothing from {edge.stage}"
+            before = name
+
+    def _skipped(self, stage: str, stream: str, seq: int) -> bool:
+        frame = self.control._streams[stream].frames[seq]
+        return frame.state[self.control.topology.index[stage]] in (ItemState.SKIPPED, ItemState.DONE)
 
     def _ready(self, name: str, replica: str) -> _Worker:
         worker = self.workers[name]

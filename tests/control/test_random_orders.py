@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from llamapipe.catalog import BatchPoint
-from llamapipe.control import Candidate, FaultPlan, PolicyPlan, RunPlan, StagePlan, StreamPlan, replay
+from llamapipe.control import Candidate, FaultPlan, PolicyPlan, RunPlan, SinkPlan, StagePlan, StreamPlan, replay
+from llamapipe.control.chains import chains_of
 from tests.control.driver import Driver
 from tests.control.plans import boxes, detect_only, faces_in_people, frames, plan, stage
 
@@ -45,6 +46,23 @@ def sampled_join(**more):
     )
 
 
+def filters(**more):
+    """Three picture filters in a row, the first of which is not always wanted, beside a tracker that the last reads."""
+    return plan(
+        stage("people", frames()),
+        stage("track", boxes("people"), depth=2, stateful=True),
+        stage("a", frames(), outputs={"frames": "frames"}, depth=2, batch=2, when="count($ops.people.boxes) > 0"),
+        stage("b", frames(stage="a"), outputs={"frames": "frames"}, depth=3, batch=2, hides=True),
+        stage("c", frames(stage="b"), boxes("track"), outputs={"frames": "frames"}, depth=4, batch=2),
+        stage("count", frames(stage="c"), depth=5),
+        sinks=(
+            SinkPlan("video", "test/video@v1", (frames(stage="c"),), hides=True),
+            SinkPlan("lines", "test/lines@v1", (boxes("track"), boxes("count", "more"))),
+        ),
+        **more,
+    )
+
+
 @st.composite
 def chosen_among(draw: st.DrawFn, of: StagePlan) -> StagePlan:
     """The stage with up to three candidates, as right and as fast as they may be."""
@@ -64,7 +82,7 @@ def chosen_among(draw: st.DrawFn, of: StagePlan) -> StagePlan:
 
 @st.composite
 def plans(draw: st.DrawFn) -> RunPlan:
-    make = draw(st.sampled_from([detect_only, faces_in_people, gated, sampled_join]))
+    make = draw(st.sampled_from([detect_only, faces_in_people, gated, sampled_join, filters]))
     made = make(
         workers=draw(st.integers(1, 3)),
         streams=draw(st.integers(1, 2)),
@@ -92,7 +110,8 @@ def plans(draw: st.DrawFn) -> RunPlan:
         StreamPlan(s.stream, draw(policies), max_pending=draw(st.integers(1, 4)), paced=draw(st.booleans()))
         for s in made.streams
     )
-    return replace(made, workers=workers, stages=stages, streams=streams, policy=policy, latency_slo_s=slo_s)
+    made = replace(made, workers=workers, stages=stages, streams=streams, policy=policy, latency_slo_s=slo_s)
+    return replace(made, chains=chains_of(made)) if draw(st.booleans()) else made
 
 
 def play(run_plan: RunPlan, choices: list[tuple[int, int]]) -> Driver:
