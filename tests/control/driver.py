@@ -129,6 +129,12 @@ class Driver:
         moves += [("time passes", self._pass)] * 4
         return moves
 
+    def load(self) -> None:
+        """Every worker comes up and can load all that it is to."""
+        for name, worker in self.workers.items():
+            while worker.inbox and isinstance(worker.inbox[0], act.Load):
+                self._answer(name, 9)
+
     def finish(self) -> None:
         """Nothing goes wrong any more: the run must come to an end."""
         for _ in range(10_000):

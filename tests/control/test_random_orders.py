@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -80,9 +83,13 @@ def chosen_among(draw: st.DrawFn, of: StagePlan) -> StagePlan:
     return replace(of, candidates=tuple(candidates))
 
 
+_RARE = ("cancel", " ends", " fails", "hangs", "is lost", "falls silent", "sends a bad one", "time passes")
+_SHAPES = (detect_only, faces_in_people, gated, sampled_join, filters)
+
+
 @st.composite
-def plans(draw: st.DrawFn) -> RunPlan:
-    make = draw(st.sampled_from([detect_only, faces_in_people, gated, sampled_join, filters]))
+def plans(draw: st.DrawFn, of: tuple[Callable[..., RunPlan], ...] = _SHAPES) -> RunPlan:
+    make = draw(st.sampled_from(of))
     made = make(
         workers=draw(st.integers(1, 3)),
         streams=draw(st.integers(1, 2)),
@@ -128,8 +135,28 @@ def play(run_plan: RunPlan, choices: list[tuple[int, int]]) -> Driver:
 @settings(max_examples=300, deadline=None)
 @given(plans(), st.lists(st.tuples(st.integers(0, 199), st.integers(0, 199)), max_size=120))
 def test_every_frame_is_accounted_for_once_and_the_run_ends(run_plan: RunPlan, choices: list[tuple[int, int]]) -> None:
-    driver = play(run_plan, choices)
-    control = driver.control
+    check(play(run_plan, choices))
+
+
+@settings(max_examples=150, deadline=None)
+@given(plans((filters,)), st.integers(0, 1 << 32))
+def test_so_is_every_frame_of_a_chain_in_long_runs(run_plan: RunPlan, seed: int) -> None:
+    driver = Driver(replace(run_plan, chains=chains_of(run_plan)))
+    driver.load()
+    rng = np.random.default_rng(seed)
+    for _ in range(300):
+        moves = driver.moves()
+        if rng.random() < 0.98:  # what ends a run or costs a worker is rare
+            moves = [move for move in moves if not move[0].endswith(_RARE)]
+        if moves:
+            moves[rng.integers(len(moves))][1](int(rng.integers(200)))
+    driver.finish()
+    check(driver)
+
+
+def check(driver: Driver) -> None:
+    """Every frame is accounted for once, and the log says all that was decided."""
+    run_plan, control = driver.plan, driver.control
     control.ledger.check()
     control.check_invariants()
     for stream, decoded in control.ledger.decoded.items():
@@ -140,4 +167,4 @@ def test_every_frame_is_accounted_for_once_and_the_run_ends(run_plan: RunPlan, c
                 assert [d.seq for d in state.delivered] == list(range(decoded))
                 account = control.ledger.accounts[stream, sink.name]
                 assert account.delivered == sum(d.outcome == "delivered" for d in state.delivered)
-    replay(driver.log)  # the log alone says what was decided
+    replay(driver.log)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from llamapipe.control import Controller, FaultPlan, RunPlan, WorkerPlan
+from llamapipe.control import Controller, FaultPlan, RunPlan, StagePlan, WorkerPlan
 from llamapipe.control import events as ev
+from llamapipe.control.chains import chains_of
 from llamapipe.data import Boxes, FrameRef
 from llamapipe.media import BgrPicture
 from llamapipe.runtime.arena import PictureSpace
+from llamapipe.runtime.chaining import PassingSpace, run_chain
 from llamapipe.runtime.crew import Lost
 from llamapipe.runtime.engine import Engine, Observer
 from llamapipe.runtime.shared import LentArena, SharedArena
@@ -76,11 +79,15 @@ def pictures(kinds: tuple[str, ...], num_workers: int) -> RunPlan:
         ),
         stage("faces", frames(stage="crop"), level="crop", depth=4, batch=2, placement=last),
         stage("draw", frames(stage="negative"), boxes("faces"), outputs={"frames": "frames"}, depth=5, placement=last),
+        stage("age", frames(stage="draw"), outputs={"frames": "frames"}, depth=6, placement=last),
+        stage("label", frames(stage="age"), boxes("track"), outputs={"frames": "frames"}, depth=7, placement=last),
         max_in_flight=4,
         faults=_FAULTS,
     )
     workers = tuple(WorkerPlan(f"{kind}{i}", kind) for kind in kinds for i in range(num_workers))
-    return replace(made, workers=workers)
+    made = replace(made, workers=workers)
+    assert ("draw", "age", "label") in chains_of(made)
+    return replace(made, chains=chains_of(made))
 
 
 @dataclass
@@ -90,7 +97,8 @@ class _Peer:
     name: str
     identity: str
     process: bool
-    space: PictureSpace
+    space: PassingSpace
+    lends: LentArena | None = None
     joined: bool = False
     inbox: deque[Any] = field(default_factory=deque)
     lent: list[tuple[int, int]] = field(default_factory=list)  # what it may write to
@@ -185,8 +193,8 @@ class Rig:
     def _worker(self, name: str, incarnation: int) -> _Peer:
         process = name.startswith("process")
         memory = self.arena.memory
-        space = LentArena(memory.fd, memory.slot_bytes) if process else self.arena
-        return _Peer(name, f"{name}#{incarnation}", process, space)
+        lends = LentArena(memory.fd, memory.slot_bytes) if process else None
+        return _Peer(name, f"{name}#{incarnation}", process, PassingSpace(lends or self.arena), lends)
 
     # -- what the engine is told --------------------------------------------------------------------------------
 
@@ -327,12 +335,18 @@ class Rig:
             self.tell(peer.identity, self.run(peer, message, detail))
 
     def run(self, peer: _Peer, message: Invoke, detail: int) -> Done:
-        made = next(s for s in self.plan.stages if message.replica.endswith(f"/{s.name}"))
-        if isinstance(peer.space, LentArena):
-            peer.space.lent(message.reserved)
+        if peer.lends is not None:
+            peer.lends.lent(message.reserved)
             peer.lent = [place for place in peer.lent if place not in set(message.reserved)]
+        stages = [_Played(self, peer, of, detail) for of in (message.replica, *(c.replica for c in message.chain))]
+        if message.chain:
+            return run_chain(message, stages, peer.space, self.clock)  # type: ignore[arg-type]
+        busy_s = (1 + detail % 5) / 100
+        return Done(message.invocation, stages[0].run(message.items), 0.0, busy_s, b"" if message.snapshot else None)
+
+    def results(self, peer: _Peer, made: StagePlan, items: Sequence[ItemInputs], detail: int) -> list[ItemOutputs]:
         results = []
-        for i, item in enumerate(message.items):
+        for i, item in enumerate(items):
             self.look_at_inputs(peer, item)
             if (detail + i) % 7 == 6:
                 results.append(ItemOutputs(ev.FAILED_ITEM, [], [], "ValueError: no"))
@@ -342,13 +356,12 @@ class Rig:
             for kind in made.outputs.values():
                 if kind != "frames":
                     outputs.append([encode_value(Boxes.empty())])
-                elif made.fan_out and detail % 2:  # parts of the picture that came
+                elif (made.fan_out or made.name != "negative") and detail % 2:  # parts of the picture that came
                     outputs.append([item.inputs[0][0]] * count)
                 else:
                     outputs.append([self.publish(peer, item) for _ in range(count)])
             results.append(ItemOutputs(count, outputs, []))
-        busy_s = (1 + detail % 5) / 100
-        return Done(message.invocation, results, 0.0, busy_s, b"" if message.snapshot else None)
+        return results
 
     def publish(self, peer: _Peer, item: ItemInputs) -> FrameRef:
         return peer.space.put(
@@ -381,6 +394,17 @@ class Rig:
         for stage_plan in self.plan.stages:
             self.engine._journal.forget(stage_plan.name, "cam0")
         return self.arena.num_used
+
+
+class _Played:
+    """Stands in for `llamapipe.runtime.host.StageHost`."""
+
+    def __init__(self, rig: Rig, peer: _Peer, replica: str, detail: int) -> None:
+        self.plan = next(s for s in rig.plan.stages if replica.endswith(f"/{s.name}"))
+        self._rig, self._peer, self._detail = rig, peer, detail + self.plan.depth
+
+    def run(self, items: Sequence[ItemInputs]) -> list[ItemOutputs]:
+        return self._rig.results(self._peer, self.plan, items, self._detail)
 
 
 def _pixels(number: int) -> np.ndarray:

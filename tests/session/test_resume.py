@@ -93,6 +93,14 @@ class Forgetful(Sum):
 def thin(frames: Image, *, every: int = 7) -> Image:
     """Lets all but every so manieth picture through."""
     return FILTERED if frames.seq % every == 3 else frames.replaced(255 - frames.bgr)
+
+
+@operator("test/bright@v1", inputs={"frames": "frames"}, outputs={"frames": "frames"})
+def bright(frames: Image) -> Image:
+    """A little brighter, but for one picture that it cannot stand; goes in a chain with the stage that draws."""
+    if frames.seq == 41:
+        raise ValueError("cannot stand this one")
+    return frames.replaced(frames.bgr // 2 + 128)
 '''
 
 PIPELINE = """
@@ -109,7 +117,8 @@ ops:
     when: count($ops.look.boxes) >= 1
   - {name: rarely, type: test/look@v1, inputs: $source.frames, sample_fps: 3}
   - {name: thinned, type: test/thin@v1, inputs: $source.frames}
-  - {name: drawn, type: llamapipe/annotate@v1, inputs: {frames: $ops.thinned.frames, boxes: $ops.follow.tracks}}
+  - {name: bright, type: test/bright@v1, inputs: $ops.thinned.frames}
+  - {name: drawn, type: llamapipe/annotate@v1, inputs: {frames: $ops.bright.frames, boxes: $ops.follow.tracks}}
 sinks:
   - {type: llamapipe/jsonl@v1, inputs: [$ops.follow.tracks, $ops.sum.events, $ops.rarely.boxes]}
   - {type: llamapipe/video@v1, inputs: $ops.drawn.frames}
