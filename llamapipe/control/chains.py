@@ -21,14 +21,15 @@ def chains_of(plan: RunPlan) -> tuple[tuple[str, ...], ...]:
     """Names of the stages of each chain, in order; a stage is in one at most.
 
     Two stages are linked where the second is all that reads the first, and is given one item a frame by it. Of
-    several that a stage could follow it follows the deepest, which most likely comes last.
+    several that a stage could follow it follows the deepest, which most likely comes last, and rather one that gives
+    pictures, which then need no slot.
     """
     topology = Topology(plan)
     following: dict[int, int] = {}
     for second, producers in enumerate(topology.producers):
         firsts = [first for first in producers if _linked(topology, first, second)]
         if firsts:
-            following[max(firsts, key=lambda first: plan.stages[first].depth)] = second
+            following[max(firsts, key=lambda first: _weight(plan.stages[first]))] = second
     chains: list[tuple[str, ...]] = []
     for first in sorted(set(following) - set(following.values())):
         chain = [first]
@@ -66,6 +67,10 @@ def _linked(topology: Topology, first: int, second: int) -> bool:
         and one.placement == two.placement
         and one.configuration.batch == two.configuration.batch
     )
+
+
+def _weight(stage: StagePlan) -> tuple[int, bool]:
+    return stage.depth, "frames" in stage.outputs.values()
 
 
 def _is_plain(stage: StagePlan) -> bool:
