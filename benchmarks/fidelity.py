@@ -90,8 +90,10 @@ def samples(entries: list[LogEntry], *, paced: bool = False) -> dict[str, list[f
     for entry in entries:
         if isinstance(entry.event, ev.InvocationDone) and entry.event.invocation in sent:
             dispatch, sent_s, idle = sent.pop(entry.event.invocation)
-            took_s = entry.t - sent_s if paced and idle else entry.event.busy_s
-            found.setdefault(dispatch.stage, []).extend([took_s / len(dispatch.items)] * len(dispatch.items))
+            parts = {name: part.busy_s for name, part in zip(dispatch.chain, entry.event.chain, strict=True)}
+            first_s = entry.t - sent_s - sum(parts.values()) if paced and idle else entry.event.busy_s
+            for stage, took_s in {dispatch.stage: first_s, **parts}.items():
+                found.setdefault(stage, []).extend([took_s / len(dispatch.items)] * len(dispatch.items))
         for action in entry.actions:
             if isinstance(action, act.Dispatch):
                 sent[action.invocation] = (action, entry.t, not sent)
