@@ -100,7 +100,7 @@ class Bench:
             "fuse": fuse,
             "record_events": events,
         }
-        env = {**os.environ, "LLAMAPIPE_ASSET_MIRROR": str(self._arguments.clips)}
+        env = {**os.environ, "LLAMAPIPE_ASSET_MIRROR": str(self._arguments.clips), "LLAMAPIPE_PROFILES": "off"}
         command = [sys.executable, "-c", SCRIPT, json.dumps(options)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=env)
         return json.loads(done.stdout.splitlines()[-1]), output
