@@ -57,6 +57,7 @@ class Decision:
 
 WHYS = {
     "only-way": "there is one way to run it, item by item",
+    "chained": "run in one invocation with the stage before it",
     "cheapest": "the cheapest of those that are right enough, in time",
     "slack-short": "a cheaper candidate or a fuller batch would have been late",
     "overload-degrade": "nothing right enough was in time: one less right was",

@@ -445,6 +445,8 @@ class Dispatcher:
         if answer is None:
             return False
         frame.state[stage] = ItemState.DISPATCHED
+        if self.chooser.decides_for(stage):
+            self.decided[stage][0, "chained"] += 1
         if answer.count != ev.FAILED_ITEM:
             self._flow.item_done(frame, stage, answer.count, answer.measures, "")
         elif not self._blame(stage, (frame, 0), answer.seat, answer.error):
