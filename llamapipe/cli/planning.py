@@ -106,7 +106,15 @@ def show_plan(view: PlanView, terminal: Terminal) -> None:
             "predicted latency",
             f"p50 {_ms(view.predicted_p50_ms)} ms, p95 {_ms(view.predicted_p95_ms)} ms, models alone",
         ),
-        ("predicted cost", f"{_money(view.predicted_cost)} {view.unit} a thousand frames, models alone"),
+        (
+            "predicted rate",
+            "-" if view.predicted_fps is None else f"{view.predicted_fps:.1f} frames a second, models alone",
+        ),
+        (
+            "predicted cost",
+            f"{_money(view.predicted_cost)} {view.unit} a thousand frames, models alone",
+        ),
+        ("reserved cost", f"{_money(view.predicted_reserved)} {view.unit} a thousand frames, at that rate"),
         ("accuracy", "-" if view.accuracy is None else f"{view.accuracy:.3f} at least"),
         ("workers", f"{view.workers}, policy {view.policy}"),
     ]

@@ -45,6 +45,8 @@ class PlanView(msgspec.Struct, frozen=True):
     predicted_p95_ms: float | None
     predicted_core_s: float | None  # of the stages with a model, for a thousand frames
     predicted_cost: float | None  # the same in ``unit``: what invocations take, not what is reserved
+    predicted_fps: float | None  # frames a second, all sources together: what models allow, or the sources' own rate
+    predicted_reserved: float | None  # in ``unit``, for a thousand frames at that rate
     unit: str  # of costs: core-s, or the currency of the prices
     accuracy: float | None  # the least right of the candidates that are budgeted for
     stages: list[StageView]

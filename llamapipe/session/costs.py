@@ -79,13 +79,22 @@ class CostMeter:
         devices = {device for held in self._workers.values() for device in held} | {_CPU}
         self._price = {device: prices.of(device) for device in sorted(devices)}
         # A core is held once, whichever of its threads runs; so is a GPU by all that share it.
-        self._reservations = Reservations({device: cores if device == _CPU else 1.0 for device in devices})
+        self._capacity = {device: cores if device == _CPU else 1.0 for device in devices}
+        self._reservations = Reservations(self._capacity)
 
     @property
     def most_threads(self) -> float:
         """That may want a core at the same time."""
         workers = sum(held[_CPU] for held in self._workers.values())
         return workers + sum(self._decoders.get(s, 1) + self._encoder_threads for s in self._going)
+
+    @property
+    def cost_per_s(self) -> float:
+        """While all workers, decoders and encoders are there."""
+        units = {_CPU: self.most_threads}
+        for held in self._workers.values():
+            units |= {device: 1.0 for device in held if device != _CPU}
+        return sum(min(n, self._capacity[device]) * self._price[device] for device, n in units.items())
 
     def event(self, event: ev.Event, now_s: float, actions: Sequence[act.Action]) -> None:
         """Control has taken an event, and answered it with these actions."""

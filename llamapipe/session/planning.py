@@ -6,13 +6,14 @@ An objective is split into one for each operation (`llamapipe.slo`), by what the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
 
 from llamapipe.clock import Clock, Env, SystemClock, system_env
-from llamapipe.control import Candidate, StagePlan
+from llamapipe.control import StagePlan
 from llamapipe.control.dataflow import Topology
 from llamapipe.errors import UsageError
 from llamapipe.report import Considered, PlanView, StageView
+from llamapipe.session.costs import CostMeter
+from llamapipe.session.feasibility import capacity_of, feasible
 from llamapipe.session.prepare import Prepared, prepare
 from llamapipe.session.request import RunRequest
 from llamapipe.slo import StageGraph
@@ -52,12 +53,13 @@ def view_of(prepared: Prepared) -> PlanView:
     p95_s = max(graph.ways_s(efforts), default=0.0)
     p50_s = max(graph.ways_s([0.0 if k is None else k.p50_s for k in known]), default=0.0)
     core_s = sum(k.core_s for k in known if k is not None)
-    feasible, reason = _feasible(prepared, p95_s, core_s, bool(any(known)))
+    verdict, reason = feasible(prepared, p95_s)
+    fps = _fps(prepared, core_s)
     accuracies = [s.candidates[0].accuracy for s in plan.stages if s.candidates]
     return PlanView(
         pipeline=prepared.compiled.spec.name,
         objective=prepared.objective.text,
-        feasible=feasible,
+        feasible=verdict,
         reason=reason,
         policy=plan.policy.name,
         workers=len(plan.workers),
@@ -65,6 +67,8 @@ def view_of(prepared: Prepared) -> PlanView:
         predicted_p95_ms=1000 * p95_s if any(known) else None,
         predicted_core_s=1000 * core_s if any(known) else None,
         predicted_cost=1000 * sum(k.cost for k in known if k is not None) if any(known) else None,
+        predicted_fps=fps,
+        predicted_reserved=1000 * _meter(prepared).cost_per_s / fps if fps else None,
         unit=prepared.prices.unit,
         accuracy=min(accuracies, default=None) if prepared.compiled.spec.accuracy is not None else None,
         stages=[
@@ -82,6 +86,20 @@ def view_of(prepared: Prepared) -> PlanView:
     )
 
 
+def _meter(prepared: Prepared) -> CostMeter:
+    return CostMeter(prepared.plan, prepared.prices, cores=prepared.cores, decoders=prepared.decoders)
+
+
+def _fps(prepared: Prepared, core_s: float) -> float | None:
+    """Frames a second that models allow, all sources together; of what comes at its own rate no more than that."""
+    if not core_s:
+        return None
+    most = capacity_of(prepared) / core_s
+    paced = all(stream.paced for stream in prepared.plan.streams)
+    rate = sum(float(source.info.fps or 0) for source in prepared.sources.values())
+    return min(most, rate) if paced and rate else most
+
+
 def _why(prepared: Prepared, stage: StagePlan) -> str:
     if stage.configuration.variant is None:
         return "has no model: one way to run it"
@@ -95,51 +113,6 @@ def _known(stage: StagePlan) -> _Known | None:
     first = stage.candidates[0]
     one, last = first.points[0], first.points[-1]
     return _Known(one.median_s, one.p95_s, first.cores * last.median_s / last.batch, first.full_batch_cost)
-
-
-def _feasible(prepared: Prepared, p95_s: float, core_s: float, profiled: bool) -> tuple[bool | None, str]:
-    plan, objective = prepared.plan, prepared.objective
-    if objective.slo is None:
-        return None, "there is no objective: the cheapest that is right enough is taken"
-    if objective.unjudged:
-        return None, objective.unjudged
-    if not profiled:
-        return None, "no stage has a profile: measure with llamapipe models profile"
-    if plan.latency_slo_s is not None:
-        fastest_s = _fastest_s(prepared)
-        if fastest_s > plan.latency_slo_s:
-            return False, (
-                f"the fastest candidates that are right enough take {1000 * fastest_s:.0f} ms one after another, "
-                f"the objective is {1000 * plan.latency_slo_s:.0f} ms"
-            )
-        rate = sum(float(source.info.fps or 0) for source in prepared.sources.values())
-        needed = rate * core_s
-        if prepared.cores and needed > prepared.cores:
-            return False, f"{rate:g} frames a second want {needed:.1f} cores, there are {prepared.cores:g}"
-        return True, f"{1000 * p95_s:.0f} ms of {1000 * plan.latency_slo_s:.0f} ms, one after another"
-    if plan.job is not None:
-        frames = sum(plan.job.num_frames.values())
-        if not frames:
-            return None, "nobody can say how many frames there are"
-        needed_s = frames * core_s / max(1.0, prepared.cores)
-        verdict = needed_s <= plan.job.deadline_s
-        cores = ceil(frames * core_s / plan.job.deadline_s)
-        hint = "" if verdict else f": {cores} cores would do"
-        return verdict, f"{frames} frames take {needed_s:.0f} s on {prepared.cores:g} cores{hint}"
-    return None, ""
-
-
-def _fastest_s(prepared: Prepared) -> float:
-    plan = prepared.plan
-    fastest = [
-        min((c.points[0].p95_s for c in _right(stage, plan.policy.floor) if c.points), default=0.0)
-        for stage in plan.stages
-    ]
-    return max(StageGraph(Topology(plan).consumers).ways_s(fastest), default=0.0)
-
-
-def _right(stage: StagePlan, floor: float) -> list[Candidate]:
-    return [candidate for candidate in stage.candidates if candidate.accuracy >= floor] or list(stage.candidates)
 
 
 def _cost(prices: Prices, device: str, core_s: float | None) -> float | None:

@@ -100,7 +100,9 @@ def test_cost_plan_decisions_and_shares_are_told_where_there_are_any() -> None:
     )
     lost = Considered("<big>", "lost", "agreement 0.3 is below 0.8", None, 90.0, 80.0, 80.0, 0.3)
     view = StageView("blur", "llamapipe/blur@v1", 100.0, 9.0, "small", [lost], "the cheapest")
-    plan = PlanView("p", "p95<=100ms", True, "9 ms of 100 ms", "llamapipe", 2, 1.0, 9.0, 1.0, 1.0, "EUR", 0.9, [view])
+    plan = PlanView(
+        "p", "p95<=100ms", True, "9 ms of 100 ms", "llamapipe", 2, 1.0, 9.0, 1.0, 1.0, 25.0, 3.0, "EUR", 0.9, [view]
+    )
     stage = StageSummary("blur", "llamapipe/blur@v1", "small", 1, {}, 20, 20, 1.5, 3, LATENCY, 0.1, 1)
     served = [ServedBy("small", 19, 19, 1.0), ServedBy("<big>", 1, 1, 0.5)]
     decided = [Decided("small", "cheapest", "the cheapest in time", 19)]

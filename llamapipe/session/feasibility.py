@@ -1,0 +1,107 @@
+"""Whether an objective can be met, from profiles alone.
+
+"No" is said only of what no run can do: it counts the fastest and the cheapest candidates that are right enough, of
+stages that every frame goes through, and of nothing else. With m(s) and q(s) the least median and 95th percentile of
+stage s, a latency bound L at a quantile of 0.95 or above cannot be met where, on some way from source to sink,
+
+    max(sum over s of m(s), max over s of q(s)) > L
+
+since times add up and none is below nothing; below 0.95 only the medians count. Stages without a model, decoding and
+encoding come on top and have no profile: "yes" is said where the 95th percentiles of what is budgeted for, one after
+another, leave them half of the bound, the share that candidates are budgeted by. Of what lies between nobody can say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil
+
+from llamapipe.control import Candidate, RunPlan, StagePlan
+from llamapipe.control.dataflow import Topology
+from llamapipe.session.prepare import Prepared
+from llamapipe.slo import StageGraph
+
+__all__ = ["capacity_of", "feasible"]
+
+_TAIL = 0.95  # quantile that profiles know
+_SHARE = 0.5  # of a latency bound, that models may take for it to be met
+
+
+def capacity_of(prepared: Prepared) -> float:
+    """Cores that stages can use at once: a worker is one thread."""
+    return max(1.0, min(prepared.cores, float(len(prepared.plan.workers))))
+
+
+def feasible(prepared: Prepared, p95_s: float) -> tuple[bool | None, str]:
+    """The verdict, None where nobody can say, and why. ``p95_s``: of all that is budgeted for, one after another."""
+    plan, objective = prepared.plan, prepared.objective
+    if objective.slo is None:
+        return None, "there is no objective: the cheapest that is right enough is taken"
+    if objective.unjudged:
+        return None, objective.unjudged
+    if not any(candidate.points for stage in plan.stages for candidate in stage.candidates):
+        return None, "no stage has a profile: measure with llamapipe models profile"
+    if plan.latency_slo_s is not None:
+        quantile = objective.quantile[0] if objective.quantile is not None else _TAIL
+        rate = sum(float(source.info.fps or 0) for source in prepared.sources.values())
+        needed_rate = rate * (1 - objective.slo.max_drop_share)
+        return _latency(plan, plan.latency_slo_s, quantile, p95_s, needed_rate, capacity_of(prepared))
+    if plan.job is not None:
+        frames = sum(plan.job.num_frames.values())
+        if not frames:
+            return None, "nobody can say how many frames there are"
+        needed_s = frames * _core_s(plan) / capacity_of(prepared)
+        cores = ceil(frames * _core_s(plan) / plan.job.deadline_s)
+        hint = "" if needed_s <= plan.job.deadline_s else f": {cores} cores would do"
+        told = f"{frames} frames take {needed_s:.3g} s at least on {capacity_of(prepared):g} cores{hint}"
+        return needed_s <= plan.job.deadline_s, told
+    return None, ""
+
+
+def _latency(
+    plan: RunPlan, bound_s: float, quantile: float, p95_s: float, rate: float, cores: float
+) -> tuple[bool | None, str]:
+    graph = StageGraph(Topology(plan).consumers)
+    medians = _least(plan, lambda c: c.points[0].median_s)
+    tails = _least(plan, lambda c: c.points[0].p95_s) if quantile >= _TAIL else [0.0]
+    least_s = max(*graph.ways_s(medians), *tails)
+    if least_s > bound_s:
+        return False, (
+            f"the fastest candidates that are right enough take {1000 * least_s:.3g} ms one after another, "
+            f"the objective is {1000 * bound_s:.3g} ms"
+        )
+    needed = rate * _core_s(plan)
+    if needed > cores:
+        return False, f"{rate:g} frames a second want {needed:.1f} cores, there are {cores:g}"
+    told = f"models alone take {1000 * p95_s:.3g} ms of {1000 * bound_s:.3g} ms, one after another"
+    if p95_s > _SHARE * bound_s:
+        return None, f"{told}: it is tight, and what stages without a model and decoding take is not profiled"
+    return True, told
+
+
+def _core_s(plan: RunPlan) -> float:
+    """Core-seconds that a frame takes at least."""
+    return sum(_least(plan, lambda c: c.cores * c.points[-1].median_s / c.points[-1].batch))
+
+
+def _least(plan: RunPlan, of: Callable[[Candidate], float]) -> list[float]:
+    """By stage, of its candidates that are right enough; 0 of stages without a profile, or that frames may pass by."""
+    found: list[float] = []
+    for stage, certain in zip(plan.stages, _certain(plan), strict=True):
+        known = [of(c) for c in _right(stage, plan.policy.floor) if c.points] if certain else []
+        found.append(min(known, default=0.0))
+    return found
+
+
+def _certain(plan: RunPlan) -> list[bool]:
+    """By stage: whether every frame goes through it, once."""
+    producers = Topology(plan).producers
+    found: list[bool] = []
+    for stage, above in zip(plan.stages, producers, strict=True):
+        free = stage.when is None and not stage.level and stage.sample_fps is None
+        found.append(free and all(found[i] and not plan.stages[i].filters for i in above))
+    return found
+
+
+def _right(stage: StagePlan, floor: float) -> list[Candidate]:
+    return [candidate for candidate in stage.candidates if candidate.accuracy >= floor] or list(stage.candidates)
