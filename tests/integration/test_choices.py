@@ -63,7 +63,8 @@ def detect_of(tmp_path: Path, env: dict[str, str], assets: Path, **more: object)
     request = RunRequest(str(pipeline), (str(assets / "TUD-Stadtmitte.mp4"),), output=tmp_path / "out", **more)
     summary = run(request, env=env)
     assert summary.outcome == "done", summary.error
-    return msgspec.to_builtins(summary.stages[0]) | {"slo": summary.slo, "frames": summary.frames}
+    whole = {"slo": summary.slo, "frames": summary.frames, "observed": summary.observed}
+    return msgspec.to_builtins(summary.stages[0]) | whole
 
 
 def test_the_cheapest_that_is_right_enough_serves_a_job(tmp_path: Path, env: dict[str, str], assets: Path) -> None:
@@ -94,3 +95,20 @@ def test_a_deadline_that_the_cheap_one_meets_is_met_by_it(tmp_path: Path, env: d
     served = {entry["variant"]: entry["items"] for entry in stage["served_by"]}
     assert served.get(FAST.name, 0) >= 170
     assert stage["slo"].met
+
+
+def test_a_run_with_its_cores_to_itself_refines_the_profile_of_what_it_used(
+    tmp_path: Path, env: dict[str, str], assets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(env, {GOOD: 1.0})
+    shared = detect_of(tmp_path, env, assets, max_frames=60)
+    assert shared["observed"] == {}  # several workers
+    monkeypatch.setattr("llamapipe.session.execute.not_comparable", lambda **_: "")  # whatever else runs here
+    alone = detect_of(tmp_path, env, assets, workers=1, force=True)
+    told = alone["observed"]
+    assert set(told) == {GOOD.name}
+    assert 16 <= told[GOOD.name] < 179
+    with open_catalogue(env) as catalogue:
+        profile = catalogue.profile(GOOD.name)
+    assert profile is not None
+    assert profile.points[0].count == 5 + told[GOOD.name]
