@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from llamapipe.runtime.engine import Engine, EngineResult, Observer, Peer
     from llamapipe.runtime.host import StageHost, StageSetup, StreamFacts
     from llamapipe.runtime.machine import Machine, read_machine
-    from llamapipe.runtime.process import Boot, ProcessWorker, boot_streams, read_boot, serve_process, stages_of
+    from llamapipe.runtime.process import Boot, ProcessWorker, Spares, boot_streams, read_boot, serve_process, stages_of
     from llamapipe.runtime.shared import SharedArena
     from llamapipe.runtime.sink import SinkWriter
     from llamapipe.runtime.source import SourceReader
@@ -28,6 +28,7 @@ __all__ = [
     "ProcessWorker",
     "SharedArena",
     "SinkWriter",
+    "Spares",
     "SourceReader",
     "StageHost",
     "StageSetup",
@@ -50,7 +51,7 @@ _HOMES = {
     "engine": ("Engine", "EngineResult", "Observer", "Peer"),
     "host": ("StageHost", "StageSetup", "StreamFacts"),
     "machine": ("Machine", "read_machine"),
-    "process": ("Boot", "ProcessWorker", "boot_streams", "read_boot", "serve_process", "stages_of"),
+    "process": ("Boot", "ProcessWorker", "Spares", "boot_streams", "read_boot", "serve_process", "stages_of"),
     "shared": ("SharedArena",),
     "sink": ("SinkWriter",),
     "source": ("SourceReader",),

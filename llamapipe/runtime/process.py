@@ -7,6 +7,7 @@ heartbeat comes from a thread of its own, so that a long invocation is not mista
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import select
@@ -31,7 +32,17 @@ from llamapipe.runtime.shared import LentArena
 from llamapipe.runtime.worker import Worker
 from llamapipe.wire import PROTOCOL, Pulse, encode
 
-__all__ = ["PULSE_S", "Boot", "ProcessBoot", "ProcessWorker", "begin_process", "read_boot", "serve_process"]
+__all__ = [
+    "PULSE_S",
+    "Boot",
+    "ProcessBoot",
+    "ProcessWorker",
+    "Spares",
+    "begin_process",
+    "read_boot",
+    "serve_process",
+    "wait_as_spare",
+]
 
 PULSE_S = 0.25
 """Seconds between two heartbeats of a process."""
@@ -39,6 +50,7 @@ PULSE_S = 0.25
 _TAIL_BYTES = 4000
 _END_S = 5.0  # that a process may take to end once it was told to stop
 _SIZE_BYTES = 8
+_SPARE = "--spare"
 
 
 class ProcessBoot(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,12 +82,79 @@ class Boot(ProcessBoot, frozen=True, kw_only=True):
 
 
 @dataclass(slots=True)
+class _Started:
+    """A process that has not been told yet who it is."""
+
+    process: subprocess.Popen[bytes]
+    errors: Any  # the file that it writes its output to
+
+
+def _start(module: str, fd: int, env: Env, *arguments: str) -> _Started:
+    errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process; a pipe could fill up and block it
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=errors,
+            stderr=errors,
+            pass_fds=[fd],
+            env={**env, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+            process_group=0,  # Ctrl-C is for the engine, which tells its workers
+        )
+    except OSError:
+        errors.close()
+        raise
+    return _Started(process, errors)
+
+
+class Spares:
+    """A process of ``module`` that has started and imported what takes long, and waits to be told who it is.
+
+    A replica that is wanted at once is there in the time that its network takes to load. A spare holds no core: it
+    starts and waits with the least priority there is. ``fd`` is that of the shared picture memory. Used by one thread.
+    """
+
+    def __init__(self, module: str, fd: int, env: Env) -> None:
+        self.module = module
+        self._fd = fd
+        self._env = env
+        self._spare: _Started | None = None
+
+    def fill(self) -> None:
+        """Start one where there is none. That none can be started is no error: the next replica will say so."""
+        if self._spare is not None and self._spare.process.poll() is None:
+            return
+        self.close()
+        with contextlib.suppress(OSError):
+            self._spare = _start(self.module, self._fd, self._env, _SPARE)
+
+    def take(self) -> _Started | None:
+        """The spare, which is the caller's from now on; None where there is none."""
+        spare, self._spare = self._spare, None
+        if spare is not None and spare.process.poll() is not None:
+            spare.errors.close()
+            return None
+        return spare
+
+    def close(self) -> None:
+        """End it."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.process.kill()
+            spare.process.wait()
+            assert spare.process.stdin is not None
+            spare.process.stdin.close()
+            spare.errors.close()
+
+
+@dataclass(slots=True)
 class ProcessWorker:
     """One process, from the engine's side. ``boot`` lacks only the address, which `start` is given."""
 
     name: str
     boot: ProcessBoot
     env: Env
+    spares: Spares | None = None
     _process: subprocess.Popen[bytes] | None = None
     _errors: Any = None
     _pidfd: int = -1
@@ -98,18 +177,11 @@ class ProcessWorker:
     def start(self, address: str) -> int:
         """Start it; gives a descriptor that becomes readable when it has ended. Raises LlamapipeError."""
         boot = msgspec.structs.replace(self.boot, address=address)
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `reap`; a pipe could fill up and block it
-        env = {**self.env, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", boot.module],
-                stdin=subprocess.PIPE,
-                stdout=self._errors,
-                stderr=self._errors,
-                pass_fds=[boot.fd],
-                env=env,
-                process_group=0,  # Ctrl-C is for the engine, which tells its workers
-            )
+            started = self.spares.take() if self.spares is not None else None
+            if started is None:
+                started = _start(boot.module, boot.fd, self.env)
+            self._process, self._errors = started.process, started.errors
             self._pidfd = os.pidfd_open(self._process.pid)
             data = msgspec.msgpack.encode(boot)
             assert self._process.stdin is not None
@@ -170,11 +242,26 @@ _BootT = TypeVar("_BootT", bound=ProcessBoot)
 def read_boot(kind: type[_BootT]) -> _BootT:
     """The message on standard input. Raises LlamapipeError where it is none of this version."""
     stream = sys.stdin.buffer
-    size = int.from_bytes(stream.read(_SIZE_BYTES), "little")
+    head = stream.read(_SIZE_BYTES)
+    if not head:  # the engine has ended before it had a use for this process
+        os._exit(0)
+    size = int.from_bytes(head, "little")
     boot = msgspec.msgpack.decode(stream.read(size), type=kind)
     if boot.protocol != PROTOCOL:
         raise LlamapipeError(f"worker speaks protocol {PROTOCOL}, its engine {boot.protocol}")
     return boot
+
+
+def wait_as_spare(prepare: Callable[[], None]) -> None:
+    """Of a process that was started as a spare: prepare beside everything else, and wait to be told. Else nothing."""
+    if _SPARE not in sys.argv:
+        return
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    prepare()
+    select.select([sys.stdin.fileno()], [], [])
+    for thread in os.listdir("/proc/self/task"):  # libraries have inherited it
+        os.sched_setscheduler(int(thread), os.SCHED_OTHER, os.sched_param(0))
 
 
 def begin_process(boot: ProcessBoot) -> zmq.Context[Any]:

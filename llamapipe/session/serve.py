@@ -30,7 +30,7 @@ from llamapipe.inference import (
     task_labels,
     use_catalogue,
 )
-from llamapipe.runtime import LocalArena, ProcessWorker, SharedArena, WorkerPeer, read_machine
+from llamapipe.runtime import LocalArena, ProcessWorker, SharedArena, Spares, WorkerPeer, read_machine
 from llamapipe.runtime.serving.replica import Replica, ReplicaBoot
 from llamapipe.runtime.serving.replica_process import loader
 from llamapipe.runtime.serving.server import Served, Server, Watch
@@ -140,6 +140,9 @@ class Session:
             prices=dict(prices or {}),
         )
         self.controller = ServingController(plan, tuple(profiles))
+        self._spares: Spares | None = None
+        if isinstance(self._arena, SharedArena):
+            self._spares = Spares(ReplicaBoot.module, self._arena.memory.fd, self._env)
         address = f"llamapipe-serve-{os.getpid()}-{id(self):x}"
         self._server = Server(
             self.controller,
@@ -151,6 +154,7 @@ class Session:
             process_address=None if workers == "thread" else f"ipc://@{address}",
             token=self._token,
             watch=watch,
+            spares=self._spares,
         )
         self._cv_threads = -1
 
@@ -338,7 +342,7 @@ class Session:
             batches=batches,
             memory_bytes=2 * action.memory_bytes + _MEMORY_SLACK_BYTES,
         )
-        return ProcessWorker(action.replica, boot, self._env)
+        return ProcessWorker(action.replica, boot, self._env, self._spares)
 
 
 def make_query(*, num_items: int = 1, offline: bool = False, **options: Unpack[QueryOptions]) -> Query:

@@ -31,6 +31,7 @@ def _load(assets: AssetStore, configuration: Configuration) -> Predictor:
         labels=configuration.labels,
         batch=configuration.batch,
         assets=assets,
+        keep=True,
     )
 
 

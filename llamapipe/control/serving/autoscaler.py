@@ -23,6 +23,7 @@ __all__ = ["Adaptive"]
 
 _QUANTILE_Z = 1.65  # of the Poisson count that is planned for
 _URGENT_GAP_S = 0.02
+_PRESSED = 0.25  # of the time left that those who wait may take up before somebody is started: it has to come up, too
 _STEPS = 8  # latencies are told apart by an eighth of their doubling
 
 
@@ -105,7 +106,7 @@ class Adaptive:
                 return True
             slack_s = head.deadline_s - now_s
             rate = sum(replica.offer.throughput(inf) / replica.health.slowdown for replica in replicas)
-            if group.num_waiting / rate > max(slack_s, 0.0) / 2:
+            if group.num_waiting / rate > max(slack_s, 0.0) * _PRESSED:
                 return True
         return self._surprised(now_s)
 

@@ -43,6 +43,7 @@ class LoadRequest:
     output_names: tuple[str, ...] = ()  # outputs wanted, in order; empty: all
     any_size: bool = False  # pictures and batches differ from call to call; input_size and batch say nothing
     options: Mapping[str, str] = field(default_factory=dict)
+    compiled: Path | None = None  # folder in which the backend may keep what it compiles, for the next load
 
 
 class Request(Protocol):

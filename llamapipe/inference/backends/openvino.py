@@ -88,6 +88,8 @@ class OpenVino:
         }
         if request.device != "cpu":
             settings = {"INFERENCE_PRECISION_HINT": _HINTS[request.precision]}
+        if request.compiled is not None:  # the library checks what it finds there, and compiles anew what is damaged
+            settings["CACHE_DIR"] = str(request.compiled)
         try:
             compiled = core.compile_model(model, _device(request.device), settings)
         except RuntimeError as error:

@@ -6,9 +6,11 @@ stop. The same loop serves threads and processes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,6 +36,7 @@ LoadVariant = Callable[[Variant, int, tuple[str, ...], float | None], Predictor]
 
 _WARM_UPS = 2  # libraries do part of their work with the first picture: no query shall wait for it
 _BLANK = (432, 768)  # height and width of a picture that nobody asked about
+_LEAST_PRIORITY = 19
 _KEPT = 16  # predictors for different labels and scores that share one network
 _REASON_LENGTH = 300
 _OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "allocate", "Resource temporarily unavailable")  # in libraries' words
@@ -51,7 +54,10 @@ class ReplicaBoot(ProcessBoot, frozen=True, kw_only=True):
 
 
 class Replica:
-    """One replica. ``identity`` is its name on the socket; ``batches`` begin with 1 and rise."""
+    """One replica. ``identity`` is its name on the socket; ``batches`` begin with 1 and rise.
+
+    It can be sent to as soon as it has a network for single pictures; those for larger batches come beside its work.
+    """
 
     def __init__(
         self,
@@ -67,12 +73,15 @@ class Replica:
     ) -> None:
         self.identity = identity
         self._variant = variant
-        self._batches = sorted({1, *batches})
+        self._wanted = sorted({1, *batches})[1:]
+        self._batches = [1]  # those that it has a network for now
+        self._later: deque[tuple[int, Predictor]] = deque()  # loaded, but not yet taken by the thread that predicts
         self._cores = tuple(cores)
         self._load = load
         self._arena = arena
         self._clock = clock
         self._token = token
+        self._warm = 1  # the largest batch that has been tried
         self._left = threading.Event()
         self._blank = np.full((*_BLANK, 3), 127, np.uint8)
         self._predictors: dict[tuple[int, tuple[str, ...], float | None], Predictor] = {}
@@ -86,35 +95,57 @@ class Replica:
         if self._cores:
             os.sched_setaffinity(0, self._cores)  # of this thread, and of those that libraries start from it
         socket = dealer(context, self.identity, address)
+        larger = threading.Thread(target=self._load_larger, name="llamapipe larger batches", daemon=True)
         try:
             socket.send(encode(Hello(self.identity, "replica", token=self._token)))
-            socket.send(encode(self._loaded()))
+            loaded = self._loaded()
+            socket.send(encode(loaded))
+            if self._wanted and loaded.error is None:
+                larger.start()
             while not self._left.is_set() and not isinstance(message := decode(socket.recv()), Stop):
                 if not isinstance(message, Predict):
                     raise LlamapipeError(f"replica {self.identity} cannot answer a {type(message).__name__}")
                 socket.send(encode(self._answer(message)))
         finally:
-            for predictor in self._predictors.values():
+            self._left.set()
+            if larger.ident is not None:
+                larger.join()
+            for predictor in (*self._predictors.values(), *(predictor for _, predictor in self._later)):
                 _close(predictor)
             socket.close()
 
     def _loaded(self) -> Loaded:
         started_s = self._clock.now_s()
         try:
-            for batch in self._batches:
-                try:
-                    predictor = self._predictor(batch, (), None)
-                    for _ in range(_WARM_UPS):
-                        predictor.predict(self._blanks(batch))
-                except LlamapipeError:  # a network that takes one picture at a time serves larger batches one by one
-                    if batch == 1:
-                        raise
-                    self._batches = [fitting for fitting in self._batches if fitting < batch]
-                    break
+            predictor = self._predictor(1, (), None)
+            for _ in range(_WARM_UPS):
+                predictor.predict(self._blanks(1))
         except Exception as error:
             hint = error.hint if isinstance(error, LlamapipeError) else None
             return Loaded(self.identity, self._clock.now_s() - started_s, _told(error), hint)
         return Loaded(self.identity, self._clock.now_s() - started_s, variant=self._variant.name)
+
+    def _load_larger(self) -> None:
+        """Networks for larger batches, in a thread that gives way to the one that predicts."""
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LEAST_PRIORITY)
+        for batch in self._wanted:
+            if self._left.is_set():
+                return
+            try:
+                predictor = self._load(self._variant, batch, (), None)
+                self._later.append((batch, predictor))
+                for _ in range(_WARM_UPS):
+                    predictor.predict(self._blanks(batch))
+            except Exception:  # a network that takes one picture at a time serves larger batches one by one
+                return
+            self._warm = batch
+
+    def _take_larger(self) -> None:
+        while self._later and self._later[0][0] <= self._warm:
+            batch, predictor = self._later.popleft()
+            self._predictors[batch, (), None] = predictor
+            self._batches.append(batch)
 
     def _predictor(self, batch: int, labels: tuple[str, ...], min_score: float | None) -> Predictor:
         key = batch, labels, min_score
@@ -131,6 +162,7 @@ class Replica:
 
     def _answer(self, message: Predict) -> Predicted:
         started_s = self._clock.now_s()
+        self._take_larger()
         if message.blanks:
             for batch in self._batches_of(message.blanks):
                 self._predictor(batch, (), None).predict(self._blanks(batch))

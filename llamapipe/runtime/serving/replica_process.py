@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from llamapipe.catalog import Variant
 from llamapipe.clock import SystemClock, system_env
 from llamapipe.inference import AssetStore, load_predictor, register_file, use_catalogue
 from llamapipe.operator import Predictor
-from llamapipe.runtime.process import read_boot
+from llamapipe.runtime.process import read_boot, wait_as_spare
 from llamapipe.runtime.serving.replica import LoadVariant, ReplicaBoot, serve_replica
 
 __all__ = ["loader", "main"]
@@ -23,11 +25,21 @@ def loader(assets: AssetStore) -> LoadVariant:
 def _load(
     assets: AssetStore, variant: Variant, batch: int, labels: tuple[str, ...], min_score: float | None
 ) -> Predictor:
-    return load_predictor(variant, batch=batch, labels=labels, min_score=min_score, assets=assets)
+    return load_predictor(variant, batch=batch, labels=labels, min_score=min_score, assets=assets, keep=True)
+
+
+def _prepare() -> None:
+    """Import what replicas on this machine may need."""
+    import cv2  # noqa: F401
+
+    for name in ("onnxruntime", "openvino"):
+        if importlib.util.find_spec(name) is not None:
+            importlib.import_module(name)
 
 
 def main() -> None:
     """Be a replica until the server says stop, or is gone."""
+    wait_as_spare(_prepare)
     boot = read_boot(ReplicaBoot)
     use_catalogue(Path(boot.cache_root))
     for file, decoder, labels, input_size in boot.models:

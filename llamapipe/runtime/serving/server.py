@@ -25,6 +25,7 @@ from llamapipe.data import Boxes, FrameRef, Native
 from llamapipe.errors import LlamapipeError, QueryRefused
 from llamapipe.runtime.arena import Arena
 from llamapipe.runtime.crew import Crew, WorkerPeer
+from llamapipe.runtime.process import Spares
 from llamapipe.wire import (
     PROTOCOL,
     Hello,
@@ -94,7 +95,8 @@ class Server:
     """Serves queries until it is closed. A context manager; `submit` may be called by any thread.
 
     ``make_replica`` is given what control wants started and the name that it shall have on the socket. ``solve`` runs
-    beside everything else. ``address`` is that of threads, ``process_address`` that of processes, where there are any.
+    beside everything else. ``spares`` is filled whenever a replica is ready. ``address`` is that of threads,
+    ``process_address`` that of processes, where there are any.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Server:
         process_address: str | None = None,
         token: str = "",
         watch: Watch | None = None,
+        spares: Spares | None = None,
     ) -> None:
         self._controller = controller
         self._arena = arena
@@ -119,6 +122,7 @@ class Server:
         self._process_address = process_address
         self._token = token
         self._watch = watch
+        self._spares = spares
         self._inbox: deque[Callable[[], None]] = deque()
         self._lock = threading.Lock()
         self._next_id = 0
@@ -314,6 +318,8 @@ class Server:
         if message.error is None:
             replica.ready = True
             self._tell(ev.ReplicaReady(name, message.load_s))
+            if self._spares is not None and not self._closing:
+                self._spares.fill()
         else:  # its cores are free when it has ended
             replica.error = message.error if message.hint is None else f"{message.error} ({message.hint})"
             self._stop(name)
@@ -444,6 +450,8 @@ class Server:
         """Nothing is left: no replica, no future that somebody waits for."""
         with self._lock:
             self._closed = True
+        if self._spares is not None:
+            self._spares.close()
         for asked in self._asked.values():
             asked.future.set_exception(self._crash or LlamapipeError("the session was closed"))
         self._asked.clear()
