@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import inf, log
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass, replace
+from math import inf
 
 from llamapipe.clock import Clock
 from llamapipe.errors import LlamapipeError, UsageError
+from llamapipe.session.priors import trend_of, usual_accuracies
 from llamapipe.session.targets import Targets
 from llamapipe.session.trials import Evaluator, Trial
 from llamapipe.session.tunable import Tunable
-from llamapipe.tune import Observation, Point, Predicted, Search, Tried
+from llamapipe.tune import Observation, Point, Predicted, Search, Space, Trend, Tried
 
 __all__ = ["OnStep", "Outcome", "Step", "search_configuration"]
 
@@ -23,7 +21,6 @@ _NEGLIGIBLE = 0.02  # share of the reference's cost below which a stage is left 
 _CHEAPER = 0.3  # of what the reference took: what another trial is expected to take, before there was one
 _CLEARLY = 0.02  # below the floor, and no variation of batch or rate will do
 _DONE = 0.01  # relative gain that is no longer worth a trial
-_LEVEL = 0.3  # by how much costs differ from profiles all together
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,20 +109,27 @@ class _Searcher:
                 f"the budget of {self._budget_s:g} s is too short to try the reference configuration",
                 hint=f"give more: --budget-s {max(10, round(3 * self._budget_s))}",
             )
+        trend = trend_of(choices, reference, self._targets.fps)
         space = choices.space_near(choices.reference, _negligible(choices, reference))
+        if trend is not None and reference.predicted.accuracy == 1.0:
+            space = _no_dearer(space, choices.reference, trend)
         search = Search(
             space,
             constraints=self._targets.constraints(accuracy=reference.predicted.accuracy is not None),
             seed=self._seed,
             initial=_INITIAL,
-            trend=_Profiled(choices, reference, self._targets.fps) if _all_profiled(choices) else None,
+            trend=trend,
         )
+        for hint in usual_accuracies(choices, space, reference, self._targets.fps):
+            search.tell(hint)
         for hint in hints:
             search.tell(hint)
-        self._tell(search, choices.reference, reference)
+        # Another trial has no frames to count first, and costs less.
+        self._tell(search, choices.reference, replace(reference, took_s=_CHEAPER * reference.took_s))
         if choices.default != choices.reference and (default := self._try(choices.default, "default")) is not None:
             self._tell(search, choices.default, default, hint=choices.default not in space.index)
         while self._left_s > self._usual_s and self._frames_left >= self._last_frames:
+            search.budget = search.spent + self._left_s
             if self._fitting() and search.expected_gain() < _DONE:
                 break
             asked = search.ask()
@@ -235,6 +239,14 @@ def _cost(tried: Tried) -> float:
     return _predicted(tried).cost_core_ms
 
 
+def _no_dearer(space: Space, reference: Point, trend: Trend) -> Space:
+    """Without what would be dearer than the reference by the profiles, and could not be more right."""
+    most = trend.mean([reference])[0] + 1e-6
+    return Space(
+        space.knobs, [p for p, cost in zip(space.points, trend.mean(space.points), strict=True) if cost <= most]
+    )
+
+
 def _negligible(choices: Tunable, reference: Trial) -> list[str]:
     """Stages that had next to nothing to do: what they run with saves nothing, and nothing would be learned of it."""
     whole_s = sum(reference.by_stage.values())
@@ -243,41 +255,3 @@ def _negligible(choices: Tunable, reference: Trial) -> list[str]:
         for stage in choices.stages
         if reference.by_stage.get(stage.stage, 0.0) < _NEGLIGIBLE * whole_s and len(choices.stages) > 1
     ]
-
-
-def _all_profiled(choices: Tunable) -> bool:
-    return bool(choices.stages) and all(
-        stage.cost_s(variant, 1) is not None for stage in choices.stages for variant in stage.variants
-    )
-
-
-class _Profiled:
-    """A `llamapipe.tune.search.Trend`: what profiles say that a point costs, given what the reference met in the video.
-
-    Cost of a point = what stages without a model took + sum over the others of items a frame x share of frames looked
-    at x core-seconds an item.
-    """
-
-    def __init__(self, choices: Tunable, reference: Trial, fps: float) -> None:
-        self._choices = choices
-        self._reference = reference
-        self._fps = fps
-        tuned = {stage.stage for stage in choices.stages}
-        self._rest_s = sum(cost for name, cost in reference.by_stage.items() if name not in tuned)
-
-    def mean(self, points: Sequence[Point]) -> NDArray[np.float64]:
-        """See `Trend`."""
-        return np.array([log(self._core_ms(point)) for point in points])
-
-    def features(self, points: Sequence[Point]) -> NDArray[np.float64]:
-        """See `Trend`: all profiles may be off by one factor, as of a machine that has other work."""
-        return np.full((len(points), 1), _LEVEL)
-
-    def _core_ms(self, point: Point) -> float:
-        core_s = self._rest_s
-        for stage in self._choices.stages:
-            variant, batch = self._choices.variant(point, stage)
-            cost_s = stage.cost_s(variant, batch) or 0.0
-            items = self._reference.items.get(stage.stage, 1.0)
-            core_s += items * self._choices.rate(point, stage, self._fps) * cost_s
-        return max(1e-3, 1000 * core_s)

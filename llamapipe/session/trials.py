@@ -23,7 +23,7 @@ from llamapipe.data import Boxes
 from llamapipe.errors import LlamapipeError
 from llamapipe.inference import AssetStore, cache_root, load_predictor
 from llamapipe.operator import Manifest, PortKind
-from llamapipe.report import RunSummary
+from llamapipe.report import RunSummary, StageSummary
 from llamapipe.session.execute import run_held
 from llamapipe.session.labelled import Row
 from llamapipe.session.request import RunRequest
@@ -37,8 +37,8 @@ __all__ = ["Evaluator", "Judge", "Trial", "Trials", "judged_results"]
 
 _Z = 1.96  # of a 95 % interval
 _SEED = 0
-_USUAL_DEVIATION = 0.05  # relative, of a cost of which nothing else is known
-_PARTS = 5  # of the frames, each of which tells the cost once
+_Z_95 = 1.645  # of a 95th percentile
+_DEVIATIONS = (0.03, 0.3)  # least and most of a cost: two runs are never equal
 _PACED_S = 0.6  # of video that latency is measured on
 _FEWEST = 40  # frames of a trial
 _MOST_NETWORKS = 4
@@ -195,7 +195,7 @@ class Trials:
         self._spare_s = reference_s
         self._enough = enough
         self._kept = LoadedNetworks(AssetStore(cache_root(env), env=env))
-        self._reference_ends_s: dict[int, float] | None = None  # by index in the video
+        self._is_settled = False
 
     @property
     def num_frames(self) -> int:
@@ -212,18 +212,15 @@ class Trials:
         request = replace(self._request, config=msgspec.structs.replace(self._blank, values=choice, objective=""))
         self._kept.keep_of(choice)
         num = 0
-        if self._reference_ends_s is None:
+        if not self._is_settled:
             if not self._settle(request):
                 return None
             num = _FEWEST
         held = self._held
         frames: dict[int, FrameResult] = {}
-        ends_s: dict[int, float] = {}
 
         def take(result: FrameResult) -> None:
-            index = held.indices[result.frame]
-            frames[index] = _without_pictures(result)
-            ends_s[index] = self._clock.now_s()
+            frames[held.indices[result.frame]] = _without_pictures(result)
 
         summary = self._run(request, HeldVideo(held, clock=self._clock), take)
         if summary is None:
@@ -233,7 +230,7 @@ class Trials:
         score = self._judge.score(frames)
         predicted = Predicted(
             cost_core_ms=max(1e-3, 1000 * sum(by_stage.values())),
-            cost_deviation=self._deviation(ends_s),
+            cost_deviation=_deviation(summary.stages),
             frames_per_s=summary.fps,
             accuracy=None if score is None else score[0],
             accuracy_low=None if score is None else score[1],
@@ -248,11 +245,8 @@ class Trials:
                 predicted = msgspec.structs.replace(
                     predicted, p50_ms=latency.p50, p95_ms=latency.p95, p99_ms=latency.p99
                 )
-        took_s = self._clock.now_s() - began_s
-        if self._reference_ends_s is None:
-            self._reference_ends_s = ends_s
         items = {s.name: s.items / len(held.frames) for s in summary.stages}
-        return Trial(predicted, took_s, num, by_stage, items)
+        return Trial(predicted, self._clock.now_s() - began_s, num, by_stage, items)
 
     def _settle(self, request: RunRequest) -> bool:
         """Keep as many of the frames as time is for, by a few that are worked off first. False: interrupted."""
@@ -267,6 +261,7 @@ class Trials:
         if self._judge.metric == "none":
             wanted = 0
         self._held = self._held.first(max(_FEWEST, round(min(wanted, self._spare_s * summary.fps))))
+        self._is_settled = True
         return True
 
     def _paced(self, request: RunRequest) -> RunSummary | None:
@@ -276,26 +271,29 @@ class Trials:
         return self._run(request, HeldVideo(few, clock=self._clock, paced=True), lambda _: None)
 
     def _run(self, request: RunRequest, video: HeldVideo, take: Any) -> RunSummary | None:
-        summary = run_held(request, video, take, interrupt=self._interrupt, clock=self._clock, env=self._env)
+        def take_in_time(result: FrameResult) -> None:
+            # What is decoded is finished even when a run is interrupted; a sink that fails ends it at once.
+            if self._interrupt.is_set():
+                raise LlamapipeError("the time for tuning is up")
+            take(result)
+
+        summary = run_held(request, video, take_in_time, interrupt=self._interrupt, clock=self._clock, env=self._env)
         if summary.outcome == "cancelled" or self._interrupt.is_set():
             return None
         if summary.outcome == "failed":
             raise LlamapipeError(summary.error or "the trial failed")
         return summary
 
-    def _deviation(self, ends_s: Mapping[int, float]) -> float:
-        """How sure a cost is: by how much parts of the frames disagree on its ratio to the reference's.
 
-        The frames are the same, so what is left is the noise of measuring.
-        """
-        before = self._reference_ends_s
-        if before is None or len(ends_s) < _PARTS + 1 or ends_s.keys() != before.keys():
-            return _USUAL_DEVIATION
-        bounds = [list(ends_s)[at] for at in np.linspace(0, len(ends_s) - 1, _PARTS + 1).astype(int)]
-        took_s, usual_s = (np.diff([ends[index] for index in bounds]) for ends in (ends_s, before))
-        if np.any(took_s <= 0) or np.any(usual_s <= 0):
-            return _USUAL_DEVIATION
-        return float(np.clip(np.std(np.log(took_s / usual_s), ddof=1) / np.sqrt(_PARTS), 0.01, 0.3))
+def _deviation(stages: Sequence[StageSummary]) -> float:
+    """How sure a cost is, relative: by how much invocations of a stage differ, over as many as there were."""
+    variance = 0.0
+    for stage in stages:
+        if stage.latency_ms is not None:
+            each_s = (stage.latency_ms.p95 - stage.latency_ms.p50) / 1000 / _Z_95
+            variance += stage.invocations * each_s**2
+    whole_s = sum(stage.busy_s for stage in stages)
+    return float(np.clip(np.sqrt(variance) / whole_s, *_DEVIATIONS)) if whole_s > 0 else _DEVIATIONS[1]
 
 
 class LoadedNetworks:

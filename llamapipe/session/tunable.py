@@ -29,7 +29,9 @@ Choice = Mapping[str, Any]
 """``"stage.knob"`` -> value."""
 
 _LARGEST_BATCH = 8
-_PAYS = 0.05  # share of an item's cost that a larger batch must save to be tried
+_PAYS = (
+    0.15  # share of an item's cost that a larger batch must save to be tried: another batch is another network to load
+)
 _RATES = (1, 2, 3, 5)  # every so manieth frame
 _LEAST_RATE = 2.0  # frames a second that a stage looks at, at least
 _MOST_POINTS = 3000
