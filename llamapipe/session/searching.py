@@ -20,7 +20,7 @@ _INITIAL = 1
 _NEGLIGIBLE = 0.02  # share of the reference's cost below which a stage is left as it is in the reference
 _CHEAPER = 0.3  # of what the reference took: what another trial is expected to take, before there was one
 _CLEARLY = 0.02  # below the floor, and no variation of batch or rate will do
-_DONE = 0.01  # relative gain that is no longer worth a trial
+_DONE = 0.003  # expected relative gain that is no longer worth a trial
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ _SLACK = 4.0  # times the boxes that would prove the floor if all agreed
 _CROWD = 3.0  # items a frame of a stage that works on crops, before anything is known of them
 _GUESS_CORE_S = 0.03  # a frame, of what nothing is known of
 _Z = 1.96  # of a 95 % interval
+_FAR = 2.0  # times the distance of a like video, up to which another one tells where to begin
 _HINT_NOISE = 0.2  # relative, of another video's cost
 _HINT_WIDTH = 0.1  # of another video's accuracy, either side
 
@@ -232,7 +233,7 @@ class _Tuning:
         )
         key = self._key(blank)
         known = self._known(blank, key)
-        if known is not None and not request.again:
+        if known is not None and known[1] <= LIKE and not request.again:
             return Tuned(known[0], (known[0].video, known[1]))
         tuning = self._searched(loaded, choices, held, blank, slo, known)
         if tuning.feasible:
@@ -300,11 +301,11 @@ class _Tuning:
         ).decode()
 
     def _known(self, blank: Tuning, key: str) -> tuple[Tuning, float] | None:
-        """The tuning of the most alike video, and how far it is; None where none is alike."""
+        """The tuning of the most alike video, and how far it is; None where none tells anything of this one."""
         with open_catalogue(self._env, clock=self._clock) as store:
             found = [(t, distance(t.signature, blank.signature)) for t in store.tunings(key)]
         near = min(found, key=lambda entry: entry[1], default=None)
-        return near if near is not None and near[1] <= LIKE else None
+        return near if near is not None and near[1] <= _FAR * LIKE else None
 
     def _searched(
         self,
@@ -444,7 +445,7 @@ def _remarks(judge: Judge, choices: Tunable, floor: float) -> list[str]:
 
 
 def _hints(known: tuple[Tuning, float] | None, choices: Tunable) -> list[Observation]:
-    """What a like video was found to take, less sure the less it is alike."""
+    """What another video was found to take, less sure the less it is alike."""
     if known is None:
         return []
     tuning, far = known
