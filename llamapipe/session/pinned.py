@@ -45,12 +45,22 @@ def pin(tuning: Tuning, path: Path) -> None:
     data = msgspec.to_builtins(tuning)
     ordered = {key: data[key] for key in _ORDER}
     ordered["tried"] = [_short(tried) for tried in data["tried"]]
+    ordered = {key: value if key in ("values", "reference") else _rounded(value) for key, value in ordered.items()}
     text = yaml.dump(ordered, Dumper=Dumper, sort_keys=False, width=_WIDTH, allow_unicode=True, default_flow_style=None)
     write_whole(path, (_HEAD.format(pipeline=tuning.pipeline, file=path.name) + text).encode())
 
 
 def _short(tried: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in tried.items() if value not in (None, "")}
+
+
+def _rounded(value: Any) -> Any:
+    """Measured figures with the digits that mean something."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, Mapping):
+        return {key: part if key == "values" else _rounded(part) for key, part in value.items()}
+    return [_rounded(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def read_pinned(path: Path) -> Tuning:

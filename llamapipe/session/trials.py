@@ -154,10 +154,25 @@ class Judge:
     def _by_truth(
         self, found: Mapping[int, Boxes], truths: Mapping[int, Sequence[Row]], rng: np.random.Generator
     ) -> tuple[float, float, float]:
-        frames = [
-            (boxes.xyxy, boxes.score, _corners(truths[index])) for index, boxes in found.items() if index in truths
-        ]
-        return average_precision_interval(frames, 0.5, rng=rng)
+        """Average precision; where the truth has labels the mean over them, as `llamapipe eval` has it."""
+        named = {row.label for index in found for row in truths.get(index, ())}
+        labels = [""] if "" in named else sorted(named) or [""]
+        each = [average_precision_interval(_of_label(found, truths, label), 0.5, rng=rng) for label in labels]
+        value, low, high = np.mean(each, axis=0)
+        return float(value), float(low), float(high)
+
+
+def _of_label(
+    found: Mapping[int, Boxes], truths: Mapping[int, Sequence[Row]], label: str
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]]:
+    """Boxes, scores and true boxes of a label (empty: of all) in every labelled frame."""
+    frames = []
+    for index, boxes in found.items():
+        if index in truths:
+            keep = np.array([not label or name.rpartition(":")[2] == label for name in boxes.labels], bool)
+            rows = [row for row in truths[index] if not label or row.label == label]
+            frames.append((boxes.xyxy[keep], boxes.score[keep], _corners(rows)))
+    return frames
 
 
 def _corners(rows: Sequence[Row]) -> NDArray[np.float64]:

@@ -233,7 +233,7 @@ class _Tuning:
         )
         key = self._key(blank)
         known = self._known(blank, key)
-        if known is not None and known[1] <= LIKE and not request.again:
+        if known is not None and known[1] <= LIKE and not request.again and _still_holds(known[0], choices):
             return Tuned(known[0], (known[0].video, known[1]))
         tuning = self._searched(loaded, choices, held, blank, slo, known)
         if tuning.feasible:
@@ -442,6 +442,12 @@ def _remarks(judge: Judge, choices: Tunable, floor: float) -> list[str]:
         too_few = f"{judge.found} boxes in the frames that were looked at are too few to prove a floor of {floor:g}"
         return [f"{too_few}, which takes {fewest} at least: try a longer --budget-s"]
     return []
+
+
+def _still_holds(tuning: Tuning, choices: Tunable) -> bool:
+    """Whether there is still the same to choose from: no variant is gone, and none has come since."""
+    there = any(choice.items() <= tuning.values.items() for choice in choices.choices.values())
+    return there and tuning.points == len(choices.space.points)
 
 
 def _hints(known: tuple[Tuning, float] | None, choices: Tunable) -> list[Observation]:

@@ -14,7 +14,7 @@ from llamapipe.session import RunRequest, run
 from llamapipe.session.pinned import pin
 from llamapipe.session.tuning import TuneRequest, tune
 from llamapipe.tune import LIKE
-from tests.integration.test_choices import env
+from tests.integration.test_choices import GOOD, env, fill
 
 __all__ = ["env"]  # the fixture
 
@@ -95,6 +95,8 @@ def test_another_floor_or_another_video_is_searched_for(asked: TuneRequest, env:
     assert tune(replace(quick, min_accuracy=0.6), env=env).cached_from is None
     assert tune(replace(quick, source=str(assets / "car-detection.mp4")), env=env).cached_from is None
     assert tune(replace(quick, again=True), env=env).cached_from is None
+    fill(env, {GOOD: 1.0})  # now that something is known, there is other to choose from
+    assert tune(quick, env=env).cached_from is None
 
 
 def test_what_cannot_be_had_is_said_with_what_comes_closest(asked: TuneRequest, env: dict[str, str]) -> None:

@@ -83,3 +83,11 @@ def test_without_boxes_nothing_is_compared() -> None:
     judge = Judge([])
     assert judge.metric == "none"
     assert judge.score(results(boxes(0))) is None
+
+
+def test_labels_of_the_truth_count_each_for_itself() -> None:
+    row = Row(10, (0, 0, 10, 10), 1, "person", -1)
+    person = Judge(["follow.tracks"], {10: [row]})
+    assert person.score(results(boxes(0, 50))) == (1.0, 1.0, 1.0)
+    car = Judge(["follow.tracks"], {10: [row, Row(10, (50, 0, 60, 10), 1, "car", -1)]})
+    assert car.score(results(boxes(0, 50)))[0] == 0.5  # type: ignore[index]  # nobody called it a car
