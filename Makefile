@@ -52,6 +52,7 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.selection --store out/selection
 	$(BIN)/python -m benchmarks.serving --store out/serving/runs.jsonl
+	$(BIN)/python -m benchmarks.hog --store out/serving
 
 # The packages with weights name dependencies that are not needed to read them.
 $(TORCH_VENV)/.torch: pyproject.toml

@@ -11,6 +11,7 @@ from llamapipe.control.serving.waiting import Group, Pending
 
 __all__ = ["WAITED", "form_batch"]
 
+_WELL_IN_TIME = 0.5  # of the time left: to wait for somebody else must not become a risk
 WAITED = 0.1  # share of its latency: a query that has waited longer is begun only if it will be in time
 
 
@@ -81,6 +82,8 @@ def _left(state: ServingState, policy: Policy, head: Pending, replica: Replica, 
         return False
     slack_s = head.deadline_s - now_s
     slowdown = replica.health.slowdown
+    if replica.health.interfered and _others_do(state, head, now_s):
+        return True
     if replica.offer.fitting_batch(slack_s, slowdown):
         return False
     if replica.offer.median_s[1] * slowdown > slack_s:
@@ -92,3 +95,14 @@ def _left(state: ServingState, policy: Policy, head: Pending, replica: Replica, 
         if other is not replica and start_s + other.offer.p95_s[1] * other.health.slowdown <= head.deadline_s:
             return True
     return False
+
+
+def _others_do(state: ServingState, head: Pending, now_s: float) -> bool:
+    """Whether replicas that nothing is in the way of serve all that waits with this query well in time."""
+    well = [other for other in state.fleet.of(head.group.names, loading=False) if not other.health.interfered]
+    if not well:
+        return False
+    rate = sum(other.offer.throughput(inf) / other.health.slowdown for other in well)
+    free_s = min(max(other.free_at_s() - now_s, 0.0) for other in well)
+    p95_s = max(other.offer.p95_s[1] * other.health.slowdown for other in well)
+    return free_s + head.group.num_waiting / rate + p95_s <= _WELL_IN_TIME * (head.deadline_s - now_s)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from llamapipe.control.lifecycle import Machine
 from llamapipe.control.serving.actions import Part
-from llamapipe.control.serving.health import Health
+from llamapipe.control.serving.health import Health, Normal
 from llamapipe.control.serving.lifecycle import VARIANT, VariantState
 from llamapipe.control.serving.offers import Offer
 from llamapipe.control.serving.plan import Host
@@ -85,6 +85,7 @@ class Fleet:
     num_started: int = 0
     _spaces: dict[str, _Space] = field(default_factory=dict)
     hosts_key: object = field(default_factory=object)  # another one whenever hosts come or go
+    _normal: dict[tuple[str, str], Normal] = field(default_factory=dict)  # (host, variant)
     _troubled: dict[tuple[str, int], float] = field(default_factory=dict)  # core -> when it was last seen interfered
 
     def add_host(self, host: Host) -> None:
@@ -144,7 +145,12 @@ class Fleet:
             host=host,
             cores=cores,
             started_at_s=now_s,
-            health=Health(offer.noise, offer.spread, last_s=now_s),
+            health=Health(
+                offer.noise,
+                offer.spread,
+                normal=self._normal.setdefault((host, offer.name), Normal()),
+                last_s=now_s,
+            ),
             machine=Machine(f"r{self.num_started} ({offer.name})", VARIANT, VariantState.INACTIVE),
             ready_at_s=now_s + offer.load_s,
             used_at_s=now_s,
