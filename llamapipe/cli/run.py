@@ -86,6 +86,15 @@ def run(
             rich_help_panel=_OBJECTIVE,
         ),
     ] = False,
+    shadow: Annotated[
+        float,
+        typer.Option(
+            "--shadow",
+            metavar="SHARE",
+            help="Share of frames on which the configuration is compared with its reference meanwhile; 0.02 is plenty.",
+            rich_help_panel=_OBJECTIVE,
+        ),
+    ] = 0.0,
     start: Annotated[
         str | None,
         typer.Option("--start", metavar="TIME", help="Begin at: seconds or h:mm:ss.", rich_help_panel=_SOURCE),
@@ -222,6 +231,7 @@ def run(
         resume=resume,
         prices=prices,
         config=config,
+        shadow=shadow,
     )
     if config is not None:
         _check_machine(config, terminal)

@@ -9,11 +9,11 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import Full, Queue
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
@@ -46,19 +46,24 @@ from llamapipe.session.keeper import Keeper
 from llamapipe.session.observing import Neighbours, not_comparable, uses_profiles
 from llamapipe.session.outputs import EVENTS_FILE, REPORT_FILE, SUMMARY_FILE
 from llamapipe.session.planning import view_of
-from llamapipe.session.prepare import OnAsset, Prepared, check_complete, prepare
+from llamapipe.session.prepare import OnAsset, Prepared, check_complete, pinned_of, prepare
 from llamapipe.session.processes import operator_files, slot_bytes
 from llamapipe.session.quarantine import Quarantiner
 from llamapipe.session.request import Progress, RunRequest
+from llamapipe.session.resolve import load_pipeline
 from llamapipe.session.results import FrameResult
 from llamapipe.session.sinks import FunctionSink, PictureTap
 from llamapipe.session.watch import Watcher
 from llamapipe.spec import tree
 
+if TYPE_CHECKING:
+    from llamapipe.session.shadow import Shadow
+
 __all__ = ["run", "run_held", "stream"]
 
 _LOG = logging.getLogger(__name__)
 _RESULTS = "llamapipe/results@v1"
+_MOST_SHADOW = 0.5
 _WAITING_RESULTS = 4  # finished frames that may wait for the caller
 
 
@@ -197,6 +202,10 @@ class _Job:
             raise
         with ExitStack() as stack:
             stack.callback(prepared.close)
+            shadow = self._shadow(prepared)
+            if shadow is not None:
+                watched = {name: shadow.watching(source) for name, source in prepared.sources.items()}
+                prepared = replace(prepared, sources=watched)
             if self.on_plan is not None:
                 self.on_plan(view_of(prepared))
             keeper = Keeper(prepared, self.clock, started_at) if prepared.store is not None else None
@@ -225,7 +234,11 @@ class _Job:
             )
             pictures = PictureStrip()
             neighbours = Neighbours(self.clock, prepared.cores)
-            result = self._drive(prepared, controller, watcher, pictures)
+            try:
+                result = self._drive(prepared, controller, watcher, pictures)
+            finally:
+                if shadow is not None:
+                    shadow.close(cancelled=self.interrupt.is_set())
             controller.ledger.check()
             observed = self._observed(prepared, watcher, costs, neighbours.share)
             ended_s = self.clock.now_s()
@@ -242,6 +255,8 @@ class _Job:
                 cpu_s=self.clock.cpu_s() - started_cpu_s + before.cpu_s,
                 observed=observed,
             )
+            if shadow is not None:
+                summary = msgspec.structs.replace(summary, notes=[*summary.notes, *shadow.notes])
             if self.request.output is not None:
                 summary = _write_reports(self.request.output, summary, watcher, pictures, prepared)
             if keeper is not None:
@@ -268,6 +283,30 @@ class _Job:
             return {}
         observed, watcher.unkept_profiles = watcher.observations.tell(self.env)
         return observed
+
+    def _shadow(self, prepared: Prepared) -> Shadow | None:
+        """What looks at some frames again, where that is asked for. Raises UsageError."""
+        share = self.request.shadow
+        if not share:
+            return None
+        if not 0 < share <= _MOST_SHADOW:
+            raise UsageError(f"--shadow {share:g}: expected a share of frames, over 0 and up to {_MOST_SHADOW:g}")
+        tuning = pinned_of(self.request)
+        if tuning is None or tuning.metric != "agreement":
+            what = "there is none" if tuning is None else f"this one was tuned by {tuning.metric}"
+            raise UsageError(
+                f"--shadow compares a configuration with its reference, {what}", hint="give --config FILE, or --tune"
+            )
+        if len(prepared.sources) > 1:
+            raise UsageError(f"--shadow follows one source, there are {len(prepared.sources)}")
+        from llamapipe.session.shadow import Shadow
+        from llamapipe.session.trials import judged_results
+
+        loaded = load_pipeline(
+            self.request.pipeline, env=self.env, params=self.request.params, ops_files=self.request.ops_files
+        )
+        results = judged_results(loaded.spec, {op.name: loaded.registry.manifest(op.type) for op in loaded.spec.ops})
+        return Shadow(self.request, tuning, results, share, clock=self.clock, env=self.env)
 
     def _on_asset(self, started_s: float) -> OnAsset:
         """Tells of what is fetched before the run, as progress, and fetches nothing more once interrupted."""

@@ -46,6 +46,7 @@ class RunOptions(TypedDict, total=False):
     prices: Path | None
     fuse: bool
     segment_s: float
+    shadow: float
     config: Path | Tuning | None
 
 

@@ -43,6 +43,7 @@ class RunRequest:
     prices: Path | None = None  # price list; None: the user's own, else core-seconds
     fuse: bool = True  # run chains of cheap stages in one invocation; off only to see what that makes of a difference
     segment_s: float = 10.0  # media time between two places where a run can be gone on with
+    shadow: float = 0.0  # share of frames on which a configuration is compared with its reference meanwhile
     config: Path | Tuning | None = None  # what `tune` found, or its file; ``sets`` go before it
 
 

@@ -33,7 +33,7 @@ from llamapipe.session.tunable import Choice
 from llamapipe.spec import PipelineSpec
 from llamapipe.tune import Predicted, Tuning
 
-__all__ = ["Evaluator", "Judge", "Trial", "Trials", "judged_results"]
+__all__ = ["Evaluator", "Judge", "Trial", "Trials", "judged_results", "run_trial"]
 
 _Z = 1.96  # of a 95 % interval
 _SEED = 0
@@ -119,7 +119,7 @@ class Judge:
 
     def count(self, result: FrameResult) -> int:
         """Boxes of a frame that are compared."""
-        return len(self._boxes(result))
+        return len(self.boxes(result))
 
     def score(self, frames: Mapping[int, FrameResult]) -> tuple[float, float, float] | None:
         """(value, low, high) of results by index in the video; None where there is nothing to compare.
@@ -128,7 +128,7 @@ class Judge:
         """
         if not self._results:
             return None
-        boxes = {index: self._boxes(frame) for index, frame in frames.items()}
+        boxes = {index: self.boxes(frame) for index, frame in frames.items()}
         rng = np.random.default_rng(_SEED)
         if self._truths is not None:
             return self._by_truth(boxes, self._truths, rng)
@@ -142,7 +142,7 @@ class Judge:
             return 1.0, n / (n + _Z**2), 1.0
         return compared.f1, compared.low, compared.high
 
-    def _boxes(self, result: FrameResult) -> Boxes:
+    def boxes(self, result: FrameResult) -> Boxes:
         """All that is compared of a frame; labels are told apart by the result that they are of."""
         parts: list[Boxes] = []
         for name in self._results:
@@ -285,19 +285,33 @@ class Trials:
         request = replace(request, realtime=True, slo=self._blank.objective)
         return self._run(request, HeldVideo(few, clock=self._clock, paced=True), lambda _: None)
 
-    def _run(self, request: RunRequest, video: HeldVideo, take: Any) -> RunSummary | None:
-        def take_in_time(result: FrameResult) -> None:
-            # What is decoded is finished even when a run is interrupted; a sink that fails ends it at once.
-            if self._interrupt.is_set():
-                raise LlamapipeError("the time for tuning is up")
-            take(result)
+    def _run(self, request: RunRequest, video: HeldVideo, take: Callable[[FrameResult], None]) -> RunSummary | None:
+        return run_trial(request, video, take, interrupt=self._interrupt, clock=self._clock, env=self._env)
 
-        summary = run_held(request, video, take_in_time, interrupt=self._interrupt, clock=self._clock, env=self._env)
-        if summary.outcome == "cancelled" or self._interrupt.is_set():
-            return None
-        if summary.outcome == "failed":
-            raise LlamapipeError(summary.error or "the trial failed")
-        return summary
+
+def run_trial(
+    request: RunRequest,
+    video: HeldVideo,
+    take: Callable[[FrameResult], None],
+    *,
+    interrupt: threading.Event,
+    clock: Clock,
+    env: Env,
+) -> RunSummary | None:
+    """Run on held frames. None: interrupted, at once. Raises LlamapipeError where it cannot be run."""
+
+    def take_in_time(result: FrameResult) -> None:
+        # What is decoded is finished even when a run is interrupted; a sink that fails ends it at once.
+        if interrupt.is_set():
+            raise LlamapipeError("the time is up")
+        take(result)
+
+    summary = run_held(request, video, take_in_time, interrupt=interrupt, clock=clock, env=env)
+    if summary.outcome == "cancelled" or interrupt.is_set():
+        return None
+    if summary.outcome == "failed":
+        raise LlamapipeError(summary.error or "the trial failed")
+    return summary
 
 
 def _deviation(stages: Sequence[StageSummary]) -> float:
