@@ -30,7 +30,7 @@ __all__ = ["Shadow"]
 
 _LOG = logging.getLogger(__name__)
 _WINDOW = 24  # frames
-_WINDOWS = 8  # that agreement is taken over
+_WINDOWS = 4  # that agreement is taken over
 _WAITING = 2  # windows that may wait; more are left out
 _LEAST_BOXES = 60  # before which nobody can say anything
 _SEED = 0
