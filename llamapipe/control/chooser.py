@@ -142,6 +142,12 @@ class Chooser:
         """Whether the stage's invocations are this one's to form. Those of a stage that remembers have one home."""
         return self.active and not self._plan.stages[stage].stateful
 
+    def usable(self, stage: int) -> tuple[int, ...] | None:
+        """Candidates that an invocation may be given at all, however late it is; None: whatever there is."""
+        if not self.decides_for(stage):
+            return None
+        return self._degraded[stage] if self._policy.on_overload == "degrade" else self._allowed[stage]
+
     def due_s(self, frame: FrameRecord) -> float:
         """When the frame is to have left the pipeline, a margin before its deadline; infinite without an objective."""
         deadlines = self._deadlines.get(frame.stream)

@@ -261,7 +261,7 @@ class Controller:
         self._maybe_running()
 
     def _require(self, stage: int, reason: str) -> None:
-        if self._workforce.hopeless(stage):
+        if self._workforce.hopeless(stage, self._work.chooser.usable(stage)):
             self._fail(f"stage {self.plan.stages[stage].name}: {reason}")
 
     def _ring(self, now_s: float) -> None:

@@ -7,7 +7,7 @@ A *seat* is a worker's place in the plan; whoever fills it may die and be replac
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
 from llamapipe.control import actions as act
@@ -60,11 +60,14 @@ class Seat:
         """Whether any of the stage's candidates is loaded there."""
         return any(r.state is ReplicaState.READY for (s, _), r in self.replicas.items() if s == stage)
 
-    def may_yet_serve(self, stage: int) -> bool:
-        """Whether it serves the stage, or can be waited for."""
+    def may_yet_serve(self, stage: int, choices: Container[int] | None = None) -> bool:
+        """Whether it serves the stage, or can be waited for; with one of ``choices``, where they are given."""
         if self.given_up or stage not in self.stages:
             return False
-        replicas = [replica for (s, _), replica in self.replicas.items() if s == stage]
+        wanted = [c for s, c in self.replicas if s == stage and (choices is None or c in choices)]
+        replicas = [self.replicas[stage, choice] for choice in wanted]
+        if choices is not None and not wanted and any(s == stage for s, _ in self.replicas):
+            return False
         return not replicas or any(replica.state is not ReplicaState.FAILED for replica in replicas)
 
 
@@ -259,9 +262,9 @@ class Workforce:
         if seat.silences == silence and seat.link.state is LinkState.SUSPECT:
             self.condemn(seat, f"not heard of for {self._faults.dead_after_s:g} s")
 
-    def hopeless(self, stage: int) -> bool:
-        """Whether nobody serves the stage and nobody will."""
-        return not any(seat.may_yet_serve(stage) for seat in self)
+    def hopeless(self, stage: int, choices: Container[int] | None = None) -> bool:
+        """Whether nobody serves the stage and nobody will; with one of ``choices``, where they are given."""
+        return not any(seat.may_yet_serve(stage, choices) for seat in self)
 
     def whole(self) -> bool:
         """Whether everybody who can still be expected is there and ready."""

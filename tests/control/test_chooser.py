@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from llamapipe.catalog import BatchPoint, Configuration
 from llamapipe.catalog.variant import Variant
-from llamapipe.control import Candidate, JobPlan, PolicyPlan, RunPlan
+from llamapipe.control import Candidate, Controller, JobPlan, PolicyPlan, RunPlan
 from llamapipe.control import actions as act
+from llamapipe.control import events as ev
 from llamapipe.sim import SimResult, SourceTrace, WorldProfile, simulate
 from tests.control.plans import detect_only, frames, plan, stage
 
@@ -216,3 +217,15 @@ def test_time_is_shared_with_the_stages_below() -> None:
     )
     result, _, _ = run(replace(made, stages=stages, policy=POLICY, latency_slo_s=0.1), profile)
     assert max(result.latencies_s) <= 0.1
+
+
+@pytest.mark.parametrize(("on_overload", "ends"), [("late", True), ("drop", True), ("degrade", False)])
+def test_a_stage_fails_where_nothing_right_enough_can_be_loaded(on_overload: str, ends: bool) -> None:
+    """Not for ever waited for; and what is less right serves where the pipeline allows that."""
+    poor, good = candidate(0, 0.005, accuracy=0.6), candidate(0, 0.020, accuracy=0.95)
+    policy = replace(POLICY, floor=0.9, on_overload=on_overload)
+    control = Controller(among(good, poor, policy=policy, workers=1, latency_slo_s=0.2))
+    control.step(ev.Start(), 0.0)
+    control.step(ev.ReplicaLoaded("w0/detect#1"), 1.0)
+    actions = control.step(ev.ReplicaFailed("w0/detect", "no such file"), 2.0)
+    assert any(isinstance(action, act.StopSource) for action in actions) is ends
