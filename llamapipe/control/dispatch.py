@@ -183,7 +183,7 @@ class Dispatcher:
             else:
                 while len(queue):
                     seat = self._workforce.freest(stage, 0, self._avoided(stage, queue.first()))
-                    if seat is None:
+                    if seat is None or (seat.held and self._suspected(stage, queue.first())):
                         break
                     self._dispatch(seat, stage, self._take(stage, batch), now_s)
 
@@ -199,7 +199,7 @@ class Dispatcher:
                     continue
                 decision = self.chooser.rush(stage, len(queue), now_s, self._avoided(stage, first))
                 self.decided[stage][decision.choice, decision.why] += 1
-            if decision.seat is None:
+            if decision.seat is None or (decision.seat.held and self._suspected(stage, first)):
                 return
             items = self._take(stage, decision.num_items)
             self._dispatch(decision.seat, stage, items, now_s, choice=decision.choice)
@@ -226,6 +226,8 @@ class Dispatcher:
             self._homeless[stage, stream] = None
             return
         while not home.restoring and self._free(seat, stage) and queue.has(stream):
+            if seat.held and self._suspected(stage, queue.first(stream)):
+                break
             items = self._take(stage, batch, stream)
             if self._checkpoints.wants_state(stage, stream, items[0][0].seq):
                 self._capture(home, stage, stream)
@@ -316,8 +318,17 @@ class Dispatcher:
             return ""
         return self._blames.get(self._key(stage, item), (0, ""))[1]
 
+    def _suspected(self, stage: int, item: Item | None) -> bool:
+        """Whether the item has failed, or was with a worker that was lost.
+
+        Such an item has a worker to itself: where that is lost again, nobody else can be to blame. What the one before
+        it had answered may have been lost on the way.
+        """
+        return bool(self._blames) and item is not None and self._key(stage, item) in self._blames
+
     def _free(self, seat: Seat, stage: int, choice: int = 0) -> bool:
-        return len(seat.held) < self._plan.max_queued and seat.usable and seat.serves(stage, choice)
+        room = len(seat.held) < self._plan.max_queued and not seat.guarded
+        return room and seat.usable and seat.serves(stage, choice)
 
     def _dispatch(
         self, seat: Seat, stage: int, items: list[Item], now_s: float, home: _Home | None = None, choice: int = 0
@@ -337,6 +348,7 @@ class Dispatcher:
         invocation.chain = self._chain(invocation)
         self.invocations[invocation.number] = invocation
         seat.held.append(invocation.number)
+        seat.guarded = bool(self._blames) and any(self._suspected(invocation.stage, item) for item in invocation.items)
         if self.chooser.active:
             seat.free_at_s = max(seat.free_at_s, now_s) + self._usual_s(invocation)
         self._workforce.changed(seat)
@@ -478,6 +490,7 @@ class Dispatcher:
                 self._checkpoints.state_lost(stage, stream)
         held = list(seat.held)
         seat.held.clear()
+        seat.guarded = False
         seat.free_at_s = now_s
         for number in reversed(held):
             invocation = self.invocations.pop(number)
@@ -556,6 +569,7 @@ class Dispatcher:
         """Take an invocation off its seat; the next one in line is being run from now on."""
         first = seat.held[0] == number
         seat.held.remove(number)
+        seat.guarded = False
         if first and seat.held:
             self._watch(self.invocations[seat.held[0]], now_s)
 

@@ -29,7 +29,7 @@ class Pool:
         """Take note of the seat as it is now."""
         seat.stamp += 1
         if seat.usable:
-            held = len(seat.held)
+            held = self._max_queued if seat.guarded else len(seat.held)
             entry = (seat.free_at_s if held else 0.0, seat.index, seat.stamp, seat)
             heapq.heappush(self._heaps[min(held, self._max_queued)], entry)
 

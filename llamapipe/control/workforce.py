@@ -29,6 +29,9 @@ class Seat:
     link: Machine[LinkState]
     replicas: dict[tuple[int, int], Machine[ReplicaState]] = field(default_factory=dict)  # by stage and candidate
     held: deque[int] = field(default_factory=deque)  # invocations out to it, oldest first: that one is being run
+    guarded: bool = (
+        False  # it has an item that may have cost a worker: whatever happens to it then, that one is to blame
+    )
     answered: set[int] = field(default_factory=set)  # stages that this incarnation has answered for
     incarnation: int = 0
     losses: int = 0  # since it last answered an invocation

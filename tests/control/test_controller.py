@@ -218,7 +218,8 @@ def test_a_stage_that_loads_nowhere_fails_the_run_with_the_ledger_exact():
 def test_a_lost_worker_gives_its_stateless_work_to_another():
     control = started(detect_only(workers=2))
     arrive(control, 0, 1)
-    [again] = control.step(ev.WorkerLost("w0", "killed"), 0.0)
+    assert control.step(ev.WorkerLost("w0", "killed"), 0.0) == []  # it shall have its next worker to itself
+    [again] = of(control.step(ev.InvocationDone(1, [1]), 0.0), act.Dispatch)
     assert (again.worker, again.items) == ("w1", [("cam0", 0, 0)])
     assert control.step(ev.InvocationDone(0, [1]), 0.0) == []  # too late, not asked any more
 

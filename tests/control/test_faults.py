@@ -248,3 +248,16 @@ def test_a_workers_first_invocation_of_a_stage_may_take_longer():
     arrive(control, 4)
     assert of(tick(control, 13.9), act.KillWorker) == []
     assert of(tick(control, 14.1), act.KillWorker) == [act.KillWorker("w0", "stage detect did not return")]
+
+
+def test_an_item_that_was_with_a_lost_worker_has_the_next_one_to_itself():
+    """The answer before may have been lost with the worker: in company nobody could tell who is to blame."""
+    control = started(detect_only(workers=2, max_queued=2, faults=FAST))
+    sent = of([a for seq in range(4) for a in arrive(control, seq)], act.Dispatch)
+    assert [d.worker for d in sent] == ["w0", "w1", "w0", "w1"]
+    assert of(control.step(ev.WorkerLost("w0", "killed"), 1.0), act.Dispatch) == []  # w1 has two of its own
+    assert of(control.step(ev.InvocationDone(sent[1].invocation, [1]), 1.1), act.Dispatch) == []
+    [again] = of(control.step(ev.InvocationDone(sent[3].invocation, [1]), 1.2), act.Dispatch)
+    assert (again.worker, again.items) == ("w1", [("cam0", 0, 0)])
+    [other] = of(control.step(ev.InvocationDone(again.invocation, [1]), 1.3), act.Dispatch)
+    assert other.items == [("cam0", 2, 0)]

@@ -270,7 +270,12 @@ class Adaptive:
         if starved:
             wanted = {name: sum(hosts.values()) for name, hosts in solution.replicas.items()}
         stops: list[tuple[Replica, str]] = []
-        offline = {name for group in self.state.waiting.groups.values() if group.offline for name in group.names}
+        offline = {
+            name
+            for group in self.state.waiting.groups.values()
+            if group.offline and group.head() is not None
+            for name in group.names
+        }
         by_name: dict[str, list[Replica]] = {}
         for replica in self.state.fleet.replicas.values():
             if replica.serves or replica.loading:
@@ -285,7 +290,7 @@ class Adaptive:
                 young = now_s - replica.started_at_s < self.state.plan.scale_down_s
                 if not starved and (young or span_s < self.state.plan.scale_down_s / 2):
                     continue
-                if not starved and name in offline and self._has_offline():
+                if not starved and name in offline:
                     continue
                 if starved or self._spared(replica, going, now_s):
                     going.add(replica.name)
@@ -312,9 +317,6 @@ class Adaptive:
         """Whether somebody has nothing at all."""
         fleet = self.state.fleet
         return bool(self.state.unmet()) or any(not fleet.of(stream.names) for stream in self.streams.values())
-
-    def _has_offline(self) -> bool:
-        return any(group.offline and group.head() is not None for group in self.state.waiting.groups.values())
 
     def _offline(self) -> list[tuple[Offer, str | None]]:
         """Where there is room that nobody else wants, one replica for each queue of offline items without any."""
