@@ -171,7 +171,8 @@ def simulated(
             service_s=world.service_s,
             samples_s=from_catalogue(plan, known, warm),
             sources=sources,
-            load_s=world.load_s,
+            # Threads share what they load: one of them does the work, and the others wait for it.
+            load_s={stage: load_s / len(plan.workers) for stage, load_s in world.load_s.items()},
             sink_samples_s=known.sinks_s,
             outcomes=world.outcomes,
             cores=cores,
