@@ -18,8 +18,8 @@ def trouble(
     """Hand boxes on, but for chosen frames.
 
     ``how``: ``raise`` on every ``every``-th frame, each time; ``hang`` on them, the first time, for ever; ``mixed``: of
-    all frames, 3 % raise and 3 % take ten times ``usual_s``, the first time. ``marks`` is the folder that remembers
-    what was done, since a process that is killed cannot.
+    all frames, 3 % raise and 3 % take ten times ``usual_s``, the first time; ``steady``: all take ``usual_s``.
+    ``marks`` is the folder that remembers what was done, since a process that is killed cannot.
     """
     chosen = frames.seq % every == every // 2
     if how == "raise" and chosen:
@@ -34,6 +34,7 @@ def trouble(
             if lot < _SHARE:
                 raise ValueError("not this time")
             time.sleep(9 * usual_s)
+    if how in ("mixed", "steady"):
         time.sleep(usual_s)
     return boxes
 

@@ -1,0 +1,168 @@
+"""The full sweep of static configurations, live: every variant of every stage, batch and number of workers.
+
+Each is run twice in a process of its own: at the video's own rate for its p95 latency, and as a job for its time. What
+it finds is compared with what the reference finds in the same stretch, and with labels where there are some.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.autotune.cases import Case, Choices, assets, choices_of, combined, worded
+from benchmarks.autotune.drawing import Line, Panel, panels
+from benchmarks.autotune.runs import figures, pipeline_with, run_of, sets_of
+from benchmarks.autotune.store import Budget, Row, Store
+from benchmarks.autotune.tables import head
+from llamapipe.session import compare_runs, evaluate
+from llamapipe.session.trials import judged_results
+from llamapipe.tune import Point
+
+KINDS = {"stream": ("p95_ms", "p95 ms"), "job": ("wall_s", "wall s")}
+"""What counts as fast: the field of the figures, and how it is headed."""
+
+
+def key_of(case: Case, point: Point, workers: int) -> tuple[str, ...]:
+    """Of a row of this sweep."""
+    return ("oracle", case.name, *(str(value) for value in point), str(workers))
+
+
+def sweep(cases: Sequence[Case], store: Store, folder: Path, budget: Budget) -> None:
+    """Measure what is not there yet. Raises TimeUp."""
+    for case in cases:
+        choices = choices_of(case)
+        points = combined(choices.configurations())
+        left = [entry for entry in points if key_of(case, *entry) not in store]
+        print(f"{case.name}: {len(points) - len(left)} of {len(points)} configurations measured", flush=True)
+        if not left:
+            continue
+        reference_of(choices, folder)
+        for point, workers in left:
+            budget.check()
+            choice = choices.tunable.choices[point]
+            row: Row = {"values": dict(choice), "workers": workers}
+            options = [*sets_of(choice), "--workers", str(workers)]
+            for kind in KINDS:
+                row[kind] = measured(choices, folder, kind, *options)
+            store.add(key_of(case, point, workers), row)
+            stream = row["stream"]
+            print(
+                f"  {worded(choice, workers)}: p95 {stream['p95_ms']:.0f} ms, job {row['job']['wall_s']:.1f} s, "
+                f"reserved {stream['reserved']:.1f} and {row['job']['reserved']:.1f} core-s",
+                flush=True,
+            )
+
+
+def measured(choices: Choices, folder: Path, kind: str, *options: str, floor: float | None = None) -> Row:
+    """One run, with how right it was; of one that was refused, why."""
+    case = choices.case
+    paced = ["--realtime"] if kind == "stream" else []
+    pipeline = pipeline_with(case, folder / "pipelines", floor=floor)
+    summary = run_of(case, folder, *paced, *options, pipeline=pipeline)
+    if "refused" in summary:
+        return summary
+    return {**figures(summary), **accuracy_of(choices, folder / "run", folder)}
+
+
+def reference_of(choices: Choices, folder: Path) -> Path:
+    """Folder of what the reference finds in the stretch; run where it is not there."""
+    case = choices.case
+    kept = folder / "references" / case.name.replace("/", "-")
+    if not (kept / "run.json").is_file():
+        pipeline = pipeline_with(case, folder / "pipelines", floor=None)
+        run_of(case, folder, *sets_of(choices.tunable.choices[choices.tunable.reference]), pipeline=pipeline)
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(folder / "run", kept)
+    return kept
+
+
+def accuracy_of(choices: Choices, run: Path, folder: Path) -> dict[str, Any]:
+    """Agreement with the reference (of the worst result that is judged), and AP where there are labels."""
+    case, spec = choices.case, choices.loaded.spec
+    manifests = {op.name: choices.loaded.registry.manifest(op.type) for op in spec.ops}
+    judged = {name.partition(".")[0] for name in judged_results(spec, manifests)}
+    if not judged:
+        return {"agreement": None, "ap50": None}
+    same = [s for s in compare_runs(reference_of(choices, folder), run).agreement if s.stage in judged]
+    known = [(s.f1, s.low) for s in same if s.f1 is not None]
+    value, low = min(known, key=lambda pair: pair[0] or 0.0, default=(1.0, 1.0))
+    return {"agreement": value, "agreement_low": low, "ap50": _ap(case, run) if case.labels else None}
+
+
+def _ap(case: Case, run: Path) -> float:
+    """Labelled cases begin with their clip, so that frames have the numbers of the labels."""
+    judged = evaluate(run / "detections.jsonl", assets() / case.labels, stage=case.labels_stage)
+    return float(judged.ap["0.5"])
+
+
+def rows_of(case: Case, store: Store) -> list[Row]:
+    """All of the case that could be run."""
+    return [row for row in store.rows("oracle", case.name) if all("refused" not in row[kind] for kind in KINDS)]
+
+
+def right(row: Row, kind: str, floor: float) -> bool:
+    """Whether the row's run agreed enough with the reference."""
+    agreement = row[kind]["agreement"]
+    return agreement is None or agreement >= floor
+
+
+def front(rows: Sequence[Row], kind: str, cost: str) -> list[Row]:
+    """Those that no other one beats in time, cost and accuracy, the fastest first."""
+    time = KINDS[kind][0]
+
+    def place(row: Row) -> tuple[float, float, float]:
+        return row[kind][time], row[kind][cost], -(row[kind]["agreement"] or 0.0)
+
+    found = [
+        row
+        for row in rows
+        if not any(
+            all(b <= a for a, b in zip(place(row), place(other), strict=True)) and place(other) != place(row)
+            for other in rows
+        )
+    ]
+    return sorted(found, key=place)
+
+
+def report(cases: Sequence[Case], store: Store, cost: str) -> Iterator[str]:
+    """Markdown: the front of every case."""
+    for case in cases:
+        rows = rows_of(case, store)
+        if not rows:
+            continue
+        for kind, (time, heading) in KINDS.items():
+            best = front(rows, kind, cost)
+            yield f"**{case.name}**, {kind}: {len(best)} of {len(rows)} configurations are on the front"
+            yield ""
+            yield from head("configuration", f">{heading}", f">{cost} core-s", ">other core-s", ">agreement", ">AP@0.5")
+            other = "marginal" if cost == "reserved" else "reserved"
+            for row in best:
+                it = row[kind]
+                yield (
+                    f"| {worded(row['values'], row['workers'])} | {it[time]:.4g} | {it[cost]:.2f} | {it[other]:.2f} "
+                    f"| {_share(it['agreement'])} | {_share(it['ap50'])} |"
+                )
+            yield ""
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def plot(cases: Sequence[Case], store: Store, cost: str) -> str:
+    """Cost over time: every configuration, and the front."""
+    drawn = []
+    for case in cases:
+        rows = rows_of(case, store)
+        for kind, (time, heading) in KINDS.items():
+            if not rows:
+                continue
+            lines = [
+                Line(name, [row[kind][time] for row in some], [row[kind][cost] for row in some], dots=True)
+                for name, some in (("every configuration", rows), ("front", front(rows, kind, cost)))
+            ]
+            drawn.append(Panel(f"{case.name}, {kind}", lines, heading, f"{cost} core-s"))
+    return panels(drawn) if drawn else ""
