@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 
@@ -43,7 +44,11 @@ class Bench:
         folder: Path = arguments.store
         self.folder = folder.resolve()
         self.cases: list[Case] = cases(arguments.cases)
-        self.choosing = [case for case in self.cases if case.pipeline in WITH_MODELS]
+        if arguments.length_s is not None:
+            self.cases = [replace(case, length_s=arguments.length_s) for case in self.cases]
+        self.live = [case for case in self.cases if case.is_live]
+        self.held = [case for case in self.cases if case.pipeline in WITH_MODELS]
+        self.choosing = [case for case in self.live if case.pipeline in WITH_MODELS]
         self.labelled = [case for case in self.cases if case.labels]
         self.cost: str = arguments.cost
         self.budget = Budget(arguments.for_s)
@@ -58,15 +63,15 @@ class Bench:
     def do(self, step: str) -> None:
         """Go on with a step. Raises TimeUp."""
         steps: dict[str, Callable[[], None]] = {
-            "held": lambda: held.sweep(self.choosing, self.store("held"), self.budget),
+            "held": lambda: held.sweep(self.held, self.store("held"), self.budget),
             "search": lambda: search.run(self.choosing, self.store("held"), self.store("search"), self.budget),
             "ablation": lambda: ablation.simulate(self.store("ablation"), self.budget),
             "decisions": lambda: decisions.measure(
                 self.choosing, self.store("decisions"), self.folder / "decisions", self.budget
             ),
-            "oracle": lambda: oracle.sweep(self.cases, self.store("oracle"), self.folder / "oracle", self.budget),
+            "oracle": lambda: oracle.sweep(self.live, self.store("oracle"), self.folder / "oracle", self.budget),
             "targets": lambda: targets.run(
-                self.cases,
+                self.live,
                 self.store("oracle"),
                 self.store("targets"),
                 self.folder / "oracle",
@@ -84,8 +89,8 @@ class Bench:
     def report(self) -> Iterator[str]:
         """All tables, in the order of the steps."""
         parts: list[tuple[str, Iterator[str]]] = [
-            ("Oracle", oracle.report(self.cases, self.store("oracle"), self.cost)),
-            ("Targets", targets.report(self.cases, self.store("oracle"), self.store("targets"), self.cost)),
+            ("Oracle", oracle.report(self.live, self.store("oracle"), self.cost)),
+            ("Targets", targets.report(self.live, self.store("oracle"), self.store("targets"), self.cost)),
             ("Floor", floor.report(self.labelled, self.store("held"))),
             ("Search", search.report(self.choosing, self.store("search"))),
             ("Ablation, simulated", ablation.report_sim(self.store("ablation"))),
@@ -104,7 +109,7 @@ class Bench:
         plots = {
             "autotuning-search.svg": search.plot(self.choosing, self.store("search")),
             "autotuning-floor.svg": floor.plot(self.labelled, self.store("held")),
-            "autotuning-fronts.svg": oracle.plot(self.cases, self.store("oracle"), self.cost),
+            "autotuning-fronts.svg": oracle.plot(self.live, self.store("oracle"), self.cost),
         }
         for name, text in plots.items():
             if text:
@@ -118,6 +123,7 @@ def main() -> int:
     parser.add_argument("--cases", nargs="+", default=[], metavar="PIPELINE/CLIP", help="these alone")
     parser.add_argument("--store", type=Path, default=Path("out/autotune"))
     parser.add_argument("--for-s", type=float, default=inf, help="stop after so long; call again to go on")
+    parser.add_argument("--length-s", type=float, help="of the stretches, to try it out; take another --store then")
     parser.add_argument("--cost", choices=("reserved", "marginal"), default="reserved", help="what targets go by")
     parser.add_argument("--plots", type=Path, help="folder for plots, with `report`")
     arguments = parser.parse_args()

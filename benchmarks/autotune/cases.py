@@ -31,11 +31,19 @@ class Case:
     length_s: float = 8.0
     labels: str = ""  # ground truth of the whole clip, with the stage whose boxes it is of
     labels_stage: str = ""
+    reference: str = ""  # a model that others are compared with, if not the tuner's own reference; of the held sweep
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is run live, too."""
+        return not self.reference
 
     @property
     def name(self) -> str:
         """For keys and tables."""
-        return f"{self.pipeline}/{Path(self.clip.removeprefix('sample:')).stem}"
+        return (
+            f"{self.pipeline}/{Path(self.clip.removeprefix('sample:')).stem}{self.reference and f'/{self.reference}'}"
+        )
 
     @property
     def source(self) -> str:
@@ -51,6 +59,10 @@ CASES = (
     Case("blur-faces", "TUD-Stadtmitte.mp4"),
     Case("vintage", "sample:bikes"),
     Case("denoise", "car-detection.mp4"),
+    # By its labels the most accurate on this clip: what tuning compares with where `models build` has been told them.
+    Case(
+        *("people", "TUD-Stadtmitte.mp4"), labels="TUD-Stadtmitte_gt.txt", labels_stage="detect", reference="yolox-nano"
+    ),
 )
 
 
@@ -102,7 +114,8 @@ def choices_of(case: Case) -> Choices:
     opened = open_source(source, clock=SystemClock(), threads=1)
     opened.close()
     store = AssetStore(cache_root(env), env=env)
-    whole = tunable(loaded, profiles_here(env), store, fps=float(opened.info.fps or 25), asked={}, reference={})
+    reference = {f"{case.labels_stage}.model": case.reference} if case.reference else {}
+    whole = tunable(loaded, profiles_here(env), store, fps=float(opened.info.fps or 25), asked={}, reference=reference)
     return Choices(case, loaded, source, opened.info, _fewer(whole))
 
 

@@ -16,7 +16,8 @@ from benchmarks.autotune.drawing import Line, Panel, panels
 from benchmarks.autotune.runs import figures, pipeline_with, run_of, sets_of
 from benchmarks.autotune.store import Budget, Row, Store
 from benchmarks.autotune.tables import head
-from llamapipe.session import compare_runs, evaluate
+from llamapipe.session.comparing import compare_runs
+from llamapipe.session.scoring import evaluate
 from llamapipe.session.trials import judged_results
 from llamapipe.tune import Point
 
