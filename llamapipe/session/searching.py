@@ -16,7 +16,8 @@ from llamapipe.tune import Observation, Point, Predicted, Search, Space, Trend, 
 
 __all__ = ["OnStep", "Outcome", "Step", "search_configuration"]
 
-_INITIAL = 1
+_INITIAL = 1  # points spread over the space before any is chosen, where profiles say what they cost
+_INITIAL_UNTOLD = 5  # the same where nothing was profiled: of fewer, the search would learn that all cost the same
 _NEGLIGIBLE = 0.02  # share of the reference's cost below which a stage is left as it is in the reference
 _CHEAPER = 0.3  # of what the reference took: what another trial is expected to take, before there was one
 _CLEARLY = 0.02  # below the floor, and no variation of batch or rate will do
@@ -113,11 +114,12 @@ class _Searcher:
         space = choices.space_near(choices.reference, _negligible(choices, reference))
         if trend is not None and reference.predicted.accuracy == 1.0:
             space = _no_dearer(space, choices.reference, trend)
+        initial = min(_INITIAL if trend is not None else _INITIAL_UNTOLD, len(space.points))
         search = Search(
             space,
             constraints=self._targets.constraints(accuracy=reference.predicted.accuracy is not None),
             seed=self._seed,
-            initial=_INITIAL,
+            initial=initial,
             trend=trend,
         )
         for hint in usual_accuracies(choices, space, reference, self._targets.fps):
@@ -130,7 +132,7 @@ class _Searcher:
             self._tell(search, choices.default, default, hint=choices.default not in space.index)
         while self._left_s > self._usual_s and self._frames_left >= self._last_frames:
             search.budget = search.spent + self._left_s
-            if self._fitting() and search.expected_gain() < _DONE:
+            if len(self._tried) >= initial and self._fitting() and search.expected_gain() < _DONE:
                 break
             asked = search.ask()
             if not asked:
