@@ -66,9 +66,7 @@ class Bench:
             "held": lambda: held.sweep(self.held, self.store("held"), self.budget),
             "search": lambda: search.run(self.choosing, self.store("held"), self.store("search"), self.budget),
             "ablation": lambda: ablation.simulate(self.store("ablation"), self.budget),
-            "decisions": lambda: decisions.measure(
-                self.choosing, self.store("decisions"), self.folder / "decisions", self.budget
-            ),
+            "decisions": self._decisions,
             "oracle": lambda: oracle.sweep(self.live, self.store("oracle"), self.folder / "oracle", self.budget),
             "targets": lambda: targets.run(
                 self.live,
@@ -85,6 +83,10 @@ class Bench:
             "faults": lambda: faults.measure(self.store("faults"), self.folder / "faults", self.budget),
         }
         steps[step]()
+
+    def _decisions(self) -> None:
+        decisions.measure(self.choosing, self.store("decisions"), self.folder / "decisions", self.budget)
+        decisions.simulated(self.store("decisions"), self.budget)
 
     def report(self) -> Iterator[str]:
         """All tables, in the order of the steps."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.autotune.ablation import NAMES, SCENARIOS
 from benchmarks.autotune.cases import Case
 from benchmarks.autotune.runs import run_of
 from benchmarks.autotune.store import Budget, Store
@@ -18,10 +19,13 @@ from benchmarks.autotune.tables import head
 from llamapipe.control import Controller, read_log
 from llamapipe.control.actions import Dispatch
 from llamapipe.control.chooser import Chooser
+from llamapipe.sim.judge import judge
+from llamapipe.sim.scenario import load_scenario
 
 REPLAYS = 5
 CALLS = ("decide", "rush", "asleep", "arrived", "left", "saw", "saw_frame", "efforts_s", "due_s", "decides_for")
 SLO = "p95=150ms"
+SIMULATED_S = 8.0
 
 
 class _Timed:
@@ -92,6 +96,7 @@ def measure(cases: Sequence[Case], results: Store, folder: Path, budget: Budget)
         row = {
             "policy": plan.policy.name,
             "candidates": [len(stage.candidates) for stage in plan.stages if stage.candidates],
+            "workers": len(plan.workers),
             "items": items,
             "invocations": len(sent),
             "calls": calls,
@@ -103,6 +108,31 @@ def measure(cases: Sequence[Case], results: Store, folder: Path, budget: Budget)
         }
         results.add(key, row)
         print(f"{case.name}: {row['choice_us']:.1f} us an item, {row['share']:.2%} of the run's CPU", flush=True)
+
+
+def simulated(results: Store, budget: Budget) -> None:
+    """The same of scenarios with many candidates and workers, as they are simulated. Raises TimeUp."""
+    overhead_ns = _overhead_ns()
+    for name in NAMES:
+        key = ("decisions", f"{name}, simulated")
+        if key in results:
+            continue
+        budget.check()
+        scenario = load_scenario(SCENARIOS / f"{name}.yaml").model_copy(update={"duration_s": SIMULATED_S})
+        with _Timed() as timed:
+            judged = judge(scenario)
+        items = sum(use.items for use in judged.stages)
+        chosen_s = (timed.spent_ns - timed.calls * overhead_ns) / 1e9
+        results.add(
+            key,
+            {
+                "candidates": [len(stage.candidates) for stage in scenario.pipeline.stages if stage.candidates],
+                "workers": sum(machine.workers for machine in scenario.machines),
+                "items": items,
+                "choice_us": 1e6 * chosen_s / items,
+            },
+        )
+        print(f"{name}, simulated: {1e6 * chosen_s / items:.1f} us an item", flush=True)
 
 
 def _replayed_s(lines: list[bytes]) -> float:
@@ -118,19 +148,15 @@ def _replayed_s(lines: list[bytes]) -> float:
 def report(cases: Sequence[Case], results: Store) -> Iterator[str]:
     """Markdown."""
     yield from head(
-        "case",
-        ">candidates",
-        ">items",
-        ">choice, us an item",
-        ">share of the run's CPU",
-        ">all of control, us an item",
-        ">share",
+        *("case", ">candidates", ">workers", ">items", ">choice, us an item", ">share of the run's CPU"),
+        *(">all of control, us an item", ">share"),
     )
-    for case in cases:
-        row = results.get(("decisions", case.name))
-        if row is not None:
-            candidates = " and ".join(str(n) for n in row["candidates"]) or "none"
-            yield (
-                f"| {case.name} | {candidates} | {row['items']} | {row['choice_us']:.1f} | {row['share']:.2%} "
-                f"| {row['control_us']:.1f} | {row['control_share']:.2%} |"
-            )
+    for name in [case.name for case in cases] + [f"{name}, simulated" for name in NAMES]:
+        row = results.get(("decisions", name))
+        if row is None:
+            continue
+        candidates = " and ".join(str(n) for n in row["candidates"]) or "none"
+        whole = (
+            f"{row['share']:.2%} | {row['control_us']:.1f} | {row['control_share']:.2%}" if "share" in row else "| |"
+        )
+        yield (f"| {name} | {candidates} | {row['workers']} | {row['items']:,} | {row['choice_us']:.1f} | {whole} |")

@@ -33,7 +33,7 @@ SEEDS = 10
 SHARE = 0.1  # of the space: the budget that is judged
 NEAR = 0.05  # of the oracle's cost
 SPREAD = 1.3  # a target at which costs differ less does not count
-LONGEST = 0.3  # of the space that is looked at for the plots
+LONGEST = 0.15  # of the space that is looked at for the plots
 
 Told = Callable[[Point], float]
 """The noisy cost that a method is told."""

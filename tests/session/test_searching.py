@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -75,7 +75,7 @@ class Formula:
 def search(evaluator: Formula, targets: Targets, *, budget_s: float = 60, **more: Any) -> Outcome:
     return search_configuration(
         evaluator,
-        space(),
+        more.pop("choices", None) or space(),
         targets,
         budget_s=budget_s,
         budget_frames=more.pop("budget_frames", None),
@@ -98,6 +98,17 @@ def test_the_cheapest_that_is_right_enough_is_found_by_trying_a_part_of_the_spac
     assert found.best.predicted.cost_core_ms <= 1.05 * cheapest(0.85)
     assert len(evaluator.asked) <= len(space().choices) / 2
     assert [tried.what for tried in found.tried[:3]] == ["reference", "default", ""]
+
+
+def test_without_profiles_a_few_points_are_spread_before_the_search_may_end() -> None:
+    """Reference and default that cost about the same must not be taken to say that everything does."""
+    evaluator = Formula(FakeClock())
+    alike = replace(space(), default=(640, 25.0, 4))
+    found = search(evaluator, Targets(0.8), choices=alike)
+    assert len(evaluator.asked) > 5
+    assert found.best is not None
+    assert found.best.predicted is not None
+    assert found.best.predicted.cost_core_ms <= 1.2 * cheapest(0.8)
 
 
 def test_the_same_seed_tries_the_same() -> None:
