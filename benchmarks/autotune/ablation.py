@@ -27,7 +27,7 @@ from llamapipe.sim.scenario import Scenario, load_scenario
 
 SCENARIOS = Path(__file__).parents[2] / "samples" / "scenarios"
 NAMES = ("amber-alert", "blur-faces", "people")
-DURATION_S = 15.0  # of the scenarios' minute
+DURATION_S = 10.0  # of the scenarios' minute
 
 MECHANISMS: dict[str, dict[str, Any]] = {
     "all": {},
