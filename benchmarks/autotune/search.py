@@ -28,7 +28,7 @@ from llamapipe.session.trials import Trial
 from llamapipe.session.tunable import Choice, Tunable
 from llamapipe.tune import Point, Predicted
 
-FLOORS = (0.8, 0.9, 0.95)
+FLOORS = (0.9, 0.8, 0.95)
 SEEDS = 10
 SHARE = 0.1  # of the space: the budget that is judged
 NEAR = 0.05  # of the oracle's cost
