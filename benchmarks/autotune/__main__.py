@@ -64,7 +64,7 @@ class Bench:
         """Go on with a step. Raises TimeUp."""
         steps: dict[str, Callable[[], None]] = {
             "held": lambda: held.sweep(self.held, self.store("held"), self.budget),
-            "search": lambda: search.run(self.choosing, self.store("held"), self.store("search"), self.budget),
+            "search": lambda: search.run(self.held, self.store("held"), self.store("search"), self.budget),
             "ablation": lambda: ablation.simulate(self.store("ablation"), self.budget),
             "decisions": self._decisions,
             "oracle": lambda: oracle.sweep(self.live, self.store("oracle"), self.folder / "oracle", self.budget),
@@ -94,7 +94,7 @@ class Bench:
             ("Oracle", oracle.report(self.live, self.store("oracle"), self.cost)),
             ("Targets", targets.report(self.live, self.store("oracle"), self.store("targets"), self.cost)),
             ("Floor", floor.report(self.labelled, self.store("held"))),
-            ("Search", search.report(self.choosing, self.store("search"))),
+            ("Search", search.report(self.held, self.store("search"))),
             ("Ablation, simulated", ablation.report_sim(self.store("ablation"))),
             ("Ablation, live", ablation.report_live(self.choosing, self.store("ablation-live"))),
             ("Empty stretches", empty.report(self.store("empty"))),
@@ -109,7 +109,7 @@ class Bench:
         """Everything that there are figures for."""
         folder.mkdir(parents=True, exist_ok=True)
         plots = {
-            "autotuning-search.svg": search.plot(self.choosing, self.store("search")),
+            "autotuning-search.svg": search.plot(self.held, self.store("search")),
             "autotuning-floor.svg": floor.plot(self.labelled, self.store("held")),
             "autotuning-fronts.svg": oracle.plot(self.live, self.store("oracle"), self.cost),
         }

@@ -2,7 +2,7 @@
 
 In `sim`, every scenario of samples/scenarios with candidates to choose among is played as it is and under conditions
 that the mechanisms are for: scarce machines (one GPU, a third of the CPUs, 1.5 times the streams); 3 % of invocations
-fail and 3 % take ten times as long; a network of 20 ms and 200 MB/s, of which profiles say nothing. Live, runs are
+fail and 3 % take ten times as long; a network of 20 ms and 1 GB/s, of which profiles say nothing. Live, runs are
 started with the same switches.
 """
 
@@ -60,7 +60,7 @@ CONDITIONS: dict[str, Callable[[Scenario], Scenario]] = {
     "as it is": lambda s: s,
     "scarce": lambda s: _more_streams(_one_gpu(_fewer_workers(s, 0.34)), 1.5),
     "3 % fail, 3 % slow": lambda s: _changed(s, "failures", fail_share=0.03, slow_share=0.03),
-    "slower than profiled": lambda s: _changed(s, "network", latency_ms=20.0, mb_per_s=200.0, item_mb=0.5),
+    "slower than profiled": lambda s: _changed(s, "network", latency_ms=20.0, mb_per_s=1000.0, item_mb=0.5),
 }
 
 

@@ -29,6 +29,7 @@ class Case:
     clip: str
     start_s: float = 0.0
     length_s: float = 8.0
+    fps: float = 25.0  # of the clip, such that a stored sweep can be searched without it
     labels: str = ""  # ground truth of the whole clip, with the stage whose boxes it is of
     labels_stage: str = ""
     reference: str = ""  # a model that others are compared with, if not the tuner's own reference; of the held sweep
@@ -53,12 +54,12 @@ class Case:
 
 CASES = (
     Case("people", "TUD-Stadtmitte.mp4", labels="TUD-Stadtmitte_gt.txt", labels_stage="detect"),
-    Case("people", "one-by-one-person-detection.mp4", start_s=16.0, length_s=12.0),
-    Case("traffic", "car-detection.mp4"),
+    Case("people", "one-by-one-person-detection.mp4", start_s=16.0, length_s=12.0, fps=10.0),
+    Case("traffic", "car-detection.mp4", fps=12.5),
     Case("blur-faces", "sample:bikes"),
     Case("blur-faces", "TUD-Stadtmitte.mp4"),
     Case("vintage", "sample:bikes"),
-    Case("denoise", "car-detection.mp4"),
+    Case("denoise", "car-detection.mp4", fps=12.5),
     # By its labels the most accurate on this clip: what tuning compares with where `models build` has been told them.
     Case(
         *("people", "TUD-Stadtmitte.mp4"), labels="TUD-Stadtmitte_gt.txt", labels_stage="detect", reference="yolox-nano"
@@ -90,11 +91,6 @@ class Choices:
     info: SourceInfo
     tunable: Tunable
 
-    @property
-    def fps(self) -> float:
-        """Of the clip."""
-        return float(self.info.fps or 25)
-
     def configurations(self, *, rates: bool = False) -> list[Point]:
         """Points of the sweep, those that every run needs first."""
         points = [
@@ -107,16 +103,21 @@ class Choices:
 
 
 def choices_of(case: Case) -> Choices:
-    """The space that `llamapipe tune` searches, with fewer variants where there are two models to combine."""
+    """What the case may run, and its video. Raises SourceError."""
     env = system_env()
-    loaded = load_pipeline(case.pipeline, env=env)
     source = sources_of([case.source], env, None)[0]
     opened = open_source(source, clock=SystemClock(), threads=1)
     opened.close()
+    return Choices(case, load_pipeline(case.pipeline, env=env), source, opened.info, tunable_of(case))
+
+
+def tunable_of(case: Case) -> Tunable:
+    """The space that `llamapipe tune` searches, with fewer variants where there are two models to combine."""
+    env = system_env()
     store = AssetStore(cache_root(env), env=env)
     reference = {f"{case.labels_stage}.model": case.reference} if case.reference else {}
-    whole = tunable(loaded, profiles_here(env), store, fps=float(opened.info.fps or 25), asked={}, reference=reference)
-    return Choices(case, loaded, source, opened.info, _fewer(whole))
+    loaded = load_pipeline(case.pipeline, env=env)
+    return _fewer(tunable(loaded, profiles_here(env), store, fps=case.fps, asked={}, reference=reference))
 
 
 def _fewer(whole: Tunable) -> Tunable:
