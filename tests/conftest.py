@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
 import pytest
+
+LABELLED = "cd0835334c78114f6fe014c78f7135809b262858bf100dd78d7a0783a565d49f"
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +22,9 @@ def assets() -> Path:
     """The folder of labelled clips and models; the test is skipped where it is not there."""
     named = os.environ.get("LLAMAPIPE_ASSET_MIRROR")
     folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "assets"
-    if not (folder / "TUD-Stadtmitte.mp4").is_file():
+    clip = folder / "TUD-Stadtmitte.mp4"
+    if not clip.is_file():
         pytest.skip(f"no labelled clips in {folder}: set LLAMAPIPE_ASSET_MIRROR to a folder that holds them")
+    if hashlib.sha256(clip.read_bytes()).hexdigest() != LABELLED:
+        pytest.skip(f"{clip} is not the video that the labels are of (sha256 {LABELLED[:12]}...)")
     return folder

@@ -120,7 +120,8 @@ def tune(
 
     llamapipe tune people -i sample:bikes --config people.tuned.yaml
     """
-    from llamapipe.session.pinned import pin
+    from llamapipe.report import PAGE, check_replaceable
+    from llamapipe.session.pinned import check_pinnable, pin
     from llamapipe.session.tuning import TuneRequest, nearest, refusal
     from llamapipe.session.tuning import tune as search
 
@@ -144,6 +145,10 @@ def tune(
         again=again,
         seed=seed,
     )
+    # Before the search: a slip for the video itself must cost neither the video nor the time.
+    check_pinnable(config if config is not None else Path(f"{Path(pipeline).stem}.tuned.yaml"))
+    if html is not None:
+        check_replaceable(html, PAGE, "page")
     with TrialLines(terminal) as progress:
         tuned = search(request, on_step=progress.show)
     tuning = tuned.tuning

@@ -14,9 +14,10 @@ from llamapipe.report.summary import (
     StreamSummary,
 )
 from llamapipe.report.trace import LatencyTrace, PictureStrip, Span, TraceRecorder
-from llamapipe.report.written import write_run_json, write_whole
+from llamapipe.report.written import PAGE, check_replaceable, write_run_json, write_whole
 
 __all__ = [
+    "PAGE",
     "Considered",
     "CostSummary",
     "Decided",
@@ -33,6 +34,7 @@ __all__ = [
     "StageView",
     "StreamSummary",
     "TraceRecorder",
+    "check_replaceable",
     "write_report_html",
     "write_run_json",
     "write_whole",

@@ -14,7 +14,7 @@ from pathlib import Path
 from llamapipe.catalog import AccuracyFigure, Profile, ProfileState
 from llamapipe.report.charts import WIDTH
 from llamapipe.report.html import environment
-from llamapipe.report.written import write_whole
+from llamapipe.report.written import PAGE, check_replaceable, write_whole
 
 __all__ = [
     "Axis",
@@ -154,6 +154,7 @@ def write_profiles_html(path: Path, title: str, profiles: Sequence[Profile], met
             front_chart=front_chart(rows),
         )
     )
+    check_replaceable(path, PAGE, "page")
     write_whole(path, html.encode())
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from llamapipe.report.charts import WIDTH
 from llamapipe.report.html import environment
 from llamapipe.report.profiles import Axis, grid
-from llamapipe.report.written import write_whole
+from llamapipe.report.written import PAGE, check_replaceable, write_whole
 from llamapipe.tune import Tried, Tuning
 
 __all__ = ["best_so_far", "difference", "shown", "write_tuning_html"]
@@ -42,6 +42,7 @@ def write_tuning_html(path: Path, tuning: Tuning) -> None:
             rows=[(number, tried, difference(tried, tuning)) for number, tried in enumerate(tuning.tried, 1)],
         )
     )
+    check_replaceable(path, PAGE, "page")
     write_whole(path, text.encode())
 
 

@@ -5,10 +5,29 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from llamapipe.errors import OutputError
+from llamapipe.errors import OutputError, UsageError
 from llamapipe.report.summary import RunSummary
 
-__all__ = ["write_run_json", "write_whole"]
+__all__ = ["PAGE", "check_replaceable", "write_run_json", "write_whole"]
+
+PAGE = "<!doctype html>"
+"""How pages begin."""
+
+
+def check_replaceable(path: Path, head: str, what: str) -> None:
+    """Raise UsageError where ``path`` is taken by something that does not begin with ``head``: not ``what``.
+
+    A file that a user names may be a slip for the video beside it, which nothing would bring back.
+    """
+    try:
+        with path.open("rb") as file:
+            begins = file.read(len(head.encode()))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from error
+    if begins and begins != head.encode():
+        raise UsageError(f"{path} is there already, and is no {what}", hint="name another file, or remove that one")
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -13,12 +13,21 @@ import yaml
 from llamapipe.errors import Problem, SpecError, UsageError
 from llamapipe.inference.hardware import fingerprint
 from llamapipe.operator import Manifest
-from llamapipe.report import write_whole
+from llamapipe.report import check_replaceable, write_whole
 from llamapipe.spec import PipelineSpec, apply_sets, parse_slo
 from llamapipe.spec.yaml_tree import Dumper, parse_yaml, plain_value
 from llamapipe.tune import Tuning
 
-__all__ = ["as_sets", "digest_of_pipeline", "missing_variant", "pin", "read_pinned", "unlike", "with_pinned"]
+__all__ = [
+    "as_sets",
+    "check_pinnable",
+    "digest_of_pipeline",
+    "missing_variant",
+    "pin",
+    "read_pinned",
+    "unlike",
+    "with_pinned",
+]
 
 VERSION = 1
 _WIDTH = 110
@@ -46,8 +55,14 @@ def pin(tuning: Tuning, path: Path) -> None:
     ordered = {key: data[key] for key in _ORDER}
     ordered["tried"] = [_short(tried) for tried in data["tried"]]
     ordered = {key: value if key in ("values", "reference") else _rounded(value) for key, value in ordered.items()}
+    check_pinnable(path)
     text = yaml.dump(ordered, Dumper=Dumper, sort_keys=False, width=_WIDTH, allow_unicode=True, default_flow_style=None)
     write_whole(path, (_HEAD.format(pipeline=tuning.pipeline, file=path.name) + text).encode())
+
+
+def check_pinnable(path: Path) -> None:
+    """Raise UsageError where `pin` would replace anything but a tuned configuration, OutputError for a folder."""
+    check_replaceable(path, _HEAD.partition("{")[0], "tuned configuration")
 
 
 def _short(tried: Mapping[str, Any]) -> dict[str, Any]:

@@ -74,3 +74,16 @@ def test_a_configuration_and_a_tuning_are_not_both_taken(cli: Cli, plain: Path, 
     assert cli("run", plain, "-i", clip, "--config", config).code == 2
     ended = cli("run", plain, "-i", clip, "--config", tmp_path / "none.yaml")
     assert (ended.code, "cannot be read" in ended.err) == (2, True)
+
+
+@pytest.mark.parametrize("flag", ["--config", "--html"])
+def test_no_other_file_is_replaced(cli: Cli, plain: Path, clip: Path, tmp_path: Path, flag: str) -> None:
+    """A slip for the video must cost neither the video nor a search."""
+    video = tmp_path / "street.mp4"
+    video.write_bytes(b"\x00\x00\x00 ftypisom")
+    ended = cli("tune", plain, "-i", clip, flag, video)
+    assert ended.code == 2
+    assert "street.mp4 is there already, and is no " in ended.err
+    assert "hint: name another file, or remove that one" in ended.err
+    assert "1 reference" not in ended.err
+    assert video.read_bytes() == b"\x00\x00\x00 ftypisom"

@@ -27,12 +27,8 @@ sinks:
 
 
 @pytest.fixture(scope="module")
-def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def env(tmp_path_factory: pytest.TempPathFactory, assets: Path) -> dict[str, str]:
     """A cache of its own, in which the variants of FastestDet have been built."""
-    named = os.environ.get("LLAMAPIPE_ASSET_MIRROR")
-    assets = Path(named) if named else Path(__file__).parents[3] / "shared" / "assets"
-    if not (assets / "FastestDet.onnx").is_file():
-        pytest.skip(f"no models in {assets}: set LLAMAPIPE_ASSET_MIRROR to a folder that holds them")
     root = tmp_path_factory.mktemp("cache")
     env = {**os.environ, "LLAMAPIPE_CACHE": str(root), "LLAMAPIPE_ASSET_MIRROR": str(assets)}
     result = build(

@@ -114,3 +114,14 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_another_machine_is_told() -> None:
     assert unlike(tuning()) is None
     assert "was tuned on pentium" in str(unlike(tuning(hardware="pentium")))
+
+
+def test_a_configuration_is_replaced_by_another_and_nothing_else_is(tmp_path: Path) -> None:
+    path, video = tmp_path / "people.tuned.yaml", tmp_path / "street.mp4"
+    pin(tuning(), path)
+    pin(tuning(took_s=1.0), path)
+    assert read_pinned(path).took_s == 1.0
+    video.write_bytes(b"\x00\x00\x00 ftypisom")
+    with pytest.raises(UsageError, match=r"street\.mp4 is there already, and is no tuned configuration"):
+        pin(tuning(), video)
+    assert video.read_bytes() == b"\x00\x00\x00 ftypisom"
