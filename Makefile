@@ -15,7 +15,7 @@ demo: $(VENV)/.core
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
-# torch is large and has no place among the usual dependencies: an environment of its own.
+# torch is large and has no place among the usual dependencies: an environment of its own, in which CI runs these too.
 test-torch: $(TORCH_VENV)/.torch
 	$(TORCH_VENV)/bin/python -m pytest -m torch -rs tests
 
