@@ -10,26 +10,53 @@ from llamapipe.catalog import BatchPoint
 __all__ = ["LatencyEstimate"]
 
 _ALPHA = 0.15  # weight of the newest observation
+_PROVEN = 3  # observations
+_FAR = 3.0  # times what was expected
 _HALF_TRUSTED = 8  # observations after which they weigh as much as the profile does
 _TAIL = 2.0  # mean deviations between the mean and the 95th percentile of a long-tailed latency
+_ALIKE = 1e-6  # relative spread of the profiled times, below which a ratio is all that can be told
+_LEAST_RATIO = 0.1  # of the profile, that remains however much is taken for a delay
 _UNKNOWN_S = 1e-3  # an item of a stage of which nothing is known yet
 
 
 class LatencyEstimate:
     """Median and 95th percentile of one candidate's invocations by batch, seconds.
 
-    The profile gives the shape over batches; observations give the ratio of this run to the profile and its
-    deviation, both exponentially smoothed, and are trusted the more of them there are. Without a profile the time an
-    item is learned.
+    The profile gives the shape over batches. Observations give what this run takes: a ratio to the profile and a time
+    that every invocation costs beyond it (a network, a busy interpreter), fitted together by least squares with
+    exponentially falling weights. Were all of it taken for a ratio, small batches that a fixed delay makes many times
+    slower would speak against large ones, which it hardly touches. The fit begins with the profile itself, at its
+    smallest batch and at one without end: as long as only one size is tried, what it is slower by is taken for a
+    delay. The deviation is smoothed likewise, and trusted the more observations there are. Without a profile the time
+    an item is learned.
     """
 
-    __slots__ = ("_cache", "_deviation", "_feedback", "_now", "_points", "_ratio", "num_seen")
+    __slots__ = (
+        "_cache",
+        "_delay_s",
+        "_deviation",
+        "_feedback",
+        "_now",
+        "_points",
+        "_ratio",
+        "_strange",
+        "_sums",
+        "num_seen",
+    )
 
     def __init__(self, points: Sequence[BatchPoint] = (), *, feedback: bool = True) -> None:
         self._points = tuple(points)
         self._feedback = feedback or not points
         self._ratio = 1.0
-        self._deviation = 0.0
+        self._delay_s = 0.0
+        self._strange = 0  # far-off observations in a row
+        self._deviation = 0.0  # of ratios to the profile
+        # Weighted sums over observations of 1, z, z^2, r, z r, where z = 1 / profiled seconds and r = observed over
+        # profiled seconds: r = ratio + delay z.
+        self._sums = [0.0] * 5
+        if self._points:
+            z = 1.0 / self._points[0].median_s if self._points[0].median_s > 0 else 0.0
+            self._sums = [1.0, z / 2, z * z / 2, 1.0, z / 2]
         self.num_seen = 0
         self._cache: dict[int, tuple[float, float]] = {}  # the profile, by batch
         self._now: dict[int, tuple[float, float]] = {}  # the same as observed lately
@@ -84,8 +111,8 @@ class LatencyEstimate:
         median_s, p95_s = self._prior(batch)
         trust = self.confidence if self._points else 1.0
         profiled = p95_s / median_s if median_s > 0 else 1.0
-        observed = 1.0 + _TAIL * self._deviation / self._ratio if self._ratio > 0 else 1.0
-        usual_s = median_s * self._ratio
+        usual_s = median_s * self._ratio + self._delay_s
+        observed = 1.0 + _TAIL * self._deviation * median_s / usual_s if usual_s > 0 else 1.0
         now = self._now[batch] = usual_s, usual_s * max(1.0, (1.0 - trust) * profiled + trust * observed)
         return now
 
@@ -96,13 +123,39 @@ class LatencyEstimate:
         expected_s = self._prior(batch)[0]
         if expected_s <= 0.0:
             return
-        ratio = busy_s / expected_s
+        ratio = self._plausible(busy_s / expected_s, self._ratio + self._delay_s / expected_s)
         self._now.clear()
         self.num_seen += 1
         if self.num_seen == 1 and not self._points:
             self._ratio = ratio
             return
-        # The first observations of a profiled one move it slowly: one invocation that warms up proves nothing.
-        weight = _ALPHA if self._points else max(_ALPHA, 1.0 / self.num_seen)
-        self._deviation += weight * (abs(ratio - self._ratio) - self._deviation)
-        self._ratio += weight * (ratio - self._ratio)
+        if not self._points:
+            weight = max(_ALPHA, 1.0 / self.num_seen)
+            self._deviation += weight * (abs(ratio - self._ratio) - self._deviation)
+            self._ratio += weight * (ratio - self._ratio)
+            return
+        # The first ones of a profiled one move it slowly: one invocation that warms up proves nothing, three do.
+        weight = _ALPHA if self.num_seen < _PROVEN else max(_ALPHA, 1.0 / self.num_seen)
+        z = 1.0 / expected_s
+        new = (1.0, z, z * z, ratio, z * ratio)
+        self._sums = [old + weight * (one - old) for old, one in zip(self._sums, new, strict=True)]
+        self._fit()
+        # From the fit that knows of it: what the profile was wrong by at first is no scatter.
+        self._deviation += weight * (abs(ratio - self._ratio - self._delay_s * z) - self._deviation)
+
+    def _plausible(self, ratio: float, fitted: float) -> float:
+        """A straggler is no news of the others: only several in a row are believed to the full."""
+        if not self._points or ratio <= _FAR * fitted:
+            self._strange = 0
+            return ratio
+        self._strange += 1
+        return ratio if self._strange >= _PROVEN else _FAR * fitted
+
+    def _fit(self) -> None:
+        """Ratio and delay of least squares; neither makes an invocation shorter than the other allows."""
+        total, z, zz, r, zr = self._sums
+        spread = total * zz - z * z
+        delay_s = (total * zr - z * r) / spread if spread > _ALIKE * total * zz else 0.0
+        delay_s = min(max(0.0, delay_s), max(0.0, r - _LEAST_RATIO * total) / z) if z > 0 else 0.0
+        self._delay_s = delay_s
+        self._ratio = (r - delay_s * z) / total
