@@ -31,7 +31,7 @@ def build(
         Path | None,
         typer.Option("--ground-truth", metavar="FILE", help="Boxes of that video: MOTChallenge text or COCO JSON."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the intervals.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the intervals.")] = 0,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,

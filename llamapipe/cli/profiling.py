@@ -28,7 +28,7 @@ def profile(
         float, typer.Option("--share", metavar="SHARE", help="Of the grid of variants and batches to measure at most.")
     ] = 0.15,
     again: Annotated[bool, typer.Option("--again", help="Measure anew what is known already.")] = False,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the order of measuring.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the order of measuring.")] = 0,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,

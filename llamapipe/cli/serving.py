@@ -213,7 +213,9 @@ def load(
     zipf: Annotated[
         float, typer.Option("--zipf", metavar="S", help="Exponent, for several tasks.", rich_help_panel=_COURSE)
     ] = 1.0,
-    seed: Annotated[int, typer.Option("--seed", help="Same seed, same load.", rich_help_panel=_COURSE)] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", min=0, help="Same seed, same load.", rich_help_panel=_COURSE)
+    ] = 0,
     policy: Annotated[Policy, typer.Option("--policy", help="Who decides.")] = Policy.LLAMAPIPE,
     static: Annotated[
         list[str] | None,

@@ -14,7 +14,7 @@ __all__ = ["capacity", "simulate"]
 
 Scenario = Annotated[Path, typer.Argument(metavar="SCENARIO.yaml", help="What is simulated; see samples/scenarios.")]
 Scale = Annotated[float, typer.Option("--scale", metavar="FACTOR", help="So many times the streams of the file.")]
-Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Another seed than the file's.")]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="Another seed than the file's.")]
 
 
 def simulate(

@@ -106,7 +106,9 @@ def tune(
     again: Annotated[
         bool, typer.Option("--again", help="Search even where a like video was tuned for.", rich_help_panel=_BUDGET)
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the search.", rich_help_panel=_BUDGET)] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", min=0, help="Of the search.", rich_help_panel=_BUDGET)
+    ] = 0,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the search as a page too.")] = None,
     ops_files: OpsFiles = None,
     workers: Annotated[str | None, typer.Option("--workers", metavar="KIND", help="As in run.")] = None,

@@ -108,7 +108,8 @@ class _Searcher:
                 raise LlamapipeError(f"the reference cannot be run: {why}", hint="name another one with --reference")
             raise UsageError(
                 f"the budget of {self._budget_s:g} s is too short to try the reference configuration",
-                hint=f"give more: --budget-s {max(10, round(3 * self._budget_s))}",
+                hint=f"give more: --budget-s {max(10, round(3 * self._budget_s))}"
+                + ("" if self._frames_left == inf else "; --budget-frames bounds it besides, not instead"),
             )
         trend = trend_of(choices, reference, self._targets.fps)
         space = choices.space_near(choices.reference, _negligible(choices, reference))

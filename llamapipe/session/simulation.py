@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
 
 import msgspec
@@ -32,8 +33,8 @@ class Simulation(msgspec.Struct, frozen=True):
 def read_scenario(path: Path, *, scale: float = 1.0, seed: int | None = None) -> Scenario:
     """The file's scenario with ``scale`` times as many streams. Raises SpecError and UsageError."""
     scenario = load_scenario(path)
-    if not scale > 0:
-        raise UsageError(f"scale of {scale:g}: expected more than 0", hint="2 doubles the traffic")
+    if not 0 < scale < inf:
+        raise UsageError(f"scale of {scale:g}: expected a number above 0", hint="2 doubles the traffic")
     streams = scenario.streams.model_copy(update={"count": max(1, round(scenario.streams.count * scale))})
     changed: dict[str, object] = {"streams": streams}
     if seed is not None:

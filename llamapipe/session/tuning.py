@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -198,8 +199,8 @@ class _Tuning:
         media_s = info.duration_s or 0.0
         usual_s = max(_LEAST_BUDGET_S, _SHARE_OF_MEDIA * media_s)
         budget_s = usual_s if request.budget_s is None else request.budget_s
-        if budget_s <= 0:
-            raise UsageError(f"--budget-s {budget_s:g}: expected more than 0")
+        if not 0 < budget_s < inf:
+            raise UsageError(f"--budget-s {budget_s:g}: expected seconds above 0", hint="for example --budget-s 60")
         slo = parse_slo(request.slo) if request.slo is not None else loaded.spec.slo
         floor, metric = self._floor(loaded)
         choices = tunable(
@@ -289,6 +290,13 @@ class _Tuning:
             frames = min(frames, self._request.budget_frames // 4)
         return max(_FRAMES[0], min(_FRAMES[1], frames))
 
+    def _more(self, budget_s: float, choices: Tunable) -> str:
+        """What lets more frames be looked at: more of the budget that bounds them."""
+        most, frames = self._request.budget_frames, _FRAMES[1]
+        if most is not None and most // 4 <= self._num_frames(choices, budget_s) < frames:
+            return "a larger --budget-frames"
+        return "a longer --budget-s"
+
     def _key(self, blank: Tuning) -> str:
         """All that a tuning hangs on, but for the video and the machine."""
         request = self._request
@@ -373,7 +381,7 @@ class _Tuning:
             evaluator.close()
         if self._interrupt.is_set():
             raise InterruptedRun("the tuning was interrupted; nothing is kept of it")
-        notes = [*blank.notes, *_remarks(judge, choices, blank.floor)]
+        notes = [*blank.notes, *_remarks(judge, choices, blank.floor, self._more(blank.budget_s, choices))]
         return msgspec.structs.replace(
             blank,
             metric=judge.metric,
@@ -430,17 +438,17 @@ def _own(sets: Mapping[str, str]) -> dict[str, Any]:
     return {key: _parsed(value) for key, value in sets.items() if key.split(".")[0] not in ("slo", "accuracy")}
 
 
-def _remarks(judge: Judge, choices: Tunable, floor: float) -> list[str]:
+def _remarks(judge: Judge, choices: Tunable, floor: float, more: str) -> list[str]:
     if not choices.accurate:
         return ["nothing that is tuned changes what comes out: cost alone was looked at"]
     if judge.metric == "none":
         return ["the pipeline's sinks have no boxes to compare, so nobody knows what a configuration does to results"]
     if judge.metric == "agreement" and not judge.found:
-        return ["the reference found nothing in the frames that were looked at: try a longer --budget-s"]
+        return [f"the reference found nothing in the frames that were looked at: try {more}"]
     fewest = round(_enough(floor) / _SLACK)
     if judge.metric == "agreement" and judge.found < fewest:
         too_few = f"{judge.found} boxes in the frames that were looked at are too few to prove a floor of {floor:g}"
-        return [f"{too_few}, which takes {fewest} at least: try a longer --budget-s"]
+        return [f"{too_few}, which takes {fewest} at least: try {more}"]
     return []
 
 

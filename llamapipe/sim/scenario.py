@@ -198,7 +198,7 @@ class Scenario(_Strict):
     version: Literal[1] = 1
     name: str
     description: str = ""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     duration_s: float = Field(gt=0)
     cores: float | None = Field(
         None, gt=0, description="that workers, sources and sinks share; none: all have their own"

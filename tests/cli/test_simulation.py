@@ -62,7 +62,9 @@ def test_capacity_finds_a_fleet_and_more_traffic_needs_more(cli: Cli, scenario: 
 def test_mistakes_are_named(cli: Cli, scenario: Path) -> None:
     assert "unknown policy 'best'" in cli("simulate", str(scenario), "--policy", "best").err
     assert "cannot be read" in cli("simulate", "nowhere.yaml").err
-    assert "expected more than 0" in cli("capacity", str(scenario), "--scale", "0").err
+    for scale in ("0", "nan", "inf"):
+        assert f"scale of {scale}: expected a number above 0" in cli("capacity", str(scenario), "--scale", scale).err
+    assert "--seed '-1'" in cli("simulate", str(scenario), "--seed=-1").err
     impossible = scenario.with_name("impossible.yaml")
     impossible.write_text(SCENARIO.replace("300", "10"))
     ended = cli("capacity", str(impossible), "-q")

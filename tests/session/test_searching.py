@@ -134,7 +134,14 @@ def test_the_budget_of_frames_is_kept() -> None:
 def test_a_budget_that_is_too_short_for_the_reference_is_refused() -> None:
     with pytest.raises(UsageError, match="too short") as caught:
         search(Formula(FakeClock(), until_s=1.0), Targets(0.85), budget_s=1.0)
-    assert "--budget-s 10" in str(caught.value)
+    assert "--budget-s 10)" in str(caught.value)
+
+
+def test_seconds_that_are_over_are_not_blamed_on_the_frames_nor_the_other_way_round() -> None:
+    with pytest.raises(UsageError, match="--budget-frames bounds it besides, not instead"):
+        search(Formula(FakeClock(), until_s=1.0), Targets(0.85), budget_s=1.0, budget_frames=3)
+    found = search(Formula(FakeClock()), Targets(0.85), budget_frames=3)
+    assert [tried.what for tried in found.tried] == ["reference", "default"]
 
 
 def test_latency_is_measured_where_it_decides_and_bounds_what_is_chosen() -> None:

@@ -50,7 +50,10 @@ def test_a_device_that_is_left_out_is_named(tmp_path: Path) -> None:
         ("per_second: 0.5", "per_second: 0.5, per_hour: 1", "prices.yaml:5: devices.cuda: expected either"),
         ("per_second: 0.5", "", "prices.yaml:5: devices.cuda: expected either"),
         ("  cpu:", "  gpu:", "expected a price of cpu too"),
-        ("currency", "curency", "prices.yaml:2"),
+        ("currency", "curency", "prices.yaml:2: curency: unknown key, expected one of version, currency, devices"),
+        ("per_second", "per_secnd", "unknown key, expected one of per_second, per_hour, source (did you mean"),
+        ("{per_second: 0.5}", "3", "prices.yaml:5: devices.cuda: expected keys with values, of per_second, per_hour"),
+        ("per_hour: 3.6", "per_hour: dear", "got 'dear'"),
         ("version: 1", "version: 2", "prices.yaml:1"),
     ],
 )
@@ -60,6 +63,15 @@ def test_a_list_that_makes_no_sense_is_refused_with_its_line(tmp_path: Path, old
     assert words in str(refused.value)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"none\.yaml cannot be read"):
+@pytest.mark.parametrize(("text", "came"), [("- cpu\n", "got a list"), ("", "got nothing"), ("cpu\n", "got 'cpu'")])
+def test_what_is_no_list_at_all_is_named(tmp_path: Path, text: str, came: str) -> None:
+    with pytest.raises(SpecError, match=f"expected a price list with version, currency, devices, {came}"):
+        load_prices(written(tmp_path, text))
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"price list .*none\.yaml cannot be read: no such file or directory"):
         load_prices(tmp_path / "none.yaml")
+    (tmp_path / "clip.mp4").write_bytes(b"\x00\x80\xff")
+    with pytest.raises(UsageError, match=r"clip\.mp4 cannot be read: it is no text"):
+        load_prices(tmp_path / "clip.mp4")
