@@ -200,7 +200,9 @@ class _Tuning:
         usual_s = max(_LEAST_BUDGET_S, _SHARE_OF_MEDIA * media_s)
         budget_s = usual_s if request.budget_s is None else request.budget_s
         if not 0 < budget_s < inf:
-            raise UsageError(f"--budget-s {budget_s:g}: expected seconds above 0", hint="for example --budget-s 60")
+            raise UsageError(
+                f"--budget-s {budget_s:g}: expected more than 0, and no infinity", hint="for example --budget-s 60"
+            )
         slo = parse_slo(request.slo) if request.slo is not None else loaded.spec.slo
         floor, metric = self._floor(loaded)
         choices = tunable(
