@@ -10,6 +10,7 @@ import typer
 from llamapipe.cli import completion
 from llamapipe.cli.options import Json, OpsFiles, Quiet, Sets, Verbose, assignments, terminal_of
 from llamapipe.cli.terminal import Terminal
+from llamapipe.errors import UsageError
 
 if TYPE_CHECKING:
     from llamapipe.session.searching import Step
@@ -150,6 +151,8 @@ def tune(
     # Before the search: a slip for the video itself must cost neither the video nor the time.
     check_pinnable(config if config is not None else Path(f"{Path(pipeline).stem}.tuned.yaml"))
     if html is not None:
+        if config is not None and html.resolve() == config.resolve():
+            raise UsageError(f"--config and --html both name {html}", hint="give each a file of its own")
         check_replaceable(html, PAGE, "page")
     with TrialLines(terminal) as progress:
         tuned = search(request, on_step=progress.show)

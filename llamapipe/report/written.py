@@ -17,12 +17,17 @@ PAGE = "<!doctype html>"
 def check_replaceable(path: Path, head: str, what: str) -> None:
     """Raise UsageError where ``path`` is taken by something that does not begin with ``head``: not ``what``.
 
+    OutputError where nothing can be written there: better told before the work than after it.
     A file that a user names may be a slip for the video beside it, which nothing would bring back.
     """
     try:
         with path.open("rb") as file:
             begins = file.read(len(head.encode()))
     except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise OutputError(f"{path} cannot be written: there is no folder {path.parent}", hint="make it") from None
+        if not os.access(path.parent, os.W_OK):
+            raise OutputError(f"{path} cannot be written: permission denied") from None
         return
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from error

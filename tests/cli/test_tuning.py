@@ -87,3 +87,17 @@ def test_no_other_file_is_replaced(cli: Cli, plain: Path, clip: Path, tmp_path: 
     assert "hint: name another file, or remove that one" in ended.err
     assert "1 reference" not in ended.err
     assert video.read_bytes() == b"\x00\x00\x00 ftypisom"
+
+
+def test_where_nothing_can_be_written_is_told_before_the_search(
+    cli: Cli, plain: Path, clip: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "page"
+    for more, code, told in (
+        (("--config", tmp_path / "none" / "a.yaml"), 1, "there is no folder"),
+        (("--html", tmp_path / "none" / "a.html"), 1, "there is no folder"),
+        (("--config", page, "--html", page), 2, "--config and --html both name"),
+    ):
+        ended = cli("tune", plain, "-i", clip, *more)
+        assert (ended.code, told in ended.err, "1 reference" in ended.err) == (code, True, False)
+    assert not page.exists()
