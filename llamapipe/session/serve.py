@@ -362,6 +362,9 @@ def make_query(*, num_items: int = 1, offline: bool = False, **options: Unpack[Q
     for name, value in (("latency_ms", latency_ms), ("max_cost", max_cost)):
         if value is not None and not 0 < value < float("inf"):
             raise UsageError(f"{name} has to be above 0, got {value:g}")
+    min_score = options.get("min_score")
+    if min_score is not None and not 0 <= min_score <= 1:
+        raise UsageError(f"min_score: expected a score from 0 to 1, got {min_score:g}")
     return Query(
         task=task,
         model=model,
@@ -371,7 +374,7 @@ def make_query(*, num_items: int = 1, offline: bool = False, **options: Unpack[Q
         accuracy=parse_accuracy(options.get("accuracy")),
         max_cost=max_cost,
         labels=tuple(options.get("labels") or task_labels(task)),
-        min_score=options.get("min_score"),
+        min_score=min_score,
         offline=offline,
     )
 
