@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llamapipe.cli import completion
+from llamapipe.cli.failures import INTERRUPTED
 from llamapipe.cli.interrupts import first_finalises
 from llamapipe.cli.options import Json, Quiet, Verbose, terminal_of
 from llamapipe.cli.terminal import Terminal
@@ -225,8 +226,11 @@ def load(
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
-) -> None:
-    """Send queries as a real load would, in an open loop, and say how many were answered in time and at what cost."""
+) -> int:
+    """Send queries as a real load would, in an open loop, and say how many were answered in time and at what cost.
+
+    Exit code 130 where it was interrupted: the figures are those of what was sent until then.
+    """
     from itertools import islice
 
     from llamapipe.clock import SystemClock, system_env
@@ -239,6 +243,10 @@ def load(
     terminal = terminal_of(ctx)
     clock, env = SystemClock(), system_env()
     tasks = task or []
+    if static and policy is not Policy.STATIC:
+        raise UsageError(f"--static {static[0]}: policy {policy.value} keeps nothing running", hint="--policy static")
+    if policy is Policy.STATIC and not static:
+        raise UsageError("--policy static: nothing is to be kept running", hint="--static VARIANT=N")
     options = _options(tasks[0] if tasks else None, model, variant, latency_ms, accuracy, max_cost, None, None)
     times_s = _times(arrivals, rate, peak if peak is not None else 4 * rate, duration, period, trace, seed)
     assets = AssetStore(cache_root(env), env=env)
@@ -257,8 +265,9 @@ def load(
         report = generate_load(session, times_s, asked, pictures, clock=clock, interrupt=interrupt, **options)
     if json:
         terminal.json(report)
-        return
-    _show(report, terminal)
+    else:
+        _show(report, terminal)
+    return INTERRUPTED if interrupt.is_set() else 0
 
 
 def _times(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import secrets
@@ -373,7 +374,7 @@ def make_query(*, num_items: int = 1, offline: bool = False, **options: Unpack[Q
         latency_s=None if latency_ms is None else latency_ms / 1000,
         accuracy=parse_accuracy(options.get("accuracy")),
         max_cost=max_cost,
-        labels=tuple(options.get("labels") or task_labels(task)),
+        labels=_known_labels(options.get("labels"), task, model) or tuple(task_labels(task)),
         min_score=min_score,
         offline=offline,
     )
@@ -412,6 +413,20 @@ def batches_of(profile: Profile) -> tuple[int, ...]:
     single_s = profile.point(1).median_s
     larger = [point.batch for point in profile.points if point.median_s / point.batch <= _WORTHWHILE * single_s]
     return (1, *(batch for batch in larger if batch > 1))
+
+
+def _known_labels(labels: Sequence[str] | None, task: str | None, model: str | None) -> tuple[str, ...]:
+    """The labels asked for. Raises UsageError for one that no model which may answer knows."""
+    if not labels:
+        return ()
+    models = find_models(task) if task is not None else [model_named(model)] if model is not None else []
+    known = list(dict.fromkeys(name for candidate in models for name in candidate.labels))
+    for label in labels:
+        if models and label not in known:
+            near = difflib.get_close_matches(label, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known[:12])}"
+            raise UsageError(f"no model that could answer knows a label {label!r}", hint=hint)
+    return tuple(labels)
 
 
 def _host(cores: int | Sequence[int] | None, memory_bytes: int | None) -> Host:
