@@ -110,8 +110,8 @@ def _start(module: str, fd: int, env: Env, *arguments: str) -> _Started:
 class Spares:
     """A process of ``module`` that has started and imported what takes long, and waits to be told who it is.
 
-    A replica that is wanted at once is there in the time that its network takes to load. A spare holds no core: it
-    starts and waits with the least priority there is. ``fd`` is that of the shared picture memory. Used by one thread.
+    A replica that is wanted at once is there in the time that its network takes to load. A spare holds no core: its
+    imports have the least priority there is. ``fd`` is that of the shared picture memory. Used by one thread.
     """
 
     def __init__(self, module: str, fd: int, env: Env) -> None:
@@ -122,18 +122,16 @@ class Spares:
 
     def fill(self) -> None:
         """Start one where there is none. That none can be started is no error: the next replica will say so."""
-        if self._spare is not None and self._spare.process.poll() is None:
+        if self._alive():
             return
-        self.close()
         with contextlib.suppress(OSError):
             self._spare = _start(self.module, self._fd, self._env, _SPARE)
 
     def take(self) -> _Started | None:
         """The spare, which is the caller's from now on; None where there is none."""
-        spare, self._spare = self._spare, None
-        if spare is not None and spare.process.poll() is not None:
-            spare.errors.close()
+        if not self._alive():
             return None
+        spare, self._spare = self._spare, None
         return spare
 
     def close(self) -> None:
@@ -145,6 +143,12 @@ class Spares:
             assert spare.process.stdin is not None
             spare.process.stdin.close()
             spare.errors.close()
+
+    def _alive(self) -> bool:
+        """Whether there is one; one that has ended by itself is cleared away."""
+        if self._spare is not None and self._spare.process.poll() is not None:
+            self.close()
+        return self._spare is not None
 
 
 @dataclass(slots=True)
@@ -256,12 +260,17 @@ def wait_as_spare(prepare: Callable[[], None]) -> None:
     """Of a process that was started as a spare: prepare beside everything else, and wait to be told. Else nothing."""
     if _SPARE not in sys.argv:
         return
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    prepare()
+    # In a thread of its own: whoever has the least priority and is not root never gets back from there.
+    preparing = threading.Thread(target=_at_least_priority, args=(prepare,), name="llamapipe spare", daemon=True)
+    preparing.start()
+    preparing.join()
     select.select([sys.stdin.fileno()], [], [])
-    for thread in os.listdir("/proc/self/task"):  # libraries have inherited it
-        os.sched_setscheduler(int(thread), os.SCHED_OTHER, os.sched_param(0))
+
+
+def _at_least_priority(work: Callable[[], None]) -> None:
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # of this thread alone
+    work()
 
 
 def begin_process(boot: ProcessBoot) -> zmq.Context[Any]:

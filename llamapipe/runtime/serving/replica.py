@@ -81,7 +81,6 @@ class Replica:
         self._arena = arena
         self._clock = clock
         self._token = token
-        self._warm = 1  # the largest batch that has been tried
         self._left = threading.Event()
         self._blank = np.full((*_BLANK, 3), 127, np.uint8)
         self._predictors: dict[tuple[int, tuple[str, ...], float | None], Predictor] = {}
@@ -108,7 +107,7 @@ class Replica:
                 socket.send(encode(self._answer(message)))
         finally:
             self._left.set()
-            if larger.ident is not None:
+            if larger.is_alive():
                 larger.join()
             for predictor in (*self._predictors.values(), *(predictor for _, predictor in self._later)):
                 _close(predictor)
@@ -127,22 +126,26 @@ class Replica:
 
     def _load_larger(self) -> None:
         """Networks for larger batches, in a thread that gives way to the one that predicts."""
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LEAST_PRIORITY)
+        if self._variant.threads == 1:  # else threads that the library keeps would give way for good, too
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LEAST_PRIORITY)
         for batch in self._wanted:
             if self._left.is_set():
                 return
             try:
                 predictor = self._load(self._variant, batch, (), None)
-                self._later.append((batch, predictor))
-                for _ in range(_WARM_UPS):
-                    predictor.predict(self._blanks(batch))
             except Exception:  # a network that takes one picture at a time serves larger batches one by one
                 return
-            self._warm = batch
+            try:
+                for _ in range(_WARM_UPS):
+                    predictor.predict(self._blanks(batch))
+            except Exception:
+                _close(predictor)
+                return
+            self._later.append((batch, predictor))
 
     def _take_larger(self) -> None:
-        while self._later and self._later[0][0] <= self._warm:
+        while self._later:
             batch, predictor = self._later.popleft()
             self._predictors[batch, (), None] = predictor
             self._batches.append(batch)

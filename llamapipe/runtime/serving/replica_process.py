@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from functools import partial
 from pathlib import Path
 
 from llamapipe.catalog import Variant
 from llamapipe.clock import SystemClock, system_env
-from llamapipe.inference import AssetStore, load_predictor, register_file, use_catalogue
+from llamapipe.inference import BACKENDS, AssetStore, load_predictor, register_file, use_catalogue
 from llamapipe.operator import Predictor
 from llamapipe.runtime.process import read_boot, wait_as_spare
 from llamapipe.runtime.serving.replica import LoadVariant, ReplicaBoot, serve_replica
 
 __all__ = ["loader", "main"]
+
+_COMMON = ("onnxruntime", "openvino")  # torch takes seconds and a gigabyte: whoever needs it waits
 
 
 def loader(assets: AssetStore) -> LoadVariant:
@@ -30,11 +30,10 @@ def _load(
 
 def _prepare() -> None:
     """Import what replicas on this machine may need."""
-    import cv2  # noqa: F401
+    import cv2  # noqa: F401  # decoders and pictures
 
-    for name in ("onnxruntime", "openvino"):
-        if importlib.util.find_spec(name) is not None:
-            importlib.import_module(name)
+    for name in _COMMON:
+        BACKENDS[name].status()  # which imports it, the way that it is to be
 
 
 def main() -> None:

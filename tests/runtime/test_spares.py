@@ -1,0 +1,66 @@
+"""Spare processes: they prepare beside everything else, become whoever is wanted, and are gone with their owner."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from llamapipe.clock import system_env
+from llamapipe.runtime import Spares
+from llamapipe.runtime.serving.replica import ReplicaBoot
+
+PREPARED = """
+import os
+from llamapipe.runtime.process import wait_as_spare
+wait_as_spare(lambda: print(os.sched_getscheduler(0), os.sched_getscheduler(os.getpid()), flush=True))
+print("told", os.sched_getscheduler(0))
+"""
+
+
+@pytest.fixture
+def spares() -> Iterator[Spares]:
+    made = Spares(ReplicaBoot.module, os.open(os.devnull, os.O_RDONLY), system_env())
+    yield made
+    made.close()
+
+
+def test_a_spare_prepares_at_least_priority_and_works_at_the_usual_one() -> None:
+    """Nobody but root gets a thread back from the least priority: the one that works must never have had it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PREPARED, "--spare"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    told, _ = process.communicate("go")
+    assert told.split() == [str(os.SCHED_IDLE), str(os.SCHED_OTHER), "told", str(os.SCHED_OTHER)]
+
+
+def test_a_spare_is_taken_once_and_another_comes_when_asked_for(spares: Spares) -> None:
+    assert spares.take() is None
+    spares.fill()
+    spares.fill()
+    first = spares.take()
+    assert first is not None
+    assert spares.take() is None
+    first.process.communicate()  # its input ends before it was told who it is
+    assert first.process.returncode == 0
+    first.errors.seek(0)
+    assert first.errors.read() == b""
+    first.errors.close()
+
+
+def test_a_spare_that_has_died_is_nobody(spares: Spares) -> None:
+    spares.fill()
+    assert spares._spare is not None
+    spares._spare.process.kill()
+    spares._spare.process.wait()
+    assert spares.take() is None
+
+
+def test_no_spare_calls_the_maker_of_openvino() -> None:
+    pytest.importorskip("openvino")
+    code = "import sys; from llamapipe.runtime.serving.replica_process import _prepare; _prepare(); "
+    code += "assert 'openvino' in sys.modules; assert 'openvino_telemetry' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
