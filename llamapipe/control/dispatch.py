@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
@@ -26,13 +25,12 @@ from llamapipe.control.dataflow import Dataflow, FrameRecord, Topology
 from llamapipe.control.lifecycle import ItemState, LinkState
 from llamapipe.control.plan import RunPlan, replica_name
 from llamapipe.control.policies import chooser_for
-from llamapipe.control.queues import StageQueue
+from llamapipe.control.queues import Item, StageQueue
+from llamapipe.control.suspects import Suspects
 from llamapipe.control.timers import Timers
 from llamapipe.control.workforce import Seat, Workforce
 
 __all__ = ["Dispatcher", "Invocation"]
-
-Item: TypeAlias = tuple[FrameRecord, int]
 
 _REMEMBERED = 64  # durations that a stage's percentile is taken of
 _REFRESH = 8  # durations between two looks at it
@@ -151,7 +149,7 @@ class Dispatcher:
         self.decided: list[Counter[tuple[int, str]]] = [Counter() for _ in plan.stages]
         self._next = 0
         self._durations = [[_Durations() for _ in range(stage.num_choices)] for stage in plan.stages]
-        self._blames: dict[tuple[int, str, int, int], tuple[int, str]] = {}  # item -> failures so far, the last seat
+        self._suspects = Suspects()
         self._following = following_stages(plan, topology)
         self.ahead: dict[tuple[int, str, int], _Ahead] = {}  # (stage, stream, seq) -> answer to what was not asked yet
         self._late: list[Invocation] = []  # that want a second worker
@@ -182,14 +180,17 @@ class Dispatcher:
                     self._serve_stream(stage, stream, batch, now_s)
             else:
                 while len(queue):
-                    seat = self._workforce.freest(stage, 0, self._avoided(stage, queue.first()))
-                    if seat is None or (seat.held and self._suspected(stage, queue.first())):
+                    seat = self._workforce.freest(stage, 0, self._suspects.last_seat(stage, queue.first()))
+                    if seat is None or self._is_company(seat, stage, queue.first()):
                         break
                     self._dispatch(seat, stage, self._take(stage, batch), now_s)
 
     def _serve_by_choice(self, stage: int, queue: StageQueue, now_s: float) -> None:
         while (first := queue.first()) is not None and not self.chooser.asleep(stage, len(queue), now_s):
-            decision = self.chooser.decide(stage, first[0], len(queue), now_s, self._avoided(stage, first))
+            decision = self.chooser.decide(stage, first[0], len(queue), now_s, self._suspects.last_seat(stage, first))
+            if decision.seat is not None and self._is_company(decision.seat, stage, first):
+                self.decided[stage][-1, "wait-worker"] += 1
+                return
             going = decision.verdict is Verdict.GO
             self.decided[stage][decision.choice if going else -1, decision.why] += 1
             if decision.verdict is Verdict.WAIT:
@@ -197,9 +198,9 @@ class Dispatcher:
             if decision.verdict is Verdict.DROP:
                 if self._drop_first(stage, queue):
                     continue
-                decision = self.chooser.rush(stage, len(queue), now_s, self._avoided(stage, first))
+                decision = self.chooser.rush(stage, len(queue), now_s, self._suspects.last_seat(stage, first))
                 self.decided[stage][decision.choice, decision.why] += 1
-            if decision.seat is None or (decision.seat.held and self._suspected(stage, first)):
+            if decision.seat is None or self._is_company(decision.seat, stage, first):
                 return
             items = self._take(stage, decision.num_items)
             self._dispatch(decision.seat, stage, items, now_s, choice=decision.choice)
@@ -226,7 +227,7 @@ class Dispatcher:
             self._homeless[stage, stream] = None
             return
         while not home.restoring and self._free(seat, stage) and queue.has(stream):
-            if seat.held and self._suspected(stage, queue.first(stream)):
+            if self._is_company(seat, stage, queue.first(stream)):
                 break
             items = self._take(stage, batch, stream)
             if self._checkpoints.wants_state(stage, stream, items[0][0].seq):
@@ -299,12 +300,12 @@ class Dispatcher:
     def _take(self, stage: int, batch: int, stream: str | None = None) -> list[Item]:
         """The next batch; an item that failed before goes alone."""
         queue = self.queues[stage]
-        if not self._blames:
+        if not self._suspects:
             segment_frames = 0 if stream is None else self._checkpoints.segment_frames(stream)
             return queue.take(batch, stream, segment_frames)
         items: list[Item] = []
         while len(items) < batch and (first := queue.first(stream)) is not None:
-            alone = self._key(stage, first) in self._blames
+            alone = self._suspects.has(stage, first)
             if items and (alone or self._checkpoints.is_apart(stream, items[-1][0].seq, first[0].seq)):
                 break
             items += queue.take(1, stream)
@@ -312,19 +313,9 @@ class Dispatcher:
                 break
         return items
 
-    def _avoided(self, stage: int, item: Item | None) -> str:
-        """The seat where the item last failed."""
-        if not self._blames or item is None:
-            return ""
-        return self._blames.get(self._key(stage, item), (0, ""))[1]
-
-    def _suspected(self, stage: int, item: Item | None) -> bool:
-        """Whether the item has failed, or was with a worker that was lost.
-
-        Such an item has a worker to itself: where that is lost again, nobody else can be to blame. What the one before
-        it had answered may have been lost on the way.
-        """
-        return bool(self._blames) and item is not None and self._key(stage, item) in self._blames
+    def _is_company(self, seat: Seat, stage: int, item: Item | None) -> bool:
+        """Whether the seat has work, and the item is one that is to have its worker to itself."""
+        return bool(seat.held) and self._suspects.has(stage, item)
 
     def _free(self, seat: Seat, stage: int, choice: int = 0) -> bool:
         room = len(seat.held) < self._plan.max_queued and not seat.guarded
@@ -348,7 +339,7 @@ class Dispatcher:
         invocation.chain = self._chain(invocation)
         self.invocations[invocation.number] = invocation
         seat.held.append(invocation.number)
-        seat.guarded = bool(self._blames) and any(self._suspected(invocation.stage, item) for item in invocation.items)
+        seat.guarded = any(self._suspects.has(invocation.stage, item) for item in invocation.items)
         if self.chooser.active:
             seat.free_at_s = max(seat.free_at_s, now_s) + self._usual_s(invocation)
         self._workforce.changed(seat)
@@ -380,7 +371,7 @@ class Dispatcher:
             stages.append(following)
         if len(stages) == 1 or self._faults.max_attempts < 2:
             return ()
-        if self._blames and any(self._key(stage, item) in self._blames for stage in stages for item in items):
+        if self._suspects and any(self._suspects.has(stage, item) for stage in stages for item in items):
             return ()
         return tuple(stages[1:])
 
@@ -427,8 +418,7 @@ class Dispatcher:
                 if not self._blame(stage, item, seat, reason, final=stateful):
                     again.append(item)
                 continue
-            if self._blames:
-                self._blames.pop(self._key(stage, item), None)
+            self._suspects.acquit(stage, item)
             if invocation.chain:
                 self._keep_ahead(invocation, i, event.chain)
             self._flow.item_done(item[0], stage, event.counts[i], measures, "")
@@ -511,8 +501,7 @@ class Dispatcher:
         """Which stage of a chain has cost the worker, nobody knows: it counts as an attempt of each."""
         for stage in invocation.chain:
             for item in invocation.items:
-                key = self._key(stage, item)
-                self._blames[key] = self._blames.get(key, (0, ""))[0] + 1, invocation.seat.name
+                self._suspects.failed(stage, item, invocation.seat.name)
 
     def give_up(self, reason: str, *, cancelled: bool) -> None:
         """Nothing is tried again: what is queued fails or is cancelled now, what is out fails if it comes back so."""
@@ -538,30 +527,18 @@ class Dispatcher:
 
         ``final``: an operator that remembers and raised has seen the item; once more would be twice.
         """
-        key = self._key(stage, item)
-        attempts = self._blames.get(key, (0, ""))[0] + 1
+        attempts = self._suspects.failed(stage, item, seat.name)
         if attempts < self._faults.max_attempts and not final and self._hopeless is None:
-            self._blames[key] = (attempts, seat.name)
             return False
-        self._blames.pop(key, None)
-        self._acquit_after(stage, item)
+        over = stage
+        while over >= 0:  # it will never come to what follows in the stage's chain, either
+            self._suspects.acquit(over, item)
+            over = self._following[over]
         frame, index = item
         self._flow.item_done(frame, stage, ev.FAILED_ITEM, (), reason)
         name = self._plan.stages[stage].name
         self.out.append(act.Quarantine(name, frame.stream, frame.seq, index, reason))
         return True
-
-    def _acquit_after(self, stage: int, item: Item) -> None:
-        """The item will never come to what follows in the stage's chain."""
-        following = self._following[stage]
-        while following >= 0:
-            self._blames.pop(self._key(following, item), None)
-            following = self._following[following]
-
-    @staticmethod
-    def _key(stage: int, item: Item) -> tuple[int, str, int, int]:
-        frame, index = item
-        return stage, frame.stream, frame.seq, index
 
     # -- watching -----------------------------------------------------------------------------------------------
 

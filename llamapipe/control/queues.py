@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
+from typing import TypeAlias
 
 from llamapipe.control.dataflow import FrameRecord
 
-__all__ = ["Sampler", "Sequencer", "StageQueue"]
+__all__ = ["Item", "Sampler", "Sequencer", "StageQueue"]
+
+Item: TypeAlias = tuple[FrameRecord, int]
+"""A frame, and which of the items that it has at a stage."""
 
 
 class Sequencer:
@@ -73,15 +77,15 @@ class StageQueue:
 
     def __init__(self, stateful: bool) -> None:
         self.stateful = stateful
-        self._any: deque[tuple[FrameRecord, int]] = deque()
-        self._by_stream: dict[str, deque[tuple[FrameRecord, int]]] = {}
+        self._any: deque[Item] = deque()
+        self._by_stream: dict[str, deque[Item]] = {}
         self._fresh: dict[str, None] = {}  # streams with something to look at (a stateful stage's only)
         self._num = 0
 
     def __len__(self) -> int:
         return self._num
 
-    def _queue(self, stream: str) -> deque[tuple[FrameRecord, int]]:
+    def _queue(self, stream: str) -> deque[Item]:
         if not self.stateful:
             return self._any
         self._fresh[stream] = None
@@ -97,7 +101,7 @@ class StageQueue:
         for index in range(num_items):
             queue.append((frame, index))
 
-    def put_back(self, items: list[tuple[FrameRecord, int]]) -> None:
+    def put_back(self, items: list[Item]) -> None:
         """Return items to the front, in their order."""
         self._num += len(items)
         for item in reversed(items):
@@ -119,12 +123,12 @@ class StageQueue:
         """Whether the stream has waiting items (a stateful stage's only)."""
         return bool(self._by_stream.get(stream))
 
-    def first(self, stream: str | None = None) -> tuple[FrameRecord, int] | None:
+    def first(self, stream: str | None = None) -> Item | None:
         """The oldest item, left where it is."""
         queue = self._any if stream is None else self._by_stream.get(stream)
         return queue[0] if queue else None
 
-    def take(self, limit: int, stream: str | None = None, segment_frames: int = 0) -> list[tuple[FrameRecord, int]]:
+    def take(self, limit: int, stream: str | None = None, segment_frames: int = 0) -> list[Item]:
         """Up to ``limit`` items, oldest first; with ``segment_frames``, all of one segment of the stream."""
         queue = self._any if stream is None else self._by_stream[stream]
         if segment_frames and queue:
@@ -135,14 +139,14 @@ class StageQueue:
         self._num -= num
         return [queue.popleft() for _ in range(num)]
 
-    def take_frame(self, frame: FrameRecord) -> list[tuple[FrameRecord, int]]:
+    def take_frame(self, frame: FrameRecord) -> list[Item]:
         """All items of one frame (a stateless stage's only), wherever they wait."""
         items = [item for item in self._any if item[0] is frame]
         self._num -= len(items)
         self._any = deque(item for item in self._any if item[0] is not frame)
         return items
 
-    def clear(self) -> list[tuple[FrameRecord, int]]:
+    def clear(self) -> list[Item]:
         """Everything that waits, taken out."""
         items = list(self._any)
         self._any.clear()

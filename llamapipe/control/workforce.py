@@ -29,9 +29,7 @@ class Seat:
     link: Machine[LinkState]
     replicas: dict[tuple[int, int], Machine[ReplicaState]] = field(default_factory=dict)  # by stage and candidate
     held: deque[int] = field(default_factory=deque)  # invocations out to it, oldest first: that one is being run
-    guarded: bool = (
-        False  # it has an item that may have cost a worker: whatever happens to it then, that one is to blame
-    )
+    guarded: bool = False  # it has an item that must have a worker to itself, see `llamapipe.control.suspects`
     answered: set[int] = field(default_factory=set)  # stages that this incarnation has answered for
     incarnation: int = 0
     losses: int = 0  # since it last answered an invocation
@@ -67,11 +65,12 @@ class Seat:
         """Whether it serves the stage, or can be waited for; with one of ``choices``, where they are given."""
         if self.given_up or stage not in self.stages:
             return False
-        wanted = [c for s, c in self.replicas if s == stage and (choices is None or c in choices)]
-        replicas = [self.replicas[stage, choice] for choice in wanted]
-        if choices is not None and not wanted and any(s == stage for s, _ in self.replicas):
-            return False
-        return not replicas or any(replica.state is not ReplicaState.FAILED for replica in replicas)
+        mine = {choice: replica for (s, choice), replica in self.replicas.items() if s == stage}
+        return not mine or any(
+            replica.state is not ReplicaState.FAILED
+            for choice, replica in mine.items()
+            if choices is None or choice in choices
+        )
 
 
 def _rank(seat: Seat, avoid: str) -> tuple[bool, int, float, int]:

@@ -135,7 +135,7 @@ def test_a_stage_that_costs_the_worker_is_found_in_as_many_attempts_as_any_other
             sent = of(said, act.Dispatch)
     assert deaths == max_attempts
     assert of(said, act.Quarantine) == [act.Quarantine(deadly, "cam0", 0, 0, "worker lost: killed")]
-    assert control._work._blames == {}
+    assert control._work._suspects._known == {}
 
 
 def test_what_a_chain_answers_for_a_frame_that_was_given_up_meanwhile_is_forgotten():

@@ -59,7 +59,7 @@ def test_only_the_invocation_that_was_running_is_blamed_for_the_death_of_its_wor
     control = started(detect_only(workers=1, max_queued=2, faults=FAST))
     arrive(control, 0, 1)
     control.step(ev.WorkerLost("w0", "killed"), 1.0)
-    assert [(key[2], n) for key, (n, _) in control._work._blames.items()] == [(0, 1)]
+    assert [(key[2], n) for key, (n, _) in control._work._suspects._known.items()] == [(0, 1)]
 
 
 def test_an_item_that_fails_is_tried_on_another_worker_and_alone():
