@@ -12,7 +12,7 @@ stage by stage, so that it is known whose fault it is.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +22,7 @@ from llamapipe.control.chains import following_stages, may_follow
 from llamapipe.control.checkpoints import Checkpointer
 from llamapipe.control.chooser import Verdict
 from llamapipe.control.dataflow import Dataflow, FrameRecord, Topology
+from llamapipe.control.durations import Durations
 from llamapipe.control.lifecycle import ItemState, LinkState
 from llamapipe.control.plan import RunPlan, replica_name
 from llamapipe.control.policies import chooser_for
@@ -31,9 +32,6 @@ from llamapipe.control.timers import Timers
 from llamapipe.control.workforce import Seat, Workforce
 
 __all__ = ["Dispatcher", "Invocation"]
-
-_REMEMBERED = 64  # durations that a stage's percentile is taken of
-_REFRESH = 8  # durations between two looks at it
 
 
 @dataclass(slots=True)
@@ -89,32 +87,6 @@ class _Ahead:
     error: str
 
 
-class _Durations:
-    """95th percentile of a stage's latest invocations, seconds."""
-
-    __slots__ = ("_last", "_unseen", "_value")
-
-    def __init__(self) -> None:
-        self._last: deque[float] = deque(maxlen=_REMEMBERED)
-        self._unseen = 0
-        self._value: float | None = None
-
-    def add(self, busy_s: float) -> None:
-        self._last.append(busy_s)
-        self._unseen += 1
-        if self._unseen >= _REFRESH or self._value is None:
-            self._unseen = 0
-            self._value = sorted(self._last)[min(len(self._last) - 1, int(0.95 * len(self._last)))]
-
-    @property
-    def p95_s(self) -> float | None:
-        return self._value
-
-    @property
-    def settled(self) -> bool:
-        return len(self._last) >= _REFRESH
-
-
 class Dispatcher:
     """Queues, invocations and homes. Actions go to ``out``; `schedule` is called after every event."""
 
@@ -148,7 +120,7 @@ class Dispatcher:
         # By stage: how often each candidate (-1: none) was decided for, and why. For reports only.
         self.decided: list[Counter[tuple[int, str]]] = [Counter() for _ in plan.stages]
         self._next = 0
-        self._durations = [[_Durations() for _ in range(stage.num_choices)] for stage in plan.stages]
+        self._durations = [[Durations() for _ in range(stage.num_choices)] for stage in plan.stages]
         self._suspects = Suspects()
         self._following = following_stages(plan, topology)
         self.ahead: dict[tuple[int, str, int], _Ahead] = {}  # (stage, stream, seq) -> answer to what was not asked yet

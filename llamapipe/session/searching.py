@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 
 from llamapipe.clock import Clock
@@ -66,34 +66,23 @@ def search_configuration(
 
     ``began_s`` is when the budget's time began. Raises UsageError where the budget is too small for the reference.
     """
-    search = _Searcher(evaluator, choices, targets, budget_s, budget_frames, began_s, clock, seed, on_step)
-    return search.run(hints)
+    frames = inf if budget_frames is None else budget_frames
+    return _Searcher(evaluator, choices, targets, budget_s, frames, began_s, clock, seed, on_step).run(hints)
 
 
+@dataclass
 class _Searcher:
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        choices: Tunable,
-        targets: Targets,
-        budget_s: float,
-        budget_frames: int | None,
-        began_s: float,
-        clock: Clock,
-        seed: int,
-        on_step: OnStep,
-    ) -> None:
-        self._evaluator = evaluator
-        self._choices = choices
-        self._targets = targets
-        self._budget_s = budget_s
-        self._frames_left: float = inf if budget_frames is None else budget_frames
-        self._began_s = began_s
-        self._clock = clock
-        self._seed = seed
-        self._on_step = on_step
-        self._tried: list[Tried] = []
-        self._last_frames = 0
+    _evaluator: Evaluator
+    _choices: Tunable
+    _targets: Targets
+    _budget_s: float
+    _frames_left: float
+    _began_s: float
+    _clock: Clock
+    _seed: int
+    _on_step: OnStep
+    _tried: list[Tried] = field(default_factory=list)
+    _last_frames: int = 0
 
     @property
     def _left_s(self) -> float:

@@ -6,7 +6,7 @@ A choice is what a point of the search space sets: ``"stage.knob"`` to a value, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from math import sqrt
 from typing import Any
@@ -29,9 +29,8 @@ Choice = Mapping[str, Any]
 """``"stage.knob"`` -> value."""
 
 _LARGEST_BATCH = 8
-_PAYS = (
-    0.15  # share of an item's cost that a larger batch must save to be tried: another batch is another network to load
-)
+# Share of an item's cost that a larger batch must save to be tried: another batch is another network to load.
+_PAYS = 0.15
 _RATES = (1, 2, 3, 5)  # every so manieth frame
 _LEAST_RATE = 2.0  # frames a second that a stage looks at, at least
 _MOST_POINTS = 3000
@@ -68,7 +67,7 @@ class Tunable:
     default: Point
     stages: tuple[StageChoices, ...]
     notes: tuple[str, ...] = ()
-    accurate: bool = field(default=False)  # a knob changes what comes out
+    accurate: bool = False  # a knob changes what comes out
 
     def variant(self, point: Point, stage: StageChoices) -> tuple[Variant, int]:
         """(variant, batch) of a stage at a point."""

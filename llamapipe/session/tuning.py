@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from llamapipe.session.trials import Judge, Trials, judged_results
 from llamapipe.session.tunable import Choice, Tunable, asked_knobs, tunable
 from llamapipe.spec import format_slo, parse_slo
 from llamapipe.spec.model import SloSpec
+from llamapipe.spec.yaml_tree import parse_scalar
 from llamapipe.tune import (
     LIKE,
     Interval,
@@ -211,7 +213,7 @@ class _Tuning:
             AssetStore(cache_root(self._env), env=self._env),
             fps=float(info.fps or 25),
             asked=asked_knobs(request.knobs),
-            reference={key: _parsed(value) for key, value in request.reference.items()},
+            reference={key: parse_scalar(value) for key, value in request.reference.items()},
         )
         held = decode_stretches(source, info, self._num_frames(choices, budget_s), _STRETCHES, clock=self._clock)
         signature = signature_of(held.luma(), width=info.width, height=info.height, fps=held.fps)
@@ -305,10 +307,21 @@ class _Tuning:
         return msgspec.json.encode(
             [
                 *(blank.digest, blank.objective, blank.metric, blank.floor, dict(request.sets), list(request.knobs)),
-                *(dict(request.reference), str(request.workers or ""), str(request.labels or "")),
+                *(dict(request.reference), str(request.workers or ""), self._labels(), request.labels_stage or ""),
             ],
             order="deterministic",
         ).decode()
+
+    def _labels(self) -> str:
+        """Digest of the labels: the same file may say something else tomorrow."""
+        labels = self._request.labels
+        if labels is None:
+            return ""
+        try:
+            return hashlib.sha256(labels.read_bytes()).hexdigest()
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise UsageError(f"labels {labels} cannot be read: {reason}", hint="expected a file of labels") from error
 
     def _known(self, blank: Tuning, key: str) -> tuple[Tuning, float] | None:
         """The tuning of the most alike video, and how far it is; None where none tells anything of this one."""
@@ -429,15 +442,9 @@ def _enough(floor: float) -> int:
     return round(_SLACK * _Z**2 * floor / max(0.01, 1 - floor))
 
 
-def _parsed(text: str) -> Any:
-    from llamapipe.spec.yaml_tree import parse_scalar
-
-    return parse_scalar(text)
-
-
 def _own(sets: Mapping[str, str]) -> dict[str, Any]:
     """What the user has set, of stages: it is part of the configuration."""
-    return {key: _parsed(value) for key, value in sets.items() if key.split(".")[0] not in ("slo", "accuracy")}
+    return {key: parse_scalar(value) for key, value in sets.items() if key.split(".")[0] not in ("slo", "accuracy")}
 
 
 def _remarks(judge: Judge, choices: Tunable, floor: float, more: str) -> list[str]:
