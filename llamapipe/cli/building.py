@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llamapipe.cli.options import Json, ModelNames, ModelsOfTask, Quiet, Verbose, terminal_of
+from llamapipe.cli.options import Json, LeastAgreement, ModelNames, ModelsOfTask, Quiet, Verbose, terminal_of
 
 if TYPE_CHECKING:
     from llamapipe.inference.building import Built, Result
@@ -31,6 +31,8 @@ def build(
         Path | None,
         typer.Option("--ground-truth", metavar="FILE", help="Boxes of that video: MOTChallenge text or COCO JSON."),
     ] = None,
+    least_agreement: LeastAgreement = 0.8,
+    again: Annotated[bool, typer.Option("--again", help="Build and judge anew what is known already.")] = False,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the intervals.")] = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -39,6 +41,7 @@ def build(
     """Build the variants of models (int8, other input sizes, any batch), and check what each finds in real pictures.
 
     What passes can be chosen from then on, by pipelines and queries; what does not is kept as rejected, and why.
+    Interrupted, it goes on where it was.
     """
     from llamapipe.clock import system_env
     from llamapipe.session.building import build as run
@@ -49,6 +52,8 @@ def build(
         task=task,
         calibrate=calibrate or (),
         ground_truth=ground_truth,
+        least_agreement=least_agreement,
+        again=again,
         seed=seed,
         env=system_env(),
         on_step=terminal.note,
@@ -97,6 +102,7 @@ def _described(result: Result) -> dict[str, Any]:
                 },
                 "with": None if one.source is None else one.source.name.rpartition("/")[0],
                 "how": one.note,
+                "known": one.known,
             }
             for one in result.built
         ],

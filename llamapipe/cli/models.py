@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llamapipe.cli import completion
-from llamapipe.cli.options import Json, Quiet, Verbose, terminal_of
+from llamapipe.cli.options import Json, LeastAgreement, Quiet, Verbose, terminal_of
 
 if TYPE_CHECKING:
     from llamapipe.catalog import Model, Profile
@@ -188,6 +188,7 @@ def register(
         Path | None,
         typer.Option("--ground-truth", metavar="FILE", help="Boxes of that video: MOTChallenge text or COCO JSON."),
     ] = None,
+    least_agreement: LeastAgreement = 0.8,
     licence: Annotated[str, typer.Option("--licence", metavar="TEXT", help="Under which it may be used.")] = "",
     description: Annotated[str, typer.Option("--description", metavar="TEXT", help="In a line.")] = "",
     build: Annotated[
@@ -229,10 +230,10 @@ def register(
     terminal.note(f"registered {model.name}: {', '.join(model.tasks)}, {what}, {height}x{width}")
     terminal.note(f"use it with model: {model.name}, or --set STAGE.model={model.name}")
     if build:
-        _build(terminal, model.name)
+        _build(terminal, model.name, least_agreement)
 
 
-def _build(terminal: Terminal, name: str) -> None:
+def _build(terminal: Terminal, name: str, least_agreement: float) -> None:
     """What `models build` and `models profile` do, for a model that was just registered. It stays, whatever happens."""
     from llamapipe.clock import system_env
     from llamapipe.errors import LlamapipeError
@@ -240,7 +241,7 @@ def _build(terminal: Terminal, name: str) -> None:
     from llamapipe.session.profiling import profile
 
     try:
-        built = build((name,), env=system_env(), on_step=terminal.note)
+        built = build((name,), least_agreement=least_agreement, env=system_env(), on_step=terminal.note)
         rejected = [one for one in built.built if one.reason]
         terminal.note(f"built {len(built.built) - len(rejected)} variants, rejected {len(rejected)}")
         for one in rejected:

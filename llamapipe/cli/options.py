@@ -14,6 +14,7 @@ from llamapipe.errors import UsageError
 
 __all__ = [
     "Json",
+    "LeastAgreement",
     "ModelNames",
     "ModelsOfTask",
     "OpsFiles",
@@ -70,6 +71,16 @@ Quiet = Annotated[
 ModelNames = Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", autocompletion=completion.models)]
 ModelsOfTask = Annotated[
     str | None, typer.Option("--task", metavar="TASK", help="All models for it.", autocompletion=completion.tasks)
+]
+LeastAgreement = Annotated[
+    float,
+    typer.Option(
+        "--least-agreement",
+        metavar="F1",
+        min=0,
+        max=1,
+        help="With its source, 0 to 1, on real pictures: variants below are kept as rejected.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 OpsFiles = Annotated[

@@ -2,13 +2,18 @@
 
 Every library, precision, input size and number of threads that can be had is tried. What is found not to do what the
 model does is kept as rejected, with the reason: it is not tried again at every turn, and people can see why.
+
+Every variant is kept as soon as it is judged (`llamapipe.inference.verdicts`). Building that was interrupted goes on
+with the next one, and building again builds nothing, while all that a verdict hangs on is the same: the network's file,
+the pictures, the bound, the libraries, and how variants are built (`BUILDER`).
 """
 
 from __future__ import annotations
 
-import tempfile
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
@@ -44,8 +49,12 @@ from llamapipe.inference.quantising import (
     tensors_of,
 )
 from llamapipe.inference.rewriting import rewrite
+from llamapipe.inference.verdicts import Verdict, boxes_of, digest_of_boxes, digest_of_pictures, found_of
 
-__all__ = ["Built", "Result", "Skipped", "build_variants", "models_of", "possible_variants", "rate_task"]
+__all__ = ["BUILDER", "Built", "Result", "Skipped", "build_variants", "models_of", "possible_variants", "rate_task"]
+
+BUILDER = 1
+"""Of how variants are built and judged. Raised where that changes: what another number was kept of is built anew."""
 
 _ORDER = (Precision.FP32, Precision.BF16, Precision.FP16, Precision.INT8)
 
@@ -69,6 +78,7 @@ class Built:
     source: Variant | None = None
     note: str = ""  # how it was built
     in_float: str = ""  # of int8 networks: what of it is not, one of `FLOAT_PARTS`
+    known: bool = False  # built and judged by an earlier call
 
 
 @dataclass(slots=True)
@@ -126,18 +136,24 @@ def build_variants(
     store: CatalogueStore,
     assets: AssetStore,
     max_threads: int = 1,
+    least_agreement: float = LEAST_AGREEMENT,
+    again: bool = False,
     seed: int = 0,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Result:
     """Build and judge the variants of models, and keep what is found in the catalogue, points of profiles untouched.
 
     ``calibration`` is what int8 networks learn their ranges from; variants are judged on ``pictures``, which should be
-    others. Raises UsageError where the model itself cannot be run here.
+    others: F1 with the source below ``least_agreement`` (0..1) is too little. What an earlier call has built and judged
+    by the same is not done again, unless ``again``. Raises UsageError where the model itself cannot be run here.
     """
     result = Result()
     findings = Findings(pictures, assets, seed=seed)
+    judged_by = (digest_of_pictures(calibration), findings.digest, digest_of_boxes(pictures.truths or ()), seed)
     for model in models:
-        _Builder(model, calibration, findings, store, assets, max_threads, on_step).run(result)
+        _Builder(
+            model, calibration, findings, store, assets, max_threads, least_agreement, judged_by, again, on_step
+        ).run(result)
     for task in dict.fromkeys(task for model in models for task in model.tasks):
         on_step(f"{task}: comparing with the best variant")
         rate_task(task, findings, store)
@@ -158,11 +174,19 @@ def rate_task(task: str, findings: Findings, store: CatalogueStore) -> Variant |
     ]
     if not profiles:
         return None
+    for profile in profiles:
+        _recall(profile.variant, findings, store)
     best = best_of([profile.variant for profile in profiles], findings, task_labels(task))
     for profile in profiles:
         figures = figures_of(profile.variant, best, task, findings)
         _update_figures(profile.variant, task, figures, store)
     return best
+
+
+def _recall(variant: Variant, findings: Findings, store: CatalogueStore) -> None:
+    verdict = store.verdict(variant)
+    if verdict is not None and verdict.found and verdict.pictures == findings.digest:
+        findings.recall(variant, boxes_of(verdict))
 
 
 def _update_figures(variant: Variant, task: str, figures: Sequence[AccuracyFigure], store: CatalogueStore) -> None:
@@ -192,6 +216,9 @@ class _Builder:
         store: CatalogueStore,
         assets: AssetStore,
         max_threads: int,
+        least_agreement: float,
+        judged_by: tuple[object, ...],
+        again: bool,
         on_step: Callable[[str], None],
     ) -> None:
         self._model = model
@@ -200,6 +227,9 @@ class _Builder:
         self._store = store
         self._assets = assets
         self._threads = [1 << i for i in range(max(1, max_threads).bit_length())]
+        self._least = least_agreement
+        self._judged_by = judged_by
+        self._again = again
         self._on_step = on_step
         self._source = choose_variant(model=model.name, precision=Precision.FP32)
         self._at_size: dict[tuple[int, int], Variant] = {}  # the first variant of each size that passed
@@ -209,42 +239,81 @@ class _Builder:
         """Do it, and keep it."""
         variants, skipped = possible_variants(self._model)
         result.skipped += skipped
+        own = self._model.input_sizes[0]
+        self._at_size[own] = self._source
+        variants.sort(key=lambda v: (_ORDER.index(Precision(v.precision)), v.input_size != own))
+        with self._store.workplace() as folder:
+            for variant in variants:
+                built = self._known(variant)
+                if built is None:
+                    self._on_step(f"{variant.name.rpartition('/')[0]}: building and checking")
+                    built = self._built(variant, folder)
+                    self._keep(built)
+                else:
+                    self._on_step(f"{variant.name.rpartition('/')[0]}: {built.state}, as it was found before")
+                self._learn(built)
+                result.built.append(built)
+
+    def _built(self, variant: Variant, folder: Path) -> Built:
         try:
             self._findings.boxes(self._source)
         except LlamapipeError as error:
             raise UsageError(
                 f"model {self._model.name} cannot be run here: {error.message}", hint=error.hint
             ) from error
-        own = self._model.input_sizes[0]
-        self._at_size[own] = self._source
-        variants.sort(key=lambda v: (_ORDER.index(Precision(v.precision)), v.input_size != own))
-        with tempfile.TemporaryDirectory(dir=self._store.folder, prefix=".build-") as folder:
-            for variant in variants:
-                self._on_step(f"{variant.name.rpartition('/')[0]}: building and checking")
-                if variant.precision == Precision.INT8:
-                    built = self._int8(variant, Path(folder))
-                else:
-                    built = self._judged(variant, None, "")
-                result.built.append(built)
-                self._keep(built)
+        if variant.precision == Precision.INT8:
+            return self._int8(variant, folder)
+        return self._judged(variant, None, "")
+
+    def _known(self, variant: Variant) -> Built | None:
+        """What came of it an earlier time, where all that it hangs on is the same and all that was kept is there."""
+        found = None if self._again else self._store.verdict(variant)
+        if found is None or found.basis != self._basis(variant):
+            return None
+        profiles = [self._store.profile(one.name) for one in self._of_all_threads(variant)]
+        if any(profile is None or profile.state != found.state for profile in profiles):
+            return None
+        ready = found.state == ProfileState.READY
+        if ready and variant.precision == Precision.INT8 and self._kept_file(variant) is None:
+            return None
+        _recall(variant, self._findings, self._store)
+        state = ProfileState(found.state)
+        return Built(variant, state, found.reason, found.agreement, found.source, found.note, found.in_float, True)
+
+    def _learn(self, built: Built) -> None:
+        """What the variants after it are held against, and how they are quantised."""
+        if built.state != ProfileState.READY:
+            return
+        self._at_size.setdefault(built.variant.input_size, built.variant)
+        if built.in_float:
+            self._parts.setdefault(built.variant.backend, (built.in_float,))
+
+    def _basis(self, variant: Variant) -> str:
+        """Digest of all that a verdict hangs on."""
+        versions = [BACKENDS[name].status().version for name in (variant.backend, self._source.backend)]
+        if variant.precision == Precision.INT8:
+            versions += [_version("nncf"), _version("onnxruntime")]
+        model = self._model
+        reading = (model.decoder, model.labels, model.format, model.input_sizes)
+        facts = (BUILDER, self._sources(), reading, versions, self._judged_by, self._least)
+        return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
 
     def _judged(self, variant: Variant, file: NetworkFile | None, note: str) -> Built:
         """Held against the first variant of its size, that one against the model at its own size."""
         if variant == self._source:
             return Built(variant, ProfileState.READY, note="the source of all others")
         reference = self._at_size.get(variant.input_size, self._source)
-        least = LEAST_AGREEMENT if variant.input_size == reference.input_size else LEAST_AGREEMENT_OF_SIZES
+        same_size = variant.input_size == reference.input_size
+        least = self._least if same_size else min(self._least, LEAST_AGREEMENT_OF_SIZES)
         try:
             found = self._findings.agreement(variant, reference, file=file)
         except LlamapipeError as error:
             return Built(variant, ProfileState.REJECTED, f"cannot be loaded: {error.message}", note=note)
         reason = judge(found, reference, least)
-        same = variant.precision == reference.precision and variant.input_size == reference.input_size
+        same = variant.precision == reference.precision and same_size
         if same and found.num_reference < LEAST_BOXES:
             reason = ""  # the same network, computed by another library: nothing was changed that could be judged
         state = ProfileState.REJECTED if reason else ProfileState.READY
-        if state == ProfileState.READY:
-            self._at_size.setdefault(variant.input_size, variant)
         return Built(variant, state, reason, found, reference, note)
 
     def _int8(self, variant: Variant, folder: Path) -> Built:
@@ -262,16 +331,16 @@ class _Builder:
             attempts.append((attempt, file))
             if attempt.agreement is None or attempt.agreement.num_reference < LEAST_BOXES:
                 break  # leaving more in float would not help
-            if attempt.agreement.f1 >= GOOD_AGREEMENT:
+            if attempt.agreement.f1 >= max(self._least, GOOD_AGREEMENT):
                 break
         best, best_file = max(attempts, key=lambda one: -1.0 if one[0].agreement is None else one[0].agreement.f1)
         if best.state == ProfileState.READY and best_file is not None:
             path = best_file.path
             self._store.add_artifact(self._model.name, self._key(variant), path, digest_of(path))
-            self._parts.setdefault(variant.backend, (best.in_float,))
+            self._findings.settle(variant, best_file)
         else:
             self._store.remove_artifact(self._model.name, self._key(variant))
-        self._findings.forget(variant)
+            self._findings.settle(variant, None)
         return best
 
     def _quantised(self, variant: Variant, in_float: str, folder: Path) -> NetworkFile:
@@ -281,7 +350,9 @@ class _Builder:
         by_nncf = variant.backend == "openvino" and not nncf_missing()
         stem = f"{model.name}-int8-{'nncf' if by_nncf else 'qdq'}-{FLOAT_PARTS.index(in_float)}"
         base = folder / (f"{stem}.xml" if by_nncf else f"{stem}.onnx")
-        if not base.is_file():
+        if not base.is_file() and (kept := self._kept_base(variant, in_float)) is not None:
+            base = kept
+        elif not base.is_file():
             self._on_step(f"{model.name}: int8, {in_float} in float")
             tensors = tensors_of(self._calibration, decoder, own)
             source = rewritten(model, own, self._assets) if model.format == "onnx" else source_file(model, self._assets)
@@ -301,14 +372,29 @@ class _Builder:
     def _key(self, variant: Variant) -> str:
         return key_of(variant.backend, variant.precision, variant.input_size)
 
+    def _kept_file(self, variant: Variant) -> Path | None:
+        return self._store.artifact(self._model.name, self._key(variant))
+
+    def _kept_base(self, variant: Variant, in_float: str) -> Path | None:
+        """The network of the model's own size that an earlier call has quantised so."""
+        own = msgspec.structs.replace(variant, input_size=self._model.input_sizes[0])
+        if own == variant:
+            return None
+        found = self._known(own)
+        return self._kept_file(own) if found is not None and found.in_float == in_float else None
+
+    def _of_all_threads(self, variant: Variant) -> list[Variant]:
+        threads = self._threads if variant.device == "cpu" else self._threads[:1]
+        return [msgspec.structs.replace(variant, threads=number) for number in threads]
+
     def _keep(self, built: Built) -> None:
         digest = self._digest()
-        for threads in self._threads if built.variant.device == "cpu" else self._threads[:1]:
-            variant = msgspec.structs.replace(built.variant, threads=threads)
+        profiles: list[Profile] = []
+        for variant in self._of_all_threads(built.variant):
             old = self._store.profile(variant.name)
             if old is None or (old.file_sha256 and digest and old.file_sha256 != digest):
                 old = Profile(variant, self._store.hardware, accuracy=_published(self._model))
-            self._store.put(
+            profiles.append(
                 msgspec.structs.replace(
                     old,
                     state=built.state.value,
@@ -318,12 +404,38 @@ class _Builder:
                     tasks=self._model.tasks,
                 )
             )
+        ready = built.state == ProfileState.READY
+        found = self._findings.boxes(built.variant, every_score=True) if ready else []
+        verdict = Verdict(
+            built.variant,
+            self._basis(built.variant),
+            built.state.value,
+            built.reason,
+            built.agreement,
+            built.source,
+            built.note,
+            built.in_float,
+            self._findings.digest,
+            self._model.labels,
+            found_of(found),
+        )
+        self._store.put_verdict(verdict, *profiles)
 
     def _digest(self) -> str:
+        """Of the network's file; empty where there are several."""
+        found = self._sources()
+        return found[0] if len(found) == 1 else ""
+
+    def _sources(self) -> list[str]:
         kept = self._store.kept_model(self._model.name)
-        if kept is not None:
-            return kept.sha256
-        return self._assets.asset(self._model.files[0]).sha256 if len(self._model.files) == 1 else ""
+        return [kept.sha256] if kept is not None else [self._assets.asset(file).sha256 for file in self._model.files]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def _published(model: Model) -> tuple[AccuracyFigure, ...]:

@@ -6,7 +6,6 @@ against its source. Networks that are no more than rewritten for another size or
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,8 +107,8 @@ def rewritten(model: Model, size: tuple[int, int], assets: AssetStore) -> Path:
         path = store.artifact(model.name, key)
         if path is not None:
             return path
-        with tempfile.TemporaryDirectory(dir=store.folder, prefix=".build-") as folder:
-            made = Path(folder) / f"{source.stem}-{size[0]}x{size[1]}.onnx"
+        with store.workplace() as folder:
+            made = folder / f"{source.stem}-{size[0]}x{size[1]}.onnx"
             wanted = DECODERS[model.decoder].preprocess
             rewrite(source, made, size=size, layout=wanted.layout)
             alone = source if size == model.input_sizes[0] else made

@@ -26,11 +26,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from llamapipe.catalog import BatchPoint, Model, Profile
+from llamapipe.catalog import BatchPoint, Model, Profile, Variant
 from llamapipe.clock import Clock, Env, SystemClock
 from llamapipe.errors import AssetError, UsageError
 from llamapipe.inference.assets import cache_root
 from llamapipe.inference.hardware import fingerprint
+from llamapipe.inference.verdicts import Verdict
 from llamapipe.tune.signature import LIKE, VideoSignature, distance
 from llamapipe.tune.tuning import Tuning
 
@@ -39,7 +40,7 @@ __all__ = ["ANY", "CatalogueStore", "KeptModel", "digest_of", "open_catalogue", 
 ANY = "*"
 """In place of a machine's fingerprint: rows of all machines."""
 
-_SCHEMA = 2  # 2: tunings
+_SCHEMA = 3  # 2: tunings; 3: verdicts
 _TABLES = """
 CREATE TABLE IF NOT EXISTS models (
     name TEXT PRIMARY KEY, body BLOB NOT NULL, file TEXT NOT NULL, sha256 TEXT NOT NULL,
@@ -53,8 +54,12 @@ CREATE TABLE IF NOT EXISTS profiles (
 CREATE TABLE IF NOT EXISTS tunings (
     key TEXT NOT NULL, hardware TEXT NOT NULL, signature TEXT NOT NULL, body BLOB NOT NULL, updated_at_s REAL NOT NULL,
     PRIMARY KEY (key, hardware, signature)) STRICT;
+CREATE TABLE IF NOT EXISTS verdicts (
+    variant TEXT NOT NULL, hardware TEXT NOT NULL, model TEXT NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (variant, hardware)) STRICT;
 """
 """Made where they are not: a catalogue of an earlier version has all but the newest."""
+_MAKING = ".build-"
 _BUSY_S = 30.0  # how long another process's write is waited for
 
 _ENOUGH = 16  # observations of one batch from which a 95th percentile can be told
@@ -302,12 +307,45 @@ class CatalogueStore:
                         "DELETE FROM models WHERE name = ?",
                         "DELETE FROM artifacts WHERE model = ?",
                         "DELETE FROM profiles WHERE model = ?",
+                        "DELETE FROM verdicts WHERE model = ?",
                     )
                 )
             self._delete_unneeded()  # when the rows are gone for good: a crash in between leaves files, not rows
         return changed > 0
 
+    # Verdicts
+
+    def verdict(self, variant: Variant) -> Verdict | None:
+        """What came of building a variant on this machine; None where that was not done, or by another version."""
+        rows = self._rows("SELECT body FROM verdicts WHERE variant = ? AND hardware = ?", (variant.name, self.hardware))
+        with contextlib.suppress(msgspec.ValidationError, msgspec.DecodeError):
+            return msgspec.msgpack.decode(rows[0][0], type=Verdict) if rows else None
+        return None
+
+    def put_verdict(self, verdict: Verdict, *profiles: Profile) -> None:
+        """Keep what came of building a variant, and the profiles that say so; all or none."""
+        with self._changing():
+            for profile in profiles:
+                self._put(profile)
+            self._database.execute(
+                "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?)",
+                (verdict.variant.name, self.hardware, verdict.variant.model, msgspec.msgpack.encode(verdict)),
+            )
+
     # Built files
+
+    @contextlib.contextmanager
+    def workplace(self) -> Iterator[Path]:
+        """A folder for files in the making, gone afterwards. Those of processes that were killed go as well."""
+        with contextlib.ExitStack() as stack:
+            with self._alone():
+                for left in self.folder.glob(f"{_MAKING}*"):
+                    if _let_go(left / ".lock"):
+                        shutil.rmtree(left, ignore_errors=True)
+                made = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=self.folder, prefix=_MAKING)))
+                held = stack.enter_context((made / ".lock").open("a"))
+                fcntl.flock(held, fcntl.LOCK_EX)
+            yield made
 
     def artifact(self, model: str, key: str) -> Path | None:
         """The file built of a model under a key, "int8/416x416"; None where there is none."""
@@ -447,6 +485,18 @@ def digest_of(path: Path) -> str:
             while chunk := data.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def _let_go(lock: Path) -> bool:
+    """Whether nobody holds a lock any more: it ends with its holder, however that ends."""
+    try:
+        with lock.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # killed before it had one
+        return True
+    return True
 
 
 def _reading(model: Model) -> tuple[object, ...]:

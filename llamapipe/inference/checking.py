@@ -23,6 +23,7 @@ from llamapipe.inference.cascade import CASCADE, DEFAULT_MIN_SCORE
 from llamapipe.inference.decoders import DECODERS
 from llamapipe.inference.models import model_named, task_labels
 from llamapipe.inference.predictor import load_predictor
+from llamapipe.inference.verdicts import digest_of_pictures
 
 __all__ = [
     "GOOD_AGREEMENT",
@@ -68,11 +69,19 @@ class Findings:
         self._assets = assets
         self._seed = seed
         self._found: dict[tuple[Variant, str], list[Boxes]] = {}
+        self.digest = digest_of_pictures(pictures.images)
 
-    def forget(self, variant: Variant) -> None:
-        """Look again: another file was built."""
-        for key in [key for key in self._found if key[0] == _alone(variant)]:
-            del self._found[key]
+    def settle(self, variant: Variant, file: NetworkFile | None) -> None:
+        """Of the files tried for a variant this one is kept; None: none is."""
+        mine = {
+            path: self._found.pop((_alone(variant), path)) for key, path in list(self._found) if key == _alone(variant)
+        }
+        if file is not None and str(file.path) in mine:
+            self._found[_alone(variant), ""] = mine[str(file.path)]
+
+    def recall(self, variant: Variant, boxes: Sequence[Boxes]) -> None:
+        """What a variant found in these very pictures an earlier time, of every score that counts."""
+        self._found.setdefault((_alone(variant), ""), list(boxes))
 
     def boxes(self, variant: Variant, *, file: NetworkFile | None = None, every_score: bool = False) -> list[Boxes]:
         """Boxes of each picture, those that users would see or all. Raises what `load_predictor` raises."""

@@ -14,7 +14,7 @@ from llamapipe.data import Boxes, Image, Native
 from llamapipe.errors import UsageError
 from llamapipe.inference import AssetStore, cache_root, open_catalogue, task_labels, use_catalogue
 from llamapipe.inference.building import Result, build_variants, models_of
-from llamapipe.inference.checking import Pictures
+from llamapipe.inference.checking import LEAST_AGREEMENT, Pictures
 from llamapipe.session.asked_pictures import pictures_of
 from llamapipe.session.fetching import fetched
 from llamapipe.session.labelled import Row, read_truths
@@ -35,6 +35,8 @@ def build(
     ground_truth: Path | None = None,
     num_calibration: int = NUM_CALIBRATION,
     num_pictures: int = NUM_PICTURES,
+    least_agreement: float = LEAST_AGREEMENT,
+    again: bool = False,
     seed: int = 0,
     env: Env,
     clock: Clock | None = None,
@@ -44,8 +46,12 @@ def build(
 
     ``calibrate`` are videos, or folders of pictures, of what the models will see; left out, those that the models were
     registered with, else sample clips. ``ground_truth`` has the boxes of the first of them (MOTChallenge text or COCO
-    JSON). Raises UsageError, AssetError, SourceError.
+    JSON). ``least_agreement`` (0..1) is the F1 with its source that a variant needs to be kept. What was built and
+    judged by the same is not done again, unless ``again``: a call that was interrupted is gone on with. Raises
+    UsageError, AssetError, SourceError.
     """
+    if not 0 <= least_agreement <= 1:
+        raise UsageError(f"least agreement {least_agreement:g}: expected an F1 from 0 to 1", hint="for example 0.8")
     if not names and task is None:
         raise UsageError("no model and no task is named", hint="for example --task person-detection")
     root = cache_root(env)
@@ -77,6 +83,8 @@ def build(
             store=store,
             assets=assets,
             max_threads=_num_cores(),
+            least_agreement=least_agreement,
+            again=again,
             seed=seed,
             on_step=on_step,
         )

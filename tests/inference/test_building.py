@@ -36,9 +36,12 @@ class World:
         self.int8: list[Boxes | None] = [people(0)]  # by how much is left in float; None: cannot be built
         self.broken: set[tuple[str, str]] = set()
         self.quantised: list[int] = []
+        self.interrupted = False  # with Ctrl-C, while it quantises
+        self.num_loaded = 0
 
     def load(self, variant: Variant, *, file: NetworkFile | None = None, **_: Any) -> World._Loaded:
         key = (variant.backend, variant.precision)
+        self.num_loaded += 1
         if key in self.broken:
             raise BackendError("out of memory")
         if variant.precision == "int8":
@@ -55,6 +58,8 @@ class World:
         return path
 
     def quantise(self, source: Path, target: Path, tensors: Any, *, in_float: str) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
         self.quantised.append(building.FLOAT_PARTS.index(in_float))
         if self.quantised[-1] >= len(self.int8) or self.int8[self.quantised[-1]] is None:
             raise BackendError("an operation is not known")
@@ -93,14 +98,9 @@ def store(tmp_path: Path) -> Iterator[CatalogueStore]:
 def build(store: CatalogueStore, model: Model | None = None, **more: Any) -> dict[str, Any]:
     """By ``backend/precision/side``."""
     model = model if model is not None else model_named("fastestdet")
-    result = build_variants(
-        [model],
-        calibration=[],
-        pictures=PICTURES,
-        store=store,
-        assets=AssetStore(store.folder.parent, env={}),
-        **more,
-    )
+    given: dict[str, Any] = {"calibration": [], "pictures": PICTURES, **more}
+    assets = AssetStore(store.folder.parent, env={})
+    result = build_variants([model], store=store, assets=assets, **given)
     return {f"{b.variant.backend}/{b.variant.precision}/{b.variant.input_size[0]}": b for b in result.built}
 
 
@@ -178,7 +178,7 @@ def test_of_failed_attempts_the_nearest_is_told_and_no_file_stays(world: World, 
     build(store)
     assert store.artifact("fastestdet", "onnxruntime/int8/352x352") is not None
     world.int8 = [people(50), people(0, 50, 90), None]
-    found = build(store)["onnxruntime/int8/352"]
+    found = build(store, again=True)["onnxruntime/int8/352"]
     assert found.state == ProfileState.REJECTED
     assert found.agreement.f1 == pytest.approx(0.5)
     assert store.artifact("fastestdet", "onnxruntime/int8/352x352") is None
@@ -210,3 +210,72 @@ def test_figures_are_kept_by_task_beside_what_was_published(world: World, store:
     assert person is not None
     assert person.value == 1
     assert profile.accuracy_of("agreement", task="vehicle-detection") is None
+
+
+def test_what_was_built_and_judged_is_not_done_again(world: World, store: CatalogueStore) -> None:
+    world.found["openvino", "fp32"] = people(50)
+    first = build(store)
+    world.quantised, looked = [], world.num_loaded
+    second = build(store)
+    assert world.quantised == []
+    assert world.num_loaded == looked
+    assert all(one.known for one in second.values())
+    assert second["openvino/fp32/352"].state == ProfileState.REJECTED
+    for name, one in second.items():
+        assert (one.state, one.reason, one.agreement) == (first[name].state, first[name].reason, first[name].agreement)
+
+
+def test_what_building_was_interrupted_at_is_done_and_what_comes_after(world: World, store: CatalogueStore) -> None:
+    """Ctrl-C while the first int8 network is made: those before are known, int8 is built as it would have been."""
+    world.interrupted = True
+    with pytest.raises(KeyboardInterrupt):
+        build(store)
+    world.interrupted = False
+    found = build(store)
+    assert {name for name, one in found.items() if not one.known} == {n for n in found if "int8" in n}
+    assert found["onnxruntime/int8/352"].state == ProfileState.READY
+
+
+@pytest.mark.parametrize(
+    "change", ["pictures", "calibration", "truths", "bound", "builder", "again", "file", "profile"]
+)
+def test_what_a_verdict_hangs_on_makes_it_be_done_again(
+    world: World, store: CatalogueStore, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(store)
+    more: dict[str, Any] = {}
+    grey = [Image.from_bgr(np.full((64, 64, 3), 9, np.uint8))] * 16
+    if change == "pictures":
+        more["pictures"] = Pictures("clip", grey)
+    elif change == "calibration":
+        more["calibration"] = grey
+    elif change == "truths":
+        more["pictures"] = Pictures("clip", PICTURES.images, [people(0)] * 16)
+    elif change == "bound":
+        more["least_agreement"] = 0.7
+    elif change == "builder":
+        monkeypatch.setattr(building, "BUILDER", building.BUILDER + 1)
+    elif change == "again":
+        more["again"] = True
+    name = "onnxruntime/int8/352"
+    if change == "file":  # of one variant alone
+        store.remove_artifact("fastestdet", "onnxruntime/int8/352x352")
+    if change == "profile":
+        profile = store.profile("fastestdet/onnxruntime/cpu/int8/352x352/t1")
+        assert profile is not None
+        store.put(msgspec.structs.replace(profile, state="rejected"))
+    found = build(store, **more)
+    if change in ("file", "profile"):
+        assert [n for n, one in found.items() if not one.known] == [name]
+    else:
+        assert not any(one.known for one in found.values())
+    assert found[name].state == ProfileState.READY
+
+
+def test_the_bound_is_the_users(world: World, store: CatalogueStore) -> None:
+    """F1 0.8 of two boxes and three."""
+    right = [0.0, 100.0]
+    world.found = {(b, p): people(*right) for b in ("onnxruntime", "openvino") for p in ("fp32", "bf16")}
+    world.found["openvino", "fp32"] = people(*right, 400)
+    assert build(store)["openvino/fp32/352"].state == ProfileState.READY
+    assert build(store, least_agreement=0.81)["openvino/fp32/352"].state == ProfileState.REJECTED
