@@ -8,7 +8,7 @@ from math import inf
 
 from llamapipe.clock import Clock
 from llamapipe.errors import LlamapipeError, UsageError
-from llamapipe.session.priors import trend_of, usual_accuracies
+from llamapipe.session.priors import accuracy_trend, cost_trend, is_profiled
 from llamapipe.session.targets import Targets
 from llamapipe.session.trials import Evaluator, Trial
 from llamapipe.session.tunable import Tunable
@@ -16,8 +16,8 @@ from llamapipe.tune import Observation, Point, Predicted, Search, Space, Trend, 
 
 __all__ = ["OnStep", "Outcome", "Step", "search_configuration"]
 
-_INITIAL = 1  # points spread over the space before any is chosen, where profiles say what they cost
-_INITIAL_UNTOLD = 5  # the same where nothing was profiled: of fewer, the search would learn that all cost the same
+_INITIAL = 1  # points spread over the space before any is chosen, where something says what they cost
+_INITIAL_UNTOLD = 5  # the same where no stage has a model: of fewer, the search would learn that all cost the same
 _NEGLIGIBLE = 0.02  # share of the reference's cost below which a stage is left as it is in the reference
 _CHEAPER = 0.3  # of what the reference took: what another trial is expected to take, before there was one
 _CLEARLY = 0.02  # below the floor, and no variation of batch or rate will do
@@ -100,20 +100,21 @@ class _Searcher:
                 hint=f"give more: --budget-s {max(10, round(3 * self._budget_s))}"
                 + ("" if self._frames_left == inf else "; --budget-frames bounds it besides, not instead"),
             )
-        trend = trend_of(choices, reference, self._targets.fps)
+        trend = cost_trend(choices, reference, self._targets.fps)
         space = choices.space_near(choices.reference, _negligible(choices, reference))
-        if trend is not None and reference.predicted.accuracy == 1.0:
+        if trend is not None and is_profiled(choices) and reference.predicted.accuracy == 1.0:
             space = _no_dearer(space, choices.reference, trend)
         initial = min(_INITIAL if trend is not None else _INITIAL_UNTOLD, len(space.points))
         search = Search(
             space,
-            constraints=self._targets.constraints(accuracy=reference.predicted.accuracy is not None),
+            constraints=self._targets.constraints(
+                accuracy=reference.predicted.accuracy is not None,
+                trend=accuracy_trend(choices, reference, self._targets.fps),
+            ),
             seed=self._seed,
             initial=initial,
             trend=trend,
         )
-        for hint in usual_accuracies(choices, space, reference, self._targets.fps):
-            search.tell(hint)
         for hint in hints:
             search.tell(hint)
         # Another trial has no frames to count first, and costs less.

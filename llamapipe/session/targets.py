@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import inf
 
-from llamapipe.tune import Constraint, Interval, Predicted
+from llamapipe.tune import Constraint, Interval, Predicted, Trend
 
 __all__ = ["Targets"]
 
@@ -39,9 +39,9 @@ class Targets:
             found["time"] = _about(self.num_frames / pace, 0.1)
         return found
 
-    def constraints(self, *, accuracy: bool) -> list[Constraint]:
-        """As the search takes them."""
-        found = [Constraint("accuracy", self.floor, at_least=True)] if accuracy else []
+    def constraints(self, *, accuracy: bool, trend: Trend | None = None) -> list[Constraint]:
+        """As the search takes them. ``trend`` is of accuracy."""
+        found = [Constraint("accuracy", self.floor, at_least=True, trend=trend)] if accuracy else []
         if self.latency is not None:
             found += [
                 Constraint("load", _FULL, logarithmic=True),

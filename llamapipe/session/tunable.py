@@ -181,7 +181,7 @@ def _stage(
         batches = dict.fromkeys(variants, (batch or 1,))
         asks = f"--task {task}" if task else default.model
         notes.append(
-            f"stage {op.name}: nothing is known of its variants here, so they are tried without a guess at their cost; "
+            f"stage {op.name}: nothing is known of its variants here, so cost is guessed by their input's pixels; "
             f"measure them first: llamapipe models profile {asks}"
         )
     batches = {

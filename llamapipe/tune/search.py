@@ -35,14 +35,14 @@ __all__ = ["Best", "Constraint", "Goal", "Interval", "Observation", "Prediction"
 
 
 class Trend(Protocol):
-    """Known structure of a landscape's logarithm: the process models only what it leaves."""
+    """Known structure of a landscape (the value's logarithm, or a constraint): the process models what it leaves."""
 
     def mean(self, points: Sequence[Point]) -> NDArray[np.float64]:
         """What is expected before anything is measured, (points,)."""
         ...
 
     def features(self, points: Sequence[Point]) -> NDArray[np.float64]:
-        """(points, k): the logarithm deviates from the mean by a weighted sum of these.
+        """(points, k): what is found deviates from the mean by a weighted sum of these.
 
         Each weight is normal around zero with a deviation of about one: scale a column by what it may matter.
         """
@@ -95,6 +95,7 @@ class Constraint:
     bound: float
     at_least: bool = False  # otherwise at most
     logarithmic: bool = False  # model the logarithm: for seconds, not for shares
+    trend: Trend | None = None  # of what is modelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +142,8 @@ class Search:
         self._failed: dict[Point, None] = {}
         self._pending: dict[Point, None] = {}
         # Fitted to what was told so far, by name of constraint ("" is the cost); emptied by the next word.
-        self._fitted: dict[str, Surrogate | None] = {}
-        self._value: tuple[list[Observation], _ValueModel] | None = None
+        self._fitted: dict[str, _Model | None] = {}
+        self._value: tuple[list[Observation], _Model] | None = None
         if state is not None:
             for observation in state.observations:
                 self.tell(observation)
@@ -277,7 +278,7 @@ class Search:
             model = self._constraint_model(constraint)
             if model is None:
                 continue
-            mean, deviation = model.predict(self.space.encode(pending))
+            mean, deviation = model.predict(pending)
             for known, m, s in zip(expected, mean, deviation, strict=True):
                 ends = [float(m - _INTERVAL_Z * s), float(m), float(m + _INTERVAL_Z * s)]
                 low, middle, high = np.exp(ends) if constraint.logarithmic else ends
@@ -288,7 +289,7 @@ class Search:
         ]
 
     def _improvement(
-        self, observations: Sequence[Observation], at: NDArray[np.intp], model: _ValueModel | None = None
+        self, observations: Sequence[Observation], at: NDArray[np.intp], model: _Model | None = None
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
         """(expected improvement, probability of being feasible, whether a feasible point is known), of candidates."""
         from scipy.special import ndtr
@@ -306,10 +307,13 @@ class Search:
         gain = deviation * (z * ndtr(z) + np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi))
         return np.maximum(gain, 0.0), feasible, True
 
-    def _value_model(self, observations: Sequence[Observation]) -> _ValueModel:
-        """Fitted to these; the last one is kept."""
+    def _value_model(self, observations: Sequence[Observation]) -> _Model:
+        """Of the value's logarithm, fitted to these; the last one is kept."""
         if self._value is None or self._value[0] != observations:
-            self._value = (list(observations), _ValueModel(self.space, observations, self._trend))
+            seen = [tuple(o.point) for o in observations]
+            logs = np.log([o.value for o in observations])
+            noise = np.maximum([o.noise for o in observations], _LEAST_NOISE)
+            self._value = (list(observations), _Model(self.space, seen, logs, noise, self._trend))
         return self._value[1]
 
     def _feasibility(self, points: Sequence[Point]) -> NDArray[np.float64]:
@@ -322,18 +326,18 @@ class Search:
             if model is None:
                 found *= 0.5
                 continue
-            mean, deviation = model.predict(self.space.encode(points))
+            mean, deviation = model.predict(points)
             bound = log(constraint.bound) if constraint.logarithmic else constraint.bound
             margin = mean - bound if constraint.at_least else bound - mean
             found *= ndtr(margin / deviation)
         return found
 
-    def _constraint_model(self, constraint: Constraint) -> Surrogate | None:
+    def _constraint_model(self, constraint: Constraint) -> _Model | None:
         if constraint.name not in self._fitted:
             self._fitted[constraint.name] = self._fit_constraint(constraint)
         return self._fitted[constraint.name]
 
-    def _fit_constraint(self, constraint: Constraint) -> Surrogate | None:
+    def _fit_constraint(self, constraint: Constraint) -> _Model | None:
         known = [o for o in self._observations if constraint.name in o.measured]
         if not known:
             return None
@@ -343,7 +347,7 @@ class Search:
         if constraint.logarithmic:
             s, values = s / values, np.log(values)
         least = _LEAST_NOISE * max(1.0, float(np.max(np.abs(values))))
-        return Surrogate(self.space.encode([tuple(o.point) for o in known]), values, np.maximum(s, least))
+        return _Model(self.space, [tuple(o.point) for o in known], values, np.maximum(s, least), constraint.trend)
 
     def _cost(self, at: NDArray[np.intp]) -> NDArray[np.float64]:
         """What measuring each point of these indices is expected to cost."""
@@ -355,21 +359,26 @@ class Search:
             return np.full(len(at), float(np.exp(costs[0])))
         model = self._fitted.get("")
         if model is None:
-            x = self.space.encode([tuple(o.point) for o in measured])
-            model = self._fitted[""] = Surrogate(x, costs, np.full(len(costs), _COST_NOISE))
-        return np.exp(model.predict(self.space.coordinates[at])[0])
+            seen = [tuple(o.point) for o in measured]
+            model = self._fitted[""] = _Model(self.space, seen, costs, np.full(len(costs), _COST_NOISE), None)
+        return np.exp(model.predict([self.space.points[i] for i in at])[0])
 
 
-class _ValueModel:
-    """The trend, and a process on what it leaves, for the logarithm of the value."""
+class _Model:
+    """A trend, and a process on what it leaves of values measured at points with these standard deviations."""
 
-    def __init__(self, space: Space, observations: Sequence[Observation], trend: Trend | None) -> None:
+    def __init__(
+        self,
+        space: Space,
+        points: Sequence[Point],
+        values: NDArray[np.float64],
+        noise: NDArray[np.float64],
+        trend: Trend | None,
+    ) -> None:
         self._space = space
         self._trend = trend
-        seen = [tuple(o.point) for o in observations]
-        logs = np.log([o.value for o in observations])
-        self._noise = np.maximum([o.noise for o in observations], _LEAST_NOISE)
-        self._process = Surrogate(space.encode(seen), logs - self._mean(seen), self._noise, self._features(seen))
+        self._noise = noise
+        self._process = Surrogate(space.encode(points), values - self._mean(points), noise, self._features(points))
 
     def _mean(self, points: Sequence[Point]) -> NDArray[np.float64]:
         return np.zeros(len(points)) if self._trend is None else self._trend.mean(points)
@@ -378,7 +387,7 @@ class _ValueModel:
         return None if self._trend is None else self._trend.features(points)
 
     def predict(self, points: Sequence[Point]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and standard deviation of the logarithm."""
+        """Mean and standard deviation of what is modelled."""
         mean, deviation = self._process.predict(self._space.encode(points), self._features(points))
         return mean + self._mean(points), deviation
 

@@ -1,31 +1,35 @@
-"""What a search expects before it has tried anything: profiles for cost, and the usual for accuracy."""
+"""What a search expects before it has tried anything, and what one trial then tells of others."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 
 from llamapipe.catalog import BatchPoint, Profile, Variant
-from llamapipe.session.priors import trend_of, usual_accuracies
+from llamapipe.session.priors import accuracy_trend, cost_trend, is_profiled
 from llamapipe.session.trials import Trial
 from llamapipe.session.tunable import StageChoices, Tunable
-from llamapipe.tune import Knob, Predicted, Scale, Space
+from llamapipe.tune import Constraint, Interval, Knob, Observation, Point, Predicted, Scale, Search, Space
 
 LARGE, SMALL, OTHER = (Variant(m, "x", "cpu", "fp32", (s, s)) for m, s in (("a", 640), ("a", 320), ("b", 352)))
 COSTS_S = {LARGE: 0.04, SMALL: 0.01, OTHER: 0.005}
 REFERENCE = Trial(Predicted(45, 0.1, 40, 1.0, 1.0, 1.0), 1.0, 40, {"detect": 0.04, "draw": 0.005}, {"detect": 1.0})
 
 
-def made(profiled: bool = True) -> Tunable:
-    profiles = {v: Profile(v, "here", points=(BatchPoint(1, s, s, s, 9),)) for v, s in COSTS_S.items()}
+def made(profiled: bool = True, batch: int = 1) -> Tunable:
+    profiles = {
+        v: Profile(v, "here", points=tuple(BatchPoint(n, n * s, n * s, n * s, 9) for n in (1, 4)))
+        for v, s in COSTS_S.items()
+    }
     stage = StageChoices(
-        "detect", "t", tuple(COSTS_S), LARGE, dict.fromkeys(COSTS_S, (1,)), profiles if profiled else {}, True
+        "detect", "t", tuple(COSTS_S), LARGE, dict.fromkeys(COSTS_S, (batch,)), profiles if profiled else {}, True
     )
     points, names = {}, ("model", "backend", "device", "precision")
     for variant, rate in product(COSTS_S, (5.0, 25.0)):
         sets = {f"detect.{name}": getattr(variant, name) for name in names}
-        sets |= {"detect.input_size": list(variant.input_size), "detect.batch": 1, "detect.sample_fps": rate}
+        sets |= {"detect.input_size": list(variant.input_size), "detect.batch": batch, "detect.sample_fps": rate}
         points[variant.name, rate] = sets
     knobs = [
         Knob("detect.variant", tuple(v.name for v in COSTS_S), Scale.CATEGORY),
@@ -35,24 +39,74 @@ def made(profiled: bool = True) -> Tunable:
     return Tunable(Space(knobs, list(points)), points, first, first, (stage,), accurate=True)
 
 
+def expected(tunable: Tunable, floor: float) -> Search:
+    """A search that was told the reference alone."""
+    found = Search(
+        tunable.space,
+        constraints=[Constraint("accuracy", floor, at_least=True, trend=accuracy_trend(tunable, REFERENCE, 25.0))],
+        initial=1,
+        trend=cost_trend(tunable, REFERENCE, 25.0),
+    )
+    tell(found, (LARGE.name, 25.0), 45.0, 1.0)
+    return found
+
+
+def tell(search: Search, point: Point, cost: float, accuracy: float) -> None:
+    measured = {"accuracy": Interval(accuracy, accuracy - 0.01, accuracy + 0.01)}
+    search.tell(Observation(point, cost, noise=0.03, measured=measured))
+
+
 def test_a_cost_is_what_profiles_say_of_the_frames_looked_at_and_what_other_stages_took() -> None:
-    trend = trend_of(made(), REFERENCE, 25.0)
+    trend = cost_trend(made(), REFERENCE, 25.0)
     assert trend is not None
     costs = np.exp(trend.mean([(LARGE.name, 25.0), (LARGE.name, 5.0), (SMALL.name, 25.0)]))
     np.testing.assert_allclose(costs, [45.0, 13.0, 15.0])
 
 
-def test_smaller_inputs_other_models_and_held_boxes_are_usually_less_right() -> None:
-    tunable = made()
-    hints = {tuple(h.point): h for h in usual_accuracies(tunable, tunable.space, REFERENCE, 25.0)}
-    usual = {point: hint.measured["accuracy"].value for point, hint in hints.items()}
-    assert all(hint.hint for hint in hints.values())
-    assert usual[LARGE.name, 25.0] == 1.0
-    assert usual[LARGE.name, 25.0] > usual[LARGE.name, 5.0] > usual[SMALL.name, 5.0] > usual[OTHER.name, 5.0]
-    assert usual[SMALL.name, 25.0] == 0.88
+def test_of_few_frames_a_batch_is_not_filled_and_takes_as_long_all_the_same() -> None:
+    trend = cost_trend(made(batch=4), REFERENCE, 25.0)
+    assert trend is not None
+    every_frame, every_fifth = np.exp(trend.mean([(LARGE.name, 25.0), (LARGE.name, 5.0)]))
+    np.testing.assert_allclose([every_frame, every_fifth], [45.0, 37.0])
 
 
-def test_without_profiles_nothing_is_expected() -> None:
+def test_without_profiles_a_cost_goes_by_the_pixels_of_the_input() -> None:
     tunable = made(profiled=False)
-    assert trend_of(tunable, REFERENCE, 25.0) is None
-    assert usual_accuracies(tunable, tunable.space, REFERENCE, 25.0) == []
+    assert not is_profiled(tunable)
+    trend = cost_trend(tunable, REFERENCE, 25.0)
+    assert trend is not None
+    costs = np.exp(trend.mean([(LARGE.name, 25.0), (SMALL.name, 25.0)]))
+    np.testing.assert_allclose(costs, [45.0, 15.0])
+
+
+def test_smaller_inputs_other_models_and_held_boxes_are_usually_less_right() -> None:
+    trend = accuracy_trend(made(), REFERENCE, 25.0)
+    assert trend is not None
+    points = [(LARGE.name, 25.0), (LARGE.name, 5.0), (SMALL.name, 25.0), (SMALL.name, 5.0), (OTHER.name, 5.0)]
+    usual = list(trend.mean(points))
+    assert usual == sorted(usual, reverse=True)
+    assert usual[0] == 1.0
+    assert usual[2] == 0.88
+
+
+def test_where_nothing_is_compared_nothing_is_usual() -> None:
+    blind = replace(REFERENCE, predicted=Predicted(45, 0.1, 40, None, None, None))
+    assert accuracy_trend(made(), blind, 25.0) is None
+
+
+def test_another_model_that_is_usually_below_the_floor_is_worth_a_trial_if_it_would_be_much_cheaper() -> None:
+    search = expected(made(), floor=0.8)
+    other = search.predict([(OTHER.name, 25.0)]).feasible[0]
+    assert 0.05 < other < 0.5
+    tell(search, (SMALL.name, 5.0), 7.0, 0.81)
+    assert search.expected_gain() > 0.01
+    assert search.ask()[0][0] == OTHER.name
+
+
+def test_one_trial_of_a_model_tells_of_it_at_other_rates() -> None:
+    search = expected(made(), floor=0.8)
+    tell(search, (OTHER.name, 25.0), 10.0, 0.95)
+    assert search.predict([(OTHER.name, 5.0)]).feasible[0] > 0.7
+    search = expected(made(), floor=0.8)
+    tell(search, (OTHER.name, 25.0), 10.0, 0.5)
+    assert search.predict([(OTHER.name, 5.0)]).feasible[0] < 0.05
