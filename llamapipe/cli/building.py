@@ -61,7 +61,9 @@ def build(
     if json:
         terminal.json(_described(result))
         return
-    terminal.table(("variant", "state", "agreement", "with", "how"), [_row(one) for one in result.built])
+    labelled = any(one.ap50 is not None for one in result.built)
+    columns = ("variant", "state", "agreement", *(("ap50",) if labelled else ()), "with", "how")
+    terminal.table(columns, [_row(one, labelled) for one in result.built])
     for one in result.built:
         if one.reason:
             terminal.note(f"{_name(one)} is rejected: {one.reason}")
@@ -73,12 +75,13 @@ def _name(one: Built) -> str:
     return one.variant.name.rpartition("/")[0]
 
 
-def _row(one: Built) -> tuple[object, ...]:
+def _row(one: Built, labelled: bool) -> tuple[object, ...]:
     found = one.agreement
     return (
         _name(one),
         one.state.value,
         "-" if found is None or not found.num_reference else f"{found.f1:.3f} ({found.low:.3f} to {found.high:.3f})",
+        *((("-" if one.ap50 is None else f"{one.ap50:.3f}"),) if labelled else ()),
         "-" if one.source is None else one.source.name.rpartition("/")[0],
         one.note or "-",
     )
@@ -101,6 +104,7 @@ def _described(result: Result) -> dict[str, Any]:
                     "frames": one.agreement.num_frames,
                 },
                 "with": None if one.source is None else one.source.name.rpartition("/")[0],
+                "ap50": one.ap50,
                 "how": one.note,
                 "known": one.known,
             }

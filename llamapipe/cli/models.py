@@ -11,6 +11,8 @@ from llamapipe.cli import completion
 from llamapipe.cli.options import Json, LeastAgreement, Quiet, Verbose, terminal_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llamapipe.catalog import Model, Profile
     from llamapipe.cli.terminal import Terminal
     from llamapipe.inference import AssetStore
@@ -78,7 +80,11 @@ Html = Annotated[
 ]
 Metric = Annotated[
     str | None,
-    typer.Option("--metric", metavar="METRIC", help="Accuracy to compare by; agreement, where it is known."),
+    typer.Option(
+        "--metric",
+        metavar="METRIC",
+        help="Accuracy to compare by; left out: ap50 where there are labels, else agreement.",
+    ),
 ]
 
 
@@ -98,6 +104,7 @@ def show(
     terminal, assets = terminal_of(ctx), store()
     model = model_named(name)
     described, profiles = _described(model, assets), _profiles(model=name)
+    _check_metric(metric, [model], profiles)
     if json:
         terminal.json({**described, "variants": profiles})
     else:
@@ -136,6 +143,7 @@ def compare(
     profiles = [profile for model in models for profile in _profiles(model=model)]
     if task is not None:
         profiles = [profile.for_task(task) for profile in profiles if task in profile.tasks or not profile.tasks]
+    _check_metric(metric, [model_named(name) for name in models], profiles)
     if json:
         terminal.json(profiles)
     elif profiles:
@@ -413,19 +421,30 @@ _KEPT_WITH = {"calibration": "calibrated on", "ground_truth": "ground truth"}
 def _show_variants(terminal: Terminal, profiles: list[Profile], metric: str | None, *, everything: bool = True) -> None:
     """The table, and both charts of characters."""
     from llamapipe.cli.plots import plot
-    from llamapipe.report.profiles import metric_of, rows_of
+    from llamapipe.report.profiles import kind_of, meaning_of, metric_of, rows_of
 
     rows = rows_of(profiles, metric)
     if not rows:
         return
     metric = metric_of(profiles, metric)
+    kind = kind_of(profiles, metric)
     shown = [row for row in rows if everything or row.on_front]
 
     def figure(value: float | None, scale: float = 1, digits: int = 1) -> str:
         return "-" if value is None else f"{value * scale:.{digits}f}"
 
     terminal.table(
-        ("variant", metric, "ms", "p95 ms", "items/s", "core-ms/item", "load s", "MB", "state"),
+        (
+            "variant",
+            f"{metric} ({kind})" if kind not in ("", metric) else metric,
+            "ms",
+            "p95 ms",
+            "items/s",
+            "core-ms/item",
+            "load s",
+            "MB",
+            "state",
+        ),
         [
             (
                 row.name + (" *" if row.on_front else ""),
@@ -434,14 +453,16 @@ def _show_variants(terminal: Terminal, profiles: list[Profile], metric: str | No
                 figure(row.p95_s, 1000),
                 figure(row.items_per_s),
                 figure(row.core_s, 1000),
-                figure(row.profile.load_s, 1, 2),
-                figure(row.profile.peak_memory_bytes / 1e6, 1, 0),
+                figure(row.profile.load_s or None, 1, 2),
+                figure(row.profile.peak_memory_bytes or None, 1e-6, 0),
                 row.profile.state + (f": {row.profile.reason}" if row.profile.reason else ""),
             )
             for row in shown
         ],
     )
     terminal.data("* beaten by no other in accuracy, latency and cost")
+    if meaning := meaning_of(profiles, metric):
+        terminal.data(meaning)
     drawn = [row for row in shown if row.latency_s is not None][:12]
     by_batch = [(row.name, [(float(p.batch), p.median_s * 1000) for p in row.profile.points]) for row in drawn]
     terminal.data("\nlatency by batch\n" + plot(by_batch, across="batch", up="ms") if drawn else "")
@@ -452,6 +473,27 @@ def _show_variants(terminal: Terminal, profiles: list[Profile], metric: str | No
     ]
     if front:
         terminal.data("\naccuracy, latency and cost\n" + plot(front, across="ms an item", up=metric, log_up=False))
+
+
+def _check_metric(metric: str | None, models: Sequence[Model], profiles: Sequence[Profile]) -> None:
+    """Raise UsageError where no variant has a figure of a metric, nor could."""
+    from llamapipe.errors import UsageError
+
+    known = {figure.metric for profile in profiles for figure in profile.accuracy}
+    if not profiles:
+        known = {"agreement", "ap50", *(a.metric for model in models for a in model.accuracy)}
+    if metric is None or metric in known:
+        return
+    names = ", ".join(model.name for model in models)
+    expected = f"one of {', '.join(sorted(known))}" if known else "none: their accuracy is not known"
+    raise UsageError(
+        f"--metric {metric!r}: no variant of {names} has such a figure, expected {expected}",
+        hint="ap50 is measured by: llamapipe models build MODEL --calibrate VIDEO --ground-truth FILE"
+        if metric == "ap50"
+        else "agreement is measured by: llamapipe models build MODEL"
+        if not known or metric == "agreement"
+        else None,
+    )
 
 
 def _write_html(terminal: Terminal, path: Path | None, title: str, profiles: list[Profile], metric: str | None) -> None:

@@ -78,6 +78,7 @@ class Built:
     source: Variant | None = None
     note: str = ""  # how it was built
     in_float: str = ""  # of int8 networks: what of it is not, one of `FLOAT_PARTS`
+    ap50: float | None = None  # average precision at IoU 0.5, where the pictures are labelled
     known: bool = False  # built and judged by an earlier call
 
 
@@ -278,7 +279,8 @@ class _Builder:
             return None
         _recall(variant, self._findings, self._store)
         state = ProfileState(found.state)
-        return Built(variant, state, found.reason, found.agreement, found.source, found.note, found.in_float, True)
+        more = (found.agreement, found.source, found.note, found.in_float, found.ap50)
+        return Built(variant, state, found.reason, *more, known=True)
 
     def _learn(self, built: Built) -> None:
         """What the variants after it are held against, and how they are quantised."""
@@ -301,7 +303,8 @@ class _Builder:
     def _judged(self, variant: Variant, file: NetworkFile | None, note: str) -> Built:
         """Held against the first variant of its size, that one against the model at its own size."""
         if variant == self._source:
-            return Built(variant, ProfileState.READY, note="the source of all others")
+            ap50 = self._findings.measured(variant, ())
+            return Built(variant, ProfileState.READY, note="the source of all others", ap50=ap50)
         reference = self._at_size.get(variant.input_size, self._source)
         same_size = variant.input_size == reference.input_size
         least = self._least if same_size else min(self._least, LEAST_AGREEMENT_OF_SIZES)
@@ -314,7 +317,9 @@ class _Builder:
         if same and found.num_reference < LEAST_BOXES:
             reason = ""  # the same network, computed by another library: nothing was changed that could be judged
         state = ProfileState.REJECTED if reason else ProfileState.READY
-        return Built(variant, state, reason, found, reference, note)
+        return Built(
+            variant, state, reason, found, reference, note, ap50=self._findings.measured(variant, (), file=file)
+        )
 
     def _int8(self, variant: Variant, folder: Path) -> Built:
         """Quantise more and more carefully until it finds nearly the same; else the nearest attempt counts."""
@@ -329,6 +334,7 @@ class _Builder:
                 continue
             attempt = replace(self._judged(variant, file, f"{in_float} in float"), in_float=in_float)
             attempts.append((attempt, file))
+            self._tell(attempt)
             if attempt.agreement is None or attempt.agreement.num_reference < LEAST_BOXES:
                 break  # leaving more in float would not help
             if attempt.agreement.f1 >= max(self._least, GOOD_AGREEMENT):
@@ -342,6 +348,13 @@ class _Builder:
             self._store.remove_artifact(self._model.name, self._key(variant))
             self._findings.settle(variant, None)
         return best
+
+    def _tell(self, attempt: Built) -> None:
+        if attempt.agreement is None or attempt.source is None:
+            return
+        found = f"{attempt.agreement} of {attempt.source.name.rpartition('/')[0]}"
+        figures = f"{found}, ap50 {attempt.ap50:.3f}" if attempt.ap50 is not None else found
+        self._on_step(f"{attempt.variant.name.rpartition('/')[0]}: {attempt.note}: {figures}")
 
     def _quantised(self, variant: Variant, in_float: str, folder: Path) -> NetworkFile:
         """Quantised once, at the model's own size: other sizes take over its ranges of values."""
@@ -415,6 +428,7 @@ class _Builder:
             built.source,
             built.note,
             built.in_float,
+            built.ap50,
             self._findings.digest,
             self._model.labels,
             found_of(found),

@@ -100,12 +100,12 @@ class Findings:
         wanted = [_labelled(boxes, labels) for boxes in self.boxes(reference)]
         return agreement(mine, wanted, rng=np.random.default_rng(self._seed), min_iou=_IOU)
 
-    def measured(self, variant: Variant, labels: Sequence[str]) -> float | None:
-        """Mean over labels of average precision at IoU 0.5; None where nothing is labelled."""
+    def measured(self, variant: Variant, labels: Sequence[str], *, file: NetworkFile | None = None) -> float | None:
+        """Mean over labels (empty: all) of average precision at IoU 0.5; None where nothing is labelled so."""
         if self.pictures.truths is None:
             return None
         figures: list[float] = []
-        found = self.boxes(variant, every_score=True)
+        found = self.boxes(variant, file=file, every_score=True)
         named = sorted({boxes.names[i] for boxes in self.pictures.truths for i in boxes.label})
         for label in named:
             if labels and label not in labels:
@@ -144,8 +144,9 @@ def best_of(variants: Sequence[Variant], findings: Findings, labels: Sequence[st
     Elsewhere nothing says which is right, but models err each in their own way: that one is taken, in fp32 at its
     model's own input size, which the other models agree with most; in doubt the one of the preferred model, the first.
     """
-    if findings.pictures.truths is not None:
-        return max(variants, key=lambda variant: findings.measured(variant, labels) or 0.0)
+    measured = [findings.measured(variant, labels) for variant in variants]
+    if any(figure is not None for figure in measured):
+        return variants[int(np.argmax([figure or 0.0 for figure in measured]))]
     own: dict[str, Variant] = {}
     for variant in variants:
         if variant.precision == "fp32" and variant.input_size == model_named(variant.model).input_sizes[0]:

@@ -34,6 +34,7 @@ class Verdict(msgspec.Struct, frozen=True):
     source: Variant | None = None
     note: str = ""
     in_float: str = ""
+    ap50: float | None = None
     pictures: str = ""  # `digest_of_pictures` of those that it was judged on
     names: tuple[str, ...] = ()  # labels of what it found there
     found: tuple[Found, ...] = ()  # in each of them, of every score that counts; empty where it was rejected

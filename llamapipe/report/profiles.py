@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from llamapipe.catalog import AccuracyFigure, Profile, ProfileState
+from llamapipe.catalog import AccuracyFigure, AccuracyKind, Profile, ProfileState
 from llamapipe.report.charts import WIDTH
 from llamapipe.report.html import environment
 from llamapipe.report.written import PAGE, check_replaceable, write_whole
@@ -20,7 +20,9 @@ __all__ = [
     "Axis",
     "VariantRow",
     "grid",
+    "kind_of",
     "latency_by_batch",
+    "meaning_of",
     "metric_of",
     "rows_of",
     "short_names",
@@ -30,6 +32,7 @@ __all__ = [
 _LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 80, 20, 10, 44, 340
 _MOST_LINES = 12
 _AGREEMENT = "agreement"
+_KINDS = (AccuracyKind.MEASURED, AccuracyKind.AGREEMENT, AccuracyKind.PUBLISHED)  # the nearest to the truth first
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +50,48 @@ class VariantRow:
 
 
 def metric_of(profiles: Sequence[Profile], metric: str | None = None) -> str:
-    """The metric that variants are compared by: agreement where it is known, else the one that most have."""
+    """The metric that variants are compared by: what was measured against the same labels for all that may be chosen,
+    else agreement where it is known, else the one that most have."""
     if metric is not None:
         return metric
+    ready = [profile for profile in profiles if profile.state == ProfileState.READY]
+    measured = [
+        {(a.metric, a.dataset) for a in profile.accuracy if a.kind == AccuracyKind.MEASURED} for profile in ready
+    ]
+    for_all = sorted(set.intersection(*measured)) if measured else []
+    if for_all:
+        return for_all[0][0]
     found = [figure.metric for profile in profiles for figure in profile.accuracy]
     return _AGREEMENT if _AGREEMENT in found or not found else max(sorted(set(found)), key=found.count)
+
+
+def kind_of(profiles: Sequence[Profile], metric: str) -> str:
+    """The kind of a metric's figures, of which alone are compared; empty where there are none."""
+    kinds = {figure.kind for profile in profiles for figure in profile.accuracy if figure.metric == metric}
+    return next((kind.value for kind in _KINDS if kind in kinds), "")
+
+
+def meaning_of(profiles: Sequence[Profile], metric: str) -> str:
+    """What the figures of a metric are, for people, such as "ap50: measured against the labels of entrance.mp4"."""
+    kind = kind_of(profiles, metric)
+    figures = [figure for profile in profiles if (figure := profile.accuracy_of(metric, kind)) is not None]
+    if not figures:
+        return ""
+    what = {
+        AccuracyKind.MEASURED.value: "measured, average precision at IoU 0.5 against the labels of",
+        AccuracyKind.AGREEMENT.value: "F1 with the best variant of the task on",
+        AccuracyKind.PUBLISHED.value: "published of the model, on",
+    }[kind]
+    tasks = ", ".join(sorted({figure.task for figure in figures if figure.task}))
+    datasets = ", ".join(sorted({figure.dataset for figure in figures}))
+    return f"{metric}: {what} {datasets}" + (f" ({tasks})" if tasks else "")
 
 
 def rows_of(profiles: Sequence[Profile], metric: str | None = None) -> list[VariantRow]:
     """A row a variant: those on the front first, by latency; then the others, and the rejected ones last."""
     metric = metric_of(profiles, metric)
-    names = short_names(profiles)
-    rows = [_row(name, profile, metric) for name, profile in zip(names, profiles, strict=True)]
+    kind, names = kind_of(profiles, metric), short_names(profiles)
+    rows = [_row(name, profile, metric, kind) for name, profile in zip(names, profiles, strict=True)]
     rows = [
         VariantRow(row.name, row.profile, row.latency_s, row.p95_s, row.items_per_s, row.core_s, row.accuracy, front)
         for row in rows
@@ -147,6 +180,7 @@ def write_profiles_html(path: Path, title: str, profiles: Sequence[Profile], met
             title=title,
             rows=rows,
             metric=metric_of(profiles, metric),
+            meaning=meaning_of(profiles, metric_of(profiles, metric)),
             hardware=sorted({profile.hardware for profile in profiles}),
             legend=[(row.name, _colour(i, len(drawn))) for i, row in enumerate(drawn)],
             left_out=sum(1 for row in rows if row.latency_s is not None) - len(drawn),
@@ -158,8 +192,8 @@ def write_profiles_html(path: Path, title: str, profiles: Sequence[Profile], met
     write_whole(path, html.encode())
 
 
-def _row(name: str, profile: Profile, metric: str) -> VariantRow:
-    accuracy = profile.accuracy_of(metric)
+def _row(name: str, profile: Profile, metric: str, kind: str) -> VariantRow:
+    accuracy = profile.accuracy_of(metric, kind)
     if profile.state != ProfileState.READY or not profile.points:
         return VariantRow(name, profile, accuracy=accuracy)
     first, best = profile.points[0], profile.best_batch()

@@ -146,6 +146,15 @@ def test_models_of_a_task_are_compared(cli: Cli, cache: Path) -> None:
     assert len(json.loads(cli("models", "compare", "fastestdet", "yolox-nano", "--json").out)) == 3
 
 
+@pytest.mark.parametrize("what", [["show", "yolox-nano"], ["compare", "--task", "person-detection"]])
+def test_a_metric_that_nothing_was_measured_by_is_refused(cli: Cli, cache: Path, what: list[str]) -> None:
+    refused(cli("models", *what, "--metric", "foo"), 2, "--metric 'foo'", "expected one of agreement, ap50, coco_ap")
+    measured(cache, "yolox-nano")
+    refused(cli("models", *what, "--metric", "foo"), 2, "--metric 'foo'", "expected one of agreement")
+    refused(cli("models", *what, "--metric", "ap50", "--json"), 2, "--metric 'ap50'", "--ground-truth")
+    assert cli("models", *what, "--metric", "agreement").code == 0
+
+
 def test_looking_leaves_nothing_behind(cli: Cli, cache: Path) -> None:
     cli("models", "list")
     cli("models", "show", "yolox-nano")

@@ -102,6 +102,9 @@ def test_the_best_is_what_the_other_models_agree_with_most_elsewhere(scripted: A
     scripted["pedestrian-ssdlite", "fp32", (300, 300)] = Scripted(person(0))
     assert best_of([SOURCE, fast, ssd], findings(tmp_path), ("person",)) == ssd
     assert best_of([SOURCE, fast], findings(tmp_path), ("person",)) == SOURCE  # in doubt the preferred model
+    cars = Boxes(person(0).xyxy, person(0).score, np.ones(1, np.int32), ("person", "car"))
+    labelled = findings(tmp_path, [cars] * 4)  # but not with people
+    assert best_of([SOURCE, fast, ssd], labelled, ("person",)) == ssd
 
 
 def test_figures_are_of_one_task_and_tell_their_kind(scripted: Any, tmp_path: Any) -> None:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from llamapipe.catalog import AccuracyFigure, BatchPoint, Profile, ProfileState, Variant
-from llamapipe.report.profiles import metric_of, rows_of, short_names, write_profiles_html
+from llamapipe.report.profiles import kind_of, meaning_of, metric_of, rows_of, short_names, write_profiles_html
 
 
 def profile(
@@ -52,6 +52,30 @@ def test_the_metric_is_agreement_where_it_is_known_else_the_usual_one() -> None:
     assert metric_of([alone], "ap50") == "ap50"
     assert rows_of([alone], "ap50")[0].accuracy is None
     assert metric_of([]) == "agreement"
+
+
+def figured(backend: str, *figures: AccuracyFigure) -> Profile:
+    return Profile(Variant("m", backend), "here", accuracy=figures)
+
+
+def test_what_was_measured_for_all_goes_before_agreement() -> None:
+    """Against the same labels: figures of two clips say nothing of each other."""
+    agrees = AccuracyFigure("agreement", 0.9, "clip", "agreement")
+    here, there = (AccuracyFigure("ap50", 0.8, clip, "measured", task="person-detection") for clip in ("clip", "other"))
+    both = [figured("a", agrees, here), figured("b", agrees, here)]
+    assert metric_of(both) == "ap50"
+    assert meaning_of(both, "ap50").endswith("against the labels of clip (person-detection)")
+    assert metric_of([both[0], figured("b", agrees)]) == "agreement"
+    assert metric_of([both[0], figured("b", agrees, there)]) == "agreement"
+
+
+def test_kinds_of_one_metric_are_not_mixed() -> None:
+    published, measured = (AccuracyFigure("ap50", v, "d", kind) for v, kind in ((0.3, "published"), (0.8, "measured")))
+    profiles = [figured("a", published, measured), figured("b", published)]
+    assert kind_of(profiles, "ap50") == "measured"
+    values = [row.accuracy.value if row.accuracy else None for row in rows_of(profiles, "ap50")]
+    assert values == [0.8, None]
+    assert kind_of(profiles, "coco_ap") == ""
 
 
 def test_the_page_needs_nothing_else_and_runs_nothing_from_outside(tmp_path: Path) -> None:
