@@ -101,24 +101,24 @@ Sets = Annotated[
 ]
 
 
-def assignments(pairs: list[str] | None) -> tuple[dict[str, str], dict[str, str]]:
-    """``--set`` values, as (pipeline parameters, stage settings).
+def assignments(pairs: list[str] | None, flag: str = "--set") -> tuple[dict[str, str], dict[str, str]]:
+    """Values of ``--set``, or of another flag of stages alone, as (pipeline parameters, stage settings).
 
     Raises UsageError for one that is no ``NAME=VALUE``, or that is set twice.
     """
+    expected = "STAGE.KNOB=VALUE" + (" or params.NAME=VALUE" if flag == "--set" else "")
     params: dict[str, str] = {}
     sets: dict[str, str] = {}
     for pair in pairs or ():
         key, equals, value = pair.partition("=")
         key = key.strip()
-        if not equals or "." not in key.strip("."):
-            raise UsageError(
-                f"--set {pair!r}: expected STAGE.KNOB=VALUE or params.NAME=VALUE",
-                hint="for example: --set detect.min_score=0.3",
-            )
-        target, name = (params, key.removeprefix("params.")) if key.startswith("params.") else (sets, key)
+        of_pipeline = key.startswith("params.")
+        if not equals or "." not in key.strip(".") or (of_pipeline and flag != "--set"):
+            example = "detect.min_score=0.3" if flag == "--set" else "detect.model=yolox-nano"
+            raise UsageError(f"{flag} {pair!r}: expected {expected}", hint=f"for example: {flag} {example}")
+        target, name = (params, key.removeprefix("params.")) if of_pipeline else (sets, key)
         if name in target:
-            raise UsageError(f"--set {key} is given twice: {target[name]!r} and {value!r}", hint="keep one of them")
+            raise UsageError(f"{flag} {key} is given twice: {target[name]!r} and {value!r}", hint="keep one of them")
         target[name] = value
     return params, sets
 

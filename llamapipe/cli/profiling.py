@@ -55,6 +55,7 @@ def profile(
     )
     if json:
         terminal.json(_described(profiled))
+        _warn(terminal, profiled, share)
         return
     terminal.table(
         ("variant", "load s", "MB", "ms at 1", "p95", "best batch", "items/s", "core-ms an item", "measured"),
@@ -63,9 +64,27 @@ def profile(
     terminal.note(
         f"measured {profiled.num_measured} of {profiled.num_points} points"
         + (f" ({profiled.num_known} of them earlier)" if profiled.num_known else "")
-        + f"; two measurements of a point differ by {profiled.spread:.1%}, predictions are sure to "
-        f"{profiled.deviation:.1%}"
+        + f"; two measurements of a point differ by {profiled.spread:.1%}"
+        + ("" if profiled.guessed else f", predictions are sure to {profiled.deviation:.1%}")
     )
+    _warn(terminal, profiled, share)
+
+
+def _warn(terminal: Terminal, profiled: Profiled, share: float) -> None:
+    if profiled.guessed:
+        predicted = profiled.num_points - profiled.num_measured
+        terminal.warning(
+            f"predictions of the {predicted} points that were not measured are no better than a guess (they may be "
+            f"wrong by {profiled.deviation:.0%}): too little was measured",
+            f"give --share {_larger(share):g}: what is measured already counts",
+        )
+
+
+def _larger(share: float) -> float:
+    """The usual share, of which predictions are mostly good; where that was not enough, twice as much."""
+    from llamapipe.tune import SHARE
+
+    return SHARE if share < SHARE else min(1.0, 2 * share)
 
 
 def _show(terminal: Terminal, step: Step) -> None:

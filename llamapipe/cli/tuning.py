@@ -142,7 +142,7 @@ def tune(
         budget_s=budget_s,
         budget_frames=budget_frames,
         knobs=knobs or (),
-        reference=assignments(reference)[1],
+        reference=assignments(reference, "--reference")[1],
         workers=workers,
         ops_files=[Path(file) for file in ops_files or ()],
         again=again,

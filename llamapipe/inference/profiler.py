@@ -26,8 +26,12 @@ from llamapipe.inference.measuring import Measurement
 from llamapipe.inference.models import model_named
 from llamapipe.tune import BATCHES, SHARE, Figures, ProfileSearch
 
-__all__ = ["Candidate", "Measure", "Profiled", "Step", "candidates", "figures_of", "profile_models"]
+__all__ = ["GUESS", "Candidate", "Measure", "Profiled", "Step", "candidates", "figures_of", "profile_models"]
 
+GUESS = 0.25
+"""Deviation from which on predictions are no better than a guess: they could not tell two variants of a model apart."""
+
+_NOT_LOADED = "cannot be loaded: "
 _REPEATS = 3  # points that are measured once more, to learn how far two measurements differ
 _USUAL_SPREAD = 0.03
 _KNOWN = 80  # points of other models that are looked at
@@ -71,6 +75,11 @@ class Profiled:
     num_known: int  # of those measured, the points that an earlier profiling had measured
     spread: float  # relative deviation between two measurements of a point
     deviation: float  # median of what the model is unsure of at the points that it predicts, relative
+
+    @property
+    def guessed(self) -> bool:
+        """Whether too little was measured for the predictions to be worth anything."""
+        return self.deviation > GUESS
 
 
 def candidates(model: Model, *, max_threads: int | None = None) -> list[Candidate]:
@@ -155,8 +164,12 @@ class _Session:
         self._on_step = on_step
         names = {candidate.variant.name for candidate in found}
         everything = {profile.variant.name: profile for profile in store.profiles()}
-        rejected = {name for name, profile in everything.items() if profile.state == ProfileState.REJECTED}
-        self._candidates = [c for c in found if again or c.variant.name not in rejected]
+        rejected = {
+            name
+            for name, profile in everything.items()
+            if profile.state == ProfileState.REJECTED and not (again and profile.reason.startswith(_NOT_LOADED))
+        }
+        self._candidates = [c for c in found if c.variant.name not in rejected]
         self._profiles = {
             c.variant.name: _begun(c.variant, everything.get(c.variant.name), store.hardware, digests, again)
             for c in self._candidates
@@ -265,7 +278,7 @@ class _Session:
     def _keep_dead(self) -> None:
         dead = [
             msgspec.structs.replace(
-                self._profiles[name], state=ProfileState.REJECTED.value, reason=f"cannot be loaded: {reason}", points=()
+                self._profiles[name], state=ProfileState.REJECTED.value, reason=f"{_NOT_LOADED}{reason}", points=()
             )
             for name, reason in self._dead.items()
         ]

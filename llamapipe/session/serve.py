@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypedDict, Unpack
 
-from llamapipe.catalog import AccuracyFigure, Floor, Profile, Query
+from llamapipe.catalog import AccuracyFigure, Floor, Profile, ProfileState, Query
 from llamapipe.clock import Clock, Env, SystemClock, system_env
 from llamapipe.control.serving import Host, ServingController, ServingPlan, StaticPlan
 from llamapipe.control.serving import actions as act
@@ -23,6 +23,7 @@ from llamapipe.data import Boxes, Native
 from llamapipe.errors import QueryRefused, UsageError
 from llamapipe.inference import (
     AssetStore,
+    all_models,
     cache_root,
     find_models,
     model_named,
@@ -50,6 +51,7 @@ __all__ = [
 ]
 
 _HOST = "local"
+_VARIANT_FORM = "MODEL/BACKEND/DEVICE/PRECISION/HEIGHTxWIDTH/tTHREADS, as yolox-nano/openvino/cpu/fp32/416x416/t1"
 _SLOT_BYTES = 1 << 27  # the largest picture: 8K in BGR; memory that is not written to is not taken
 _MEMORY_SHARE = 0.8  # of what is free: the rest is for pictures, and for what others take meanwhile
 _MEMORY_SLACK_BYTES = 1 << 28  # that a replica may take beyond twice its profile: address space is not memory yet
@@ -282,9 +284,8 @@ class Session:
 
         def done(served: Future[Served]) -> None:
             error = served.exception()
-            if isinstance(error, QueryRefused) and error.why == "unknown" and query.variant is None:
-                what = f"--task {query.task}" if query.task is not None else str(query.model)
-                error.hint = f"only what was measured here can be chosen: llamapipe models profile {what}"
+            if isinstance(error, QueryRefused) and error.why == "unknown":
+                error.hint = self._hint(query)
             if error is not None:
                 answer.set_exception(error)
             else:
@@ -292,6 +293,23 @@ class Session:
 
         self._server.submit(query, pictures, arrived_s=arrived_s).add_done_callback(done)
         return answer
+
+    def _hint(self, query: Query) -> str:
+        """What to do about a query that nothing here may serve, as far as is known."""
+        measured = "only what was measured here can be chosen: llamapipe models profile"
+        if query.variant is None:
+            return f"{measured} {f'--task {query.task}' if query.task is not None else query.model}"
+        model = query.variant.partition("/")[0]
+        profile = self._profiles.get(query.variant)
+        if profile is not None and profile.state != ProfileState.READY:
+            return f"see: llamapipe models show {model}"
+        able = [name for name, known in self._profiles.items() if known.state == ProfileState.READY and known.points]
+        near = difflib.get_close_matches(query.variant, able, n=1, cutoff=0.8)
+        if profile is None and near:
+            return f"did you mean {near[0]}?"
+        if model in all_models():
+            return f"{measured} {model}"
+        return f"expected {_VARIANT_FORM}; see: llamapipe models list"
 
     def _answer(self, query: Query, served: Served) -> Answer:
         said = served.answer

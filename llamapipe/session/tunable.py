@@ -97,6 +97,8 @@ def asked_knobs(texts: Sequence[str]) -> dict[str, list[Any]]:
                 f"--knob {text!r}: expected STAGE.KNOB=VALUE,VALUE,...",
                 hint="for example: --knob detect.sample_fps=5,25",
             )
+        if key.strip() in found:
+            raise UsageError(f"--knob {key.strip()} is given twice", hint="give all its values at once")
         found[key.strip()] = [parse_scalar(value.strip()) for value in values.split(",")]
     return found
 
@@ -118,7 +120,9 @@ def tunable(
     manifests = {op.name: loaded.registry.manifest(op.type) for op in loaded.spec.ops}
     types = {op.type: manifests[op.name] for op in loaded.spec.ops}
     for key, value in ((key, value) for key, values in asked.items() for value in values):
-        apply_sets(loaded.spec, as_sets({key: value}), types)
+        apply_sets(loaded.spec, as_sets({key: value}), types, flag="--knob")
+    for key, value in reference.items():
+        apply_sets(loaded.spec, as_sets({key: value}), types, flag="--reference")
     depth = levels(loaded.spec, manifests)
     notes: list[str] = []
     stages = [

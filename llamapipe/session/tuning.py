@@ -30,6 +30,7 @@ from llamapipe.session.trials import Judge, Trials, judged_results
 from llamapipe.session.tunable import Choice, Tunable, asked_knobs, tunable
 from llamapipe.spec import format_slo, parse_slo
 from llamapipe.spec.model import SloSpec
+from llamapipe.spec.names import did_you_mean
 from llamapipe.spec.yaml_tree import parse_scalar
 from llamapipe.tune import (
     LIKE,
@@ -196,6 +197,7 @@ class _Tuning:
     def run(self) -> Tuned:
         request = self._request
         loaded = self._load(request.sets)
+        self._check_labels(loaded)
         source = self._source()
         info = self._facts(source)
         media_s = info.duration_s or 0.0
@@ -267,6 +269,24 @@ class _Tuning:
         opened = open_source(source, clock=self._clock, threads=1)
         opened.close()
         return opened.info
+
+    def _check_labels(self, loaded: LoadedPipeline) -> None:
+        """That they can be read and compared, before anything is decoded or tried."""
+        labels, stage = self._request.labels, self._request.labels_stage
+        if stage is not None and labels is None:
+            raise UsageError(f"--labels-stage {stage}: there are no labels", hint="give them with --labels FILE")
+        if labels is not None and not read_truths(labels)[0]:
+            raise UsageError(f"labels {labels} hold no boxes")
+        if stage is not None:
+            manifests = {op.name: loaded.registry.manifest(op.type) for op in loaded.spec.ops}
+            known = [name for name, manifest in manifests.items() if "boxes" in manifest.outputs]
+            known += [result.split(".")[0] for result in judged_results(loaded.spec, manifests)]
+            if stage not in known:
+                expected = f"expected one of {', '.join(dict.fromkeys(known)) or '(none)'}"
+                raise UsageError(
+                    f"--labels-stage {stage}: no stage of {loaded.spec.name} that finds boxes has this name",
+                    hint=did_you_mean(stage, known, expected),
+                )
 
     def _floor(self, loaded: LoadedPipeline) -> tuple[float, str]:
         """(floor, metric): the command line's, else the pipeline's, else a usual one."""

@@ -20,41 +20,44 @@ __all__ = ["apply_sets"]
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def apply_sets(spec: PipelineSpec, sets: Mapping[str, str], manifests: Mapping[str, Manifest]) -> PipelineSpec:
+def apply_sets(
+    spec: PipelineSpec, sets: Mapping[str, str], manifests: Mapping[str, Manifest], *, flag: str = "--set"
+) -> PipelineSpec:
     """The spec with values changed. ``sets`` maps ``STAGE.KNOB`` (a parameter or a knob), ``slo.FIELD`` and
     ``accuracy.FIELD`` to values, read like YAML (``person,car`` where a list is expected is one); ``manifests`` is by
     operator type.
 
     A latency or a deadline replaces the objective's other one; ``null`` takes a value away, so that llamapipe or the
     operator chooses. Raises UsageError for an unknown stage or name, with the nearest one, and for a value that
-    doesn't fit.
+    doesn't fit; errors speak of ``flag``, by which the user gave them.
     """
     for key, text in sets.items():
         target, _, name = key.partition(".")
         value = parse_scalar(text)
         if not name:
             raise UsageError(
-                f"--set {key}={text}: expected STAGE.KNOB=VALUE, got {key!r}", hint=_key_hint(key, spec, manifests)
+                f"{flag} {key}={text}: expected STAGE.KNOB=VALUE, got {key!r}",
+                hint=_key_hint(key, spec, manifests, flag),
             )
         index = next((i for i, op in enumerate(spec.ops) if op.name == target), None)
         if index is not None:
-            op = _with(spec.ops[index], name, value, text, manifests)
+            op = _with(spec.ops[index], name, value, text, manifests, flag)
             spec = spec.model_copy(update={"ops": (*spec.ops[:index], op, *spec.ops[index + 1 :])})
         elif target == "slo":
-            spec = spec.model_copy(update={"slo": _objective(spec.slo, name, value, text)})
+            spec = spec.model_copy(update={"slo": _objective(spec.slo, name, value, f"{flag} {key}={text}")})
         elif target == "accuracy":
             old = spec.accuracy.model_dump(exclude_none=True) if spec.accuracy is not None else {}
-            accuracy = _checked(AccuracyFloor, {**old, name: value}, f"--set {key}={text}", name)
+            accuracy = _checked(AccuracyFloor, {**old, name: value}, f"{flag} {key}={text}", name)
             spec = spec.model_copy(update={"accuracy": accuracy})
         else:
             stages = [op.name for op in spec.ops]
             hint = did_you_mean(target, stages, f"stages: {', '.join(stages)}")
-            raise UsageError(f"--set {key}={text}: pipeline {spec.name} has no stage {target!r}", hint=hint)
+            raise UsageError(f"{flag} {key}={text}: pipeline {spec.name} has no stage {target!r}", hint=hint)
     return spec
 
 
-def _with(op: OpSpec, name: str, value: Any, text: str, manifests: Mapping[str, Manifest]) -> OpSpec:
-    what = f"--set {op.name}.{name}={text}"
+def _with(op: OpSpec, name: str, value: Any, text: str, manifests: Mapping[str, Manifest], flag: str) -> OpSpec:
+    what = f"{flag} {op.name}.{name}={text}"
     type_ = resolve_type(op.type, manifests)
     if type_ is not None:
         manifest = manifests[type_]
@@ -80,11 +83,11 @@ def _with(op: OpSpec, name: str, value: Any, text: str, manifests: Mapping[str, 
     return op.model_copy(update={"params": params})
 
 
-def _objective(slo: SloSpec | None, name: str, value: Any, text: str) -> SloSpec:
+def _objective(slo: SloSpec | None, name: str, value: Any, what: str) -> SloSpec:
     fields = slo.model_dump(exclude_none=True) if slo is not None else {}
     if name != "max_drop_share":
         fields = {key: old for key, old in fields.items() if key == "max_drop_share"}
-    return _checked(SloSpec, {**fields, name: value}, f"--set slo.{name}={text}", name)
+    return _checked(SloSpec, {**fields, name: value}, what, name)
 
 
 def _checked(model: type[_Model], fields: Mapping[str, Any], what: str, name: str) -> _Model:
@@ -98,11 +101,11 @@ def _checked(model: type[_Model], fields: Mapping[str, Any], what: str, name: st
         raise UsageError(f"{what}: {told}") from None
 
 
-def _key_hint(key: str, spec: PipelineSpec, manifests: Mapping[str, Manifest]) -> str:
+def _key_hint(key: str, spec: PipelineSpec, manifests: Mapping[str, Manifest], flag: str) -> str:
     """The stage that was probably meant: the only one that has such a knob."""
     having = []
     for op in spec.ops:
         type_ = resolve_type(op.type, manifests)
         if type_ is not None and key in (*manifests[type_].params, *knob_names(manifests[type_])):
             having.append(op.name)
-    return f"for example --set {having[0]}.{key}=..." if having else "for example --set detect.min_score=0.3"
+    return f"for example {flag} {having[0]}.{key}=..." if having else f"for example {flag} detect.min_score=0.3"

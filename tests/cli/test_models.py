@@ -14,6 +14,7 @@ import pytest
 
 from llamapipe.catalog import AccuracyFigure, BatchPoint, Profile, Variant
 from llamapipe.inference import CatalogueStore
+from llamapipe.inference.profiler import Profiled
 from tests.cli.conftest import Cli, Ended
 from tests.inference import networks
 
@@ -153,6 +154,20 @@ def test_a_metric_that_nothing_was_measured_by_is_refused(cli: Cli, cache: Path,
     refused(cli("models", *what, "--metric", "foo"), 2, "--metric 'foo'", "expected one of agreement")
     refused(cli("models", *what, "--metric", "ap50", "--json"), 2, "--metric 'ap50'", "--ground-truth")
     assert cli("models", *what, "--metric", "agreement").code == 0
+
+
+@pytest.mark.parametrize(("share", "more"), [("0.02", "--share 0.15"), ("0.15", "--share 0.3"), ("0.9", "--share 1")])
+def test_predictions_that_are_guesses_are_called_so(
+    cli: Cli, share: str, more: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profiled = Profiled((), 250, 5, 0, 0.03, 1.02)
+    monkeypatch.setattr("llamapipe.session.profiling.profile", lambda *_, **__: profiled)
+    ended = cli("models", "profile", "yolox-nano", "--share", share)
+    assert ended.code == 0
+    assert "predictions of the 245 points that were not measured are no better than a guess" in ended.err
+    assert more in ended.err
+    profiled = Profiled((), 250, 37, 0, 0.03, 0.06)
+    assert "guess" not in cli("models", "profile", "yolox-nano").err
 
 
 def test_looking_leaves_nothing_behind(cli: Cli, cache: Path) -> None:

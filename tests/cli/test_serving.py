@@ -106,6 +106,21 @@ def test_a_task_that_nobody_has_measured_says_how_to(cli: Cli, street: Path) -> 
     assert "llamapipe models profile --task face-detection" in ended.err
 
 
+@pytest.mark.parametrize(
+    ("variant", "told"),
+    [
+        ("yolox-nano/openvino/cpu/bf16/640x640/t1", "llamapipe models profile yolox-nano"),
+        (SURE.name.replace("416x416", "416x417"), f"did you mean {SURE.name}?"),
+        ("foo", "expected MODEL/BACKEND/DEVICE/PRECISION/HEIGHTxWIDTH/tTHREADS"),
+    ],
+)
+def test_a_variant_that_nobody_has_measured_says_how_to(cli: Cli, street: Path, variant: str, told: str) -> None:
+    ended = cli("query", street, "--variant", variant)
+    assert ended.code == 3
+    assert f"nothing serves variant {variant}" in ended.err
+    assert told in ended.err
+
+
 def test_a_picture_that_is_none_is_named(cli: Cli, street: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")

@@ -58,14 +58,31 @@ def test_what_cannot_be_had_ends_with_3_and_leaves_no_file(cli: Cli, plain: Path
         (("--min-accuracy", "1.5"), "expected a share from 0 to 1"),
         (("--budget-s", "0"), "expected more than 0"),
         (("--slo", "soon"), "expected NAME=VALUE"),
-        (("--labels", "none.txt"), "say how right is right enough"),
+        (("--knob", "resize.depth=1,2"), "--knob resize.depth=1: "),
+        (("--knob", "resize.width=64", "--knob", "resize.width=32"), "--knob resize.width is given twice"),
+        (("--labels", "none.txt"), "none.txt cannot be read"),
+        (("--labels-stage", "resize"), "--labels-stage resize: there are no labels"),
         (("--reference", "resize.width=7"), "no such configuration can be had here"),
+        (("--reference", "resize"), "--reference 'resize': expected STAGE.KNOB=VALUE"),
+        (("--reference", "nobody.width=7"), "--reference nobody.width=7: pipeline "),
+        (("--reference", "params.width=7"), "--reference 'params.width=7': expected STAGE.KNOB=VALUE"),
     ],
 )
 def test_bad_input_is_named(cli: Cli, plain: Path, clip: Path, more: tuple[str, ...], told: str) -> None:
     ended = cli("tune", plain, "-i", clip, *more)
     assert ended.code == 2
     assert told in ended.err
+
+
+def test_labels_are_looked_at_before_anything_is_tried(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "gt.txt"
+    labels.write_text("1,1,10,10,20,20,1,1,1\n")
+    for more, told in (
+        ((), "--labels: say how right is right enough"),
+        (("--min-accuracy", "0.5", "--labels-stage", "nobody"), "--labels-stage nobody: no stage of "),
+    ):
+        ended = cli("tune", plain, "-i", clip, "--labels", labels, *more)
+        assert (ended.code, told in ended.err) == (2, True)
 
 
 def test_a_configuration_and_a_tuning_are_not_both_taken(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from llamapipe.errors import UsageError
 from llamapipe.inference.catalogue import CatalogueStore
 from llamapipe.inference.measuring import Measurement
 from llamapipe.inference.models import MODELS
-from llamapipe.inference.profiler import Candidate, candidates, profile_models
+from llamapipe.inference.profiler import Candidate, Profiled, candidates, profile_models
 
 BATCHES = (1, 2, 4, 8, 16)
 
@@ -115,9 +115,18 @@ def test_a_rejected_variant_is_left_as_it_is(store):
     rejected = Profile(FOUND[0].variant, "here", ProfileState.REJECTED.value, "agreement 0.4")
     store.put(rejected)
     machine = Machine()
-    profile_models(FOUND, store=store, measure=machine)
-    assert store.profile(rejected.variant.name) == rejected
-    assert rejected.variant.name not in {name for name, _ in machine.asked}
+    for again in (False, True):
+        profile_models(FOUND, store=store, measure=machine, again=again)
+        assert store.profile(rejected.variant.name) == rejected
+        assert rejected.variant.name not in {name for name, _ in machine.asked}
+
+
+def test_predictions_of_too_few_measurements_are_called_guesses(store):
+    def profiled(deviation: float) -> Profiled:
+        return Profiled((), 10, 2, 0, 0.03, deviation)
+
+    assert profiled(1.02).guessed
+    assert not profiled(0.1).guessed
 
 
 def test_accuracies_that_were_found_stay(store):
