@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
 from llamapipe.control.checkpoints import Checkpointer
@@ -134,6 +136,8 @@ class Controller:
                 self._replica_loaded(event)
             case ev.ReplicaFailed():
                 self._replica_failed(event)
+            case ev.StreamOpened():
+                self._stream_opened(event)
             case ev.StreamEnded():
                 stream = self._streams[event.stream]
                 stream.num_frames, stream.error = event.num_frames, event.error
@@ -208,13 +212,23 @@ class Controller:
         self.run.to(RunState.DEPLOYING)
         self._workforce.start()
         self._open(paced=False)
+        self._stop_waiting()
         self._maybe_finish()
 
     def _open(self, *, paced: bool) -> None:
         """Let sources begin. A paced one would only fall behind while replicas are loading."""
         for stream in self._streams.values():
-            if stream.plan.paced is paced and not stream.stopping and not stream.closed:
+            if stream.plan.paced is paced and not (stream.plan.awaited or stream.stopping or stream.closed):
                 self._out.append(act.Grant(stream.plan.stream, stream.window))
+
+    def _stream_opened(self, event: ev.StreamOpened) -> None:
+        """A stream that was awaited is one like all others from here on."""
+        stream = self._streams[event.stream]
+        stream.plan = msgspec.structs.replace(
+            stream.plan, drop_policy=event.drop_policy, max_pending=event.max_pending, paced=event.paced, awaited=""
+        )
+        if not stream.stopping and (self._opened or not event.paced):
+            self._out.append(act.Grant(event.stream, stream.window))
 
     def _replica_loaded(self, event: ev.ReplicaLoaded) -> None:
         worker, stage, choice = replica_parts(event.replica)
@@ -467,7 +481,15 @@ class Controller:
             name = stream.plan.stream
             accounts = {sink.name: self.ledger.accounts[name, sink.name] for sink in self.plan.sinks}
             self._checkpoints.ended(name, stream.num_frames, accounts)
+        self._stop_waiting()
         self._maybe_finish()
+
+    def _stop_waiting(self) -> None:
+        """Once nobody else is left, streams that have not come by then need not come any more."""
+        left = [stream for stream in self._streams.values() if not stream.closed]
+        if all(stream.plan.awaited == "others" for stream in left):
+            for stream in left:
+                self._stop(stream, "did not come")
 
     def _maybe_finish(self) -> None:
         if not all(stream.closed for stream in self._streams.values()):

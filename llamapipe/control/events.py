@@ -26,6 +26,7 @@ __all__ = [
     "StateRestored",
     "StreamClosed",
     "StreamEnded",
+    "StreamOpened",
     "Tick",
     "WorkerBack",
     "WorkerJoined",
@@ -58,6 +59,15 @@ class ReplicaFailed(_Event, frozen=True):
 
     replica: str
     reason: str
+
+
+class StreamOpened(_Event, frozen=True):
+    """A stream that was awaited is there; see `StreamPlan` for what is known of it only now."""
+
+    stream: str
+    drop_policy: str
+    max_pending: int
+    paced: bool
 
 
 class FramesArrived(_Event, frozen=True):
@@ -200,6 +210,7 @@ Event: TypeAlias = (
     Start
     | ReplicaLoaded
     | ReplicaFailed
+    | StreamOpened
     | FramesArrived
     | FrameUndecodable
     | StreamEnded

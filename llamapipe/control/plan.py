@@ -162,6 +162,7 @@ class StreamPlan(msgspec.Struct, frozen=True):
     paced: bool = False  # its clock starts with its first credit: not before somebody can work on its frames
     segment_frames: int = 0  # a run can be taken up again at every so manieth frame; 0: it cannot
     resume: ResumePlan | None = None
+    awaited: str = ""  # not there yet: "others", for as long as others go on; "limit", for as long as its source tries
 
 
 class WorkerPlan(msgspec.Struct, frozen=True, array_like=True):
@@ -242,4 +243,4 @@ class RunPlan(msgspec.Struct, frozen=True):
     checkpoint_every_s: float = 5.0  # at most one checkpoint of a stream in that time
     chains: tuple[tuple[str, ...], ...] = ()  # stages that are run in one invocation, see `llamapipe.control.chains`
     seed: int = 0
-    version: int = 4
+    version: int = 5

@@ -1,6 +1,7 @@
 """Sources and sinks."""
 
 from llamapipe.media.access import open_source, open_sources
+from llamapipe.media.awaiting import AwaitedSource
 from llamapipe.media.connecting import ReconnectPolicy
 from llamapipe.media.contract import (
     Decoded,
@@ -22,6 +23,7 @@ from llamapipe.media.sinks import SINKS, SinkType, parse_sink
 __all__ = [
     "SINKS",
     "AvPicture",
+    "AwaitedSource",
     "BgrPicture",
     "Decoded",
     "Outcome",

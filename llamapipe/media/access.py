@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from llamapipe.clock import Clock
 from llamapipe.errors import InterruptedRun, SourceError, UsageError
-from llamapipe.media.connecting import Attempt, Backoff, ReconnectPolicy, connect_until
+from llamapipe.media.awaiting import AwaitedSource, Opener
+from llamapipe.media.connecting import Backoff, ReconnectPolicy, connect_until
 from llamapipe.media.contract import VideoSource
 from llamapipe.media.expand import SourceSpec
 from llamapipe.media.live import LiveSource
@@ -19,8 +20,10 @@ from llamapipe.media.sources import AvSource
 
 __all__ = ["PATIENCE_S", "open_source", "open_sources"]
 
-PATIENCE_S = 30.0
-"""Seconds that a run waits for sources which are not there when the first one is."""
+PATIENCE_S = 3.0
+"""Seconds that a run waits for sources which are not there when the first one is. Whoever comes later joins it."""
+
+_LOG = logging.getLogger(__name__)
 
 
 def open_source(
@@ -79,14 +82,24 @@ def open_source(
         source.settle()
         return source
 
+    failure: SourceError | None = None  # of the latest attempt
+
+    def connect_first() -> AvSource:
+        nonlocal failure
+        try:
+            return connect()
+        except SourceError as error:
+            failure = error
+            raise
+
     if not may_block(spec):
         return connect()
     retries = policy if policy is not None else ReconnectPolicy()
     backoff = Backoff(retries, rng if rng is not None else np.random.default_rng(0))
-    until_s = clock.now_s() + retries.give_up_s if retries.waits_for_first else None
-    first = connect_until(connect, until_s, backoff=backoff, clock=clock, unwanted=unwanted, shown=spec.shown)
+    until_s = clock.now_s() + retries.first_s if retries.first_s > 0 else None
+    first = connect_until(connect_first, until_s, backoff=backoff, clock=clock, unwanted=unwanted, shown=spec.shown)
     if first is None:
-        raise InterruptedRun(f"interrupted while connecting to {spec.shown}")
+        raise InterruptedRun(f"interrupted while connecting to {spec.shown}") from failure
     if policy is None or not first.info.live:
         return first
     backoff.reset()
@@ -106,64 +119,65 @@ def open_source(
 
 def open_sources(
     specs: Mapping[str, SourceSpec],
-    open_one: Callable[[SourceSpec, Callable[[], bool]], VideoSource],
+    open_one: Opener,
     *,
     clock: Clock,
     patience_s: float = PATIENCE_S,
     unwanted: Callable[[], bool] = lambda: False,
-) -> tuple[dict[str, VideoSource], dict[str, SourceError]]:
-    """Every source that can be opened, and why the others cannot. Those that may keep one waiting go side by side.
+    insist: Opener | None = None,
+) -> tuple[dict[str, VideoSource], dict[str, SourceError], dict[str, AwaitedSource]]:
+    """Sources that are there, why others cannot be had, and those that may still come.
 
-    Once one is there, the others are waited for ``patience_s`` longer at most, whatever ``open_one`` would wait for.
-    It is given a source and what tells it to stop. Raises what it raises besides SourceError; nothing stays open then,
-    and nothing is waited for.
+    Those that may keep one waiting are connected to side by side. Once one is there, the others are waited for
+    ``patience_s`` longer at most. Whoever is not there then goes on being connected to; where ``open_one`` had given it
+    up, ``insist`` is what gets it. Without any source nothing is awaited: the failures say why.
+
+    Raises what ``open_one`` raises besides SourceError; nothing stays open then, and nothing is waited for.
     """
-    over = threading.Event()  # nobody wants what is still being opened
-    attempts: dict[str, Attempt[VideoSource]] = {}
+    attempts: dict[str, AwaitedSource] = {}
     sources: dict[str, VideoSource] = {}
     failures: dict[str, SourceError] = {}
+    awaited: dict[str, AwaitedSource] = {}
     first_s: float | None = None  # when the first one was there
-
-    def stopped() -> bool:
-        return over.is_set() or unwanted()
 
     def late() -> bool:
         nonlocal first_s
-        if first_s is None and (sources or any(attempt.made for attempt in attempts.values())):
+        if first_s is None and (sources or any(attempt.is_there for attempt in attempts.values())):
             first_s = clock.now_s()
         return first_s is not None and clock.now_s() - first_s >= patience_s
 
-    def begin(spec: SourceSpec) -> Attempt[VideoSource]:
-        return Attempt(lambda: open_one(spec, stopped))
-
-    def opened(name: str, spec: SourceSpec) -> VideoSource:
+    def opened(name: str, spec: SourceSpec) -> VideoSource | None:
         if name not in attempts:
-            return open_one(spec, stopped)
-        source = attempts[name].wait(lambda: unwanted() or late())
-        if source is None and not unwanted():
-            raise SourceError(
-                f"source {spec.shown} was not there {patience_s:g} s after the first one",
-                hint="the others go on without it; start it before the run, or give it a run of its own",
-            )
-        if source is None:
+            return open_one(spec, unwanted)
+        source = attempts[name].first(lambda: unwanted() or late())
+        if unwanted():
             raise InterruptedRun(f"interrupted while connecting to {spec.shown}")
         return source
 
     try:
         for name, spec in specs.items():
             if may_block(spec) and spec.kind != "file":
-                attempts[name] = begin(spec)
+                attempts[name] = AwaitedSource(spec, open_one, insist)
         for name in sorted(specs, key=attempts.__contains__):  # those first that are not waited for
             try:
-                sources[name] = opened(name, specs[name])
+                source = opened(name, specs[name])
             except SourceError as error:
                 failures[name] = error
+            else:
+                if source is not None:
+                    sources[name] = source
+                else:
+                    awaited[name] = attempts[name]
+        if sources and insist is not None:
+            awaited |= {name: attempts[name] for name in failures if name in attempts}
     except BaseException:
-        over.set()
         for attempt in attempts.values():
-            attempt.abandon()
+            attempt.close()
         for source in sources.values():
             source.close()
         raise
-    over.set()
-    return {name: sources[name] for name in specs if name in sources}, failures
+
+    for name in awaited:
+        reason = failures.pop(name).message if name in failures else f"source {specs[name].shown} is not there yet"
+        _LOG.warning("%s; the run begins without it, and goes on calling it", reason)
+    return {name: sources[name] for name in specs if name in sources}, failures, awaited

@@ -22,7 +22,7 @@ class ReconnectPolicy:
     """When a live source counts as gone, and how long it is called back."""
 
     give_up_s: float = 60.0  # without a picture since it was lost; 0: it is never called back
-    waits_for_first: bool = False  # the first connection, too, is tried again for so long
+    first_s: float = 0.0  # that the first connection is tried again for; 0: it is tried once
     stall_timeout_s: float = 5.0  # without a packet: the connection is given up
     first_delay_s: float = 0.25
     max_delay_s: float = 10.0
@@ -78,17 +78,23 @@ class Attempt(Generic[T]):
 
     def wait(self, unwanted: Callable[[], bool]) -> T | None:
         """What ``connect`` returned, or None once ``unwanted`` says so. Raises what it raised."""
-        try:
-            while not self._ended.wait(_LOOK_S):
-                if unwanted():
-                    self.abandon()
-                    return None
-        except BaseException:  # Ctrl-C
+        if not self.ends(unwanted):
             self.abandon()
-            raise
+            return None
         if self._error is not None:
             raise self._error
         return self._made
+
+    def ends(self, unwanted: Callable[[], bool]) -> bool:
+        """Wait until it has ended; False once ``unwanted`` says so, and it goes on."""
+        try:
+            while not self._ended.wait(_LOOK_S):
+                if unwanted():
+                    return False
+        except BaseException:  # Ctrl-C
+            self.abandon()
+            raise
+        return True
 
     @property
     def made(self) -> bool:

@@ -56,6 +56,8 @@ from llamapipe.wire import (
     Marked,
     Message,
     NewFrames,
+    NewStream,
+    Opened,
     Pulse,
     Restored,
     RestoreState,
@@ -128,7 +130,8 @@ class Engine:
     ``make_worker`` is given a worker's name and incarnation. ``address`` is that of threads, ``process_address`` that
     of processes, where there are any. ``resume`` are the points at which an earlier process has left its streams.
     ``writers`` are the sinks, by stream, that never wait for anybody: the engine's own thread writes them, which spares
-    two messages a frame and what waking two threads costs.
+    two messages a frame and what waking two threads costs. ``joining`` gives the sinks of a stream that was awaited,
+    once its source is there.
     """
 
     def __init__(
@@ -146,6 +149,7 @@ class Engine:
         process_address: str | None = None,
         resume: Mapping[str, StreamPoint] | None = None,
         writers: Mapping[str, SinkWriter] | None = None,
+        joining: Callable[[str], SinkWriter] | None = None,
     ) -> None:
         self._controller = controller
         self._arena = arena
@@ -174,6 +178,7 @@ class Engine:
         self._gone: set[str] = set()
         self._deliveries: dict[str, list[Delivery]] = {}
         self._writers = dict(writers or {})
+        self._joining = joining
         self._answers: list[Message] = []  # of the writers
         self._granting = Granting({s.stream: s.drop_policy == "block" for s in controller.plan.streams})
         self._result: EngineResult | None = None
@@ -295,6 +300,8 @@ class Engine:
         elif isinstance(message, Undecoded):
             self._store.add(message.stream, message.seq, None)
             self._tell(ev.FrameUndecodable(message.stream, message.seq, message.reason, message.pts_s))
+        elif isinstance(message, Opened):
+            self._opened(message)
         elif isinstance(message, Ended):
             if message.error is not None:
                 self._partial.errors.setdefault(message.stream, message.error)
@@ -314,6 +321,17 @@ class Engine:
         kind = SINKS.get(self._sinks[sink].type)
         # A file that is not whole is removed, and all that was written to it.
         self._tell(ev.SinkFailed(stream, sink, error, kept=kind is None or kind.default_path is None))
+
+    def _opened(self, message: Opened) -> None:
+        """A stream joins. Workers are told before any of its frames, control last: its grant lets frames come."""
+        stream = message.stream
+        for identity in self._crew.identities():
+            self._send(identity, NewStream(stream, message.width, message.height, message.fps))
+        assert self._joining is not None
+        writer = self._joining(stream)
+        self._spawn(writer.name, writer)
+        self._granting.opened(stream, waits=message.drop_policy == "block")
+        self._tell(ev.StreamOpened(stream, message.drop_policy, message.max_pending, message.paced))
 
     def _hello(self, peer: str, message: Hello) -> None:
         worker = self._crew.current(peer) if message.role == "worker" else None
@@ -436,8 +454,10 @@ class Engine:
                 self._send(f"source:{action.stream}", Stop())
                 if (writer := self._writers.pop(action.stream, None)) is not None:
                     self._answers.append(writer.close())
-                else:
+                elif f"sink:{action.stream}" in self._threads:
                     self._send(f"sink:{action.stream}", Close())
+                else:  # its source never came
+                    self._answers.append(Closed(action.stream, [], {}))
             case act.Finish():
                 self._partial.outcome, self._partial.reason = action.outcome, action.reason
                 self._result = self._partial

@@ -17,9 +17,13 @@ class Granting:
     """
 
     def __init__(self, waits: Mapping[str, bool]) -> None:
-        self._waits = waits
+        self._waits = dict(waits)
         self._windows: dict[str, int] = {}
         self._held: dict[str, int] = {}
+
+    def opened(self, stream: str, *, waits: bool) -> None:
+        """It is known only now whether the stream's source waits."""
+        self._waits[stream] = waits
 
     def add(self, stream: str, credits: int) -> None:
         """The stream may send so many more. The first credits are its window."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import zmq
@@ -11,7 +12,7 @@ from llamapipe.errors import LlamapipeError, SourceLostError
 from llamapipe.media.contract import Decoded, VideoSource
 from llamapipe.runtime.arena import Arena
 from llamapipe.runtime.dealing import dealer
-from llamapipe.wire import Ended, Granted, Hello, NewFrames, Stop, Undecoded, decode, encode
+from llamapipe.wire import Ended, Granted, Hello, NewFrames, Opened, Stop, Undecoded, decode, encode
 
 __all__ = ["SourceReader"]
 
@@ -20,22 +21,24 @@ class SourceReader:
     """One thread's worth of reading. ``waits``: a frame waits for credit (files); else it is sent as it comes.
 
     ``paced``: not even the first frame is read before there is credit. ``first_seq``: that of the source's first frame.
+    A source that is not there yet is given as what opens it, in the reader's thread, and says how it is to be read.
     """
 
     def __init__(
         self,
         stream: str,
-        source: VideoSource,
+        source: VideoSource | Callable[[], tuple[VideoSource, Opened]],
         *,
         arena: Arena,
         clock: Clock,
-        waits: bool,
+        waits: bool = False,
         paced: bool = False,
         first_seq: int = 0,
     ) -> None:
         self.name = f"source:{stream}"
         self._stream = stream
-        self._source = source
+        self._open = source if callable(source) else None
+        self._source = None if callable(source) else source
         self._arena = arena
         self._clock = clock
         self._waits = waits
@@ -52,7 +55,7 @@ class SourceReader:
         try:
             socket.send(encode(Hello(self.name, "source")))
             try:
-                num_frames = self._read(socket)
+                num_frames = self._read(socket, self._opened(socket))
             except LlamapipeError as caught:
                 error, num_frames = caught, self._sent
             except Exception as caught:  # a bug in a source must not take the engine with it
@@ -63,17 +66,26 @@ class SourceReader:
             while not self._stopped:  # the engine says when it has everything
                 self._take(decode(socket.recv()))
         finally:
-            self._source.close()
+            if self._source is not None:
+                self._source.close()
             socket.close()
 
-    def _read(self, socket: zmq.Socket[Any]) -> int:
-        info = self._source.info
+    def _opened(self, socket: zmq.Socket[Any]) -> VideoSource:
+        if self._source is None:
+            assert self._open is not None
+            self._source, opened = self._open()
+            self._waits, self._paced = opened.drop_policy == "block", opened.paced
+            socket.send(encode(opened))
+        return self._source
+
+    def _read(self, socket: zmq.Socket[Any], source: VideoSource) -> int:
+        info = source.info
         time_base = (info.time_base.numerator, info.time_base.denominator)
         while self._paced and self._credits <= 0 and not self._stopped:
             self._take(decode(socket.recv()))
         if self._stopped:
             return self._sent
-        for decoded in self._source:
+        for decoded in source:
             if not self._credit(socket):
                 break
             if isinstance(decoded, Decoded):

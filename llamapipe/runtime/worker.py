@@ -26,6 +26,7 @@ from llamapipe.wire import (
     Loaded,
     LoadReplica,
     Message,
+    NewStream,
     Restored,
     RestoreState,
     Stop,
@@ -54,7 +55,7 @@ class Worker:
         self.name = name
         self.identity = identity if identity is not None else name
         self._setups = setups
-        self._streams = streams
+        self._streams = dict(streams)  # replicas look into it: a stream may be new to them
         self._space = PassingSpace(arena)
         self._clock = clock
         self._token = token
@@ -72,6 +73,9 @@ class Worker:
         try:
             socket.send(encode(Hello(self.identity, "worker", token=self._token)))
             while not isinstance(message := decode(socket.recv()), Stop):
+                if isinstance(message, NewStream):
+                    self._streams[message.stream] = StreamFacts(message.width, message.height, message.fps)
+                    continue
                 answer = self._answer(message)
                 if self._left.is_set():
                     break

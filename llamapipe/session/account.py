@@ -106,24 +106,25 @@ def _streams(prepared: Prepared, controller: Controller, result: EngineResult) -
     ledger = controller.ledger
     summaries: list[StreamSummary] = []
     for name, spec in prepared.specs.items():
-        failure = prepared.failures.get(name)
-        if failure is not None:
+        source = prepared.sources.get(name)
+        if source is None:  # it never was there
+            failure = prepared.failures.get(name) or result.errors.get(name)
             summaries.append(
                 StreamSummary(
                     name=name,
-                    source=getattr(spec, "shown", spec.uri),
+                    source=spec.shown,
                     width=0,
                     height=0,
                     fps=None,
                     outcome="failed",
-                    error=str(failure),
+                    error=str(failure) if failure is not None else "it was not there",
                     frames=FrameCounts(),
                     media_s=0.0,
                     outputs=[],
                 )
             )
             continue
-        info, stats = prepared.sources[name].info, prepared.sources[name].stats
+        info, stats = source.info, source.stats
         accounts = [ledger.accounts[name, sink.name] for sink in prepared.plan.sinks]
         worst = min(accounts, key=lambda account: account.delivered)
         error = result.errors.get(name)

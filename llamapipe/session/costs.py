@@ -67,6 +67,7 @@ class CostMeter:
         self._prices = prices
         self._decoders = dict(decoders)
         self._going = [s.stream for s in plan.streams if s.resume is None or not s.resume.ended]
+        self._awaited = {s.stream for s in plan.streams if s.awaited}
         self._encoder_threads = sum(_encoder_threads(sink) for sink in plan.sinks)
         self._before = {device: dict(parts) for device, parts in (before or {}).items()}
         self.rates = {
@@ -102,8 +103,10 @@ class CostMeter:
         match event:
             case ev.Start():
                 for stream in self._going:
-                    reservations.hold(f"decode {stream}", _CPU, "decode", self._decoders.get(stream, 1), now_s)
-                    reservations.hold(f"encode {stream}", _CPU, "encode", self._encoder_threads, now_s)
+                    if stream not in self._awaited:
+                        self._stream(stream, now_s)
+            case ev.StreamOpened():
+                self._stream(event.stream, now_s)
             case ev.StreamEnded():
                 reservations.release(f"decode {event.stream}", now_s)
             case ev.StreamClosed():
@@ -114,6 +117,10 @@ class CostMeter:
         for action in actions:
             if isinstance(action, act.StartWorker):
                 self._worker(action.worker, now_s, up=True)
+
+    def _stream(self, stream: str, now_s: float) -> None:
+        self._reservations.hold(f"decode {stream}", _CPU, "decode", self._decoders.get(stream, 1), now_s)
+        self._reservations.hold(f"encode {stream}", _CPU, "encode", self._encoder_threads, now_s)
 
     def _worker(self, worker: str, now_s: float, *, up: bool) -> None:
         for device, units in self._workers[worker].items():

@@ -34,7 +34,6 @@ from llamapipe.runtime import (
     SharedArena,
     SinkWriter,
     SourceReader,
-    StreamFacts,
     Worker,
     WorkerPeer,
     boot_streams,
@@ -42,6 +41,7 @@ from llamapipe.runtime import (
 from llamapipe.session.account import summarise
 from llamapipe.session.checkpoints import Tallies, look_back
 from llamapipe.session.costs import CostMeter
+from llamapipe.session.joining import Joining
 from llamapipe.session.keeper import Keeper
 from llamapipe.session.observing import Neighbours, not_comparable, uses_profiles
 from llamapipe.session.outputs import EVENTS_FILE, REPORT_FILE, SUMMARY_FILE
@@ -224,7 +224,7 @@ class _Job:
             watcher = Watcher(
                 controller,
                 started_s=started_s,
-                num_frames=_total([source.info.num_frames for source in prepared.sources.values()]),
+                num_frames=_num_frames(prepared),
                 objective=prepared.objective,
                 on_progress=self.on_progress,
                 log=log,
@@ -297,8 +297,8 @@ class _Job:
             raise UsageError(
                 f"--shadow compares a configuration with its reference, {what}", hint="give --config FILE, or --tune"
             )
-        if len(prepared.sources) > 1:
-            raise UsageError(f"--shadow follows one source, there are {len(prepared.sources)}")
+        if len(prepared.plan.streams) > 1:
+            raise UsageError(f"--shadow follows one source, there are {len(prepared.plan.streams)}")
         from llamapipe.session.shadow import Shadow
         from llamapipe.session.trials import judged_results
 
@@ -326,15 +326,16 @@ class _Job:
             return None
         stages = {stage.name: stage for stage in prepared.plan.stages}
         operators = operator_files(prepared.compiled, prepared.plan.stages, self.request.ops_files)
-        return Quarantiner(self.request.output, stages, boot_streams(prepared.facts), operators, registered_files())
+        return Quarantiner(
+            self.request.output, stages, lambda: boot_streams(prepared.facts), operators, registered_files()
+        )
 
     def _drive(
         self, prepared: Prepared, controller: Controller, watcher: Watcher, pictures: PictureStrip
     ) -> EngineResult:
-        facts = prepared.facts
         arena: LocalArena | SharedArena = LocalArena()
         if prepared.boot is not None:
-            arena = SharedArena(slot_bytes(facts.values()))
+            arena = SharedArena(slot_bytes(prepared.facts.values()))
         peers: dict[str, SourceReader | SinkWriter] = {}
         points = {name: point for name in prepared.sources if (point := prepared.point(name)) is not None}
         going = [name for name in prepared.sources if name not in points or not points[name].ended]
@@ -357,14 +358,18 @@ class _Job:
                 writers[name] = writer
             else:
                 peers[writer.name] = writer
+        joining = Joining(
+            prepared, lambda name: self._all_sinks(prepared, [name], pictures)[name], arena=arena, clock=self.clock
+        )
+        peers |= {reader.name: reader for reader in joining.readers()}
         address = f"llamapipe-{os.getpid()}-{id(controller):x}"
         engine = Engine(
             controller,
             arena=arena,
             clock=self.clock,
-            make_worker=self._maker(prepared, arena, facts),
+            make_worker=self._maker(prepared, arena),
             peers=peers,
-            close_source=lambda name: prepared.sources[name].close(),
+            close_source=prepared.close_source,
             observer=watcher,
             interrupt=self.interrupt,
             address=f"inproc://{address}",
@@ -373,6 +378,7 @@ class _Job:
             process_address=None if prepared.boot is None else f"ipc://@{address}",
             resume=points,
             writers=writers,
+            joining=joining.writer,
         )
         import cv2
 
@@ -383,11 +389,10 @@ class _Job:
             return engine.run()
         finally:
             cv2.setNumThreads(threads)
+            joining.close()
             arena.close()
 
-    def _maker(
-        self, prepared: Prepared, arena: LocalArena | SharedArena, facts: Mapping[str, StreamFacts]
-    ) -> Callable[[str, int], WorkerPeer]:
+    def _maker(self, prepared: Prepared, arena: LocalArena | SharedArena) -> Callable[[str, int], WorkerPeer]:
         plans = {worker.name: worker for worker in prepared.plan.workers}
         token = secrets.token_hex(16)
 
@@ -398,7 +403,7 @@ class _Job:
                     name,
                     identity=identity,
                     setups=prepared.compiled.setups,
-                    streams=facts,
+                    streams=prepared.facts,
                     arena=arena,
                     clock=self.clock,
                 )
@@ -411,7 +416,7 @@ class _Job:
                 token=token,
                 fd=arena.memory.fd,
                 slot_bytes=arena.memory.slot_bytes,
-                streams=boot_streams(facts),
+                streams=boot_streams(prepared.facts),
                 cores=plans[name].cores,
             )
             return ProcessWorker(name, boot, self.env)
@@ -456,9 +461,11 @@ def _never_waits(prepared: Prepared, stream: str) -> bool:
     return light and not plan.segment_frames
 
 
-def _total(counts: list[int | None]) -> int | None:
+def _num_frames(prepared: Prepared) -> int | None:
+    """Of all streams together; None where that of one is not known."""
+    counts = [source.info.num_frames for source in prepared.sources.values()]
     known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
+    return sum(known) if len(known) == len(prepared.plan.streams) else None
 
 
 @contextlib.contextmanager

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from math import inf
 from pathlib import Path
 
 import msgspec
@@ -15,7 +17,15 @@ from llamapipe.clock import Clock, Env
 from llamapipe.control.plan import FaultPlan, JobPlan, RunPlan, SinkPlan, StreamPlan
 from llamapipe.errors import LlamapipeError, SourceError, SpecError, UsageError
 from llamapipe.inference import AssetStore, cache_root, local_file, open_catalogue, registered_files, use_catalogue
-from llamapipe.media import SINKS, ReconnectPolicy, SourceSpec, expand_sources, open_source, open_sources
+from llamapipe.media import (
+    SINKS,
+    AwaitedSource,
+    ReconnectPolicy,
+    SourceSpec,
+    expand_sources,
+    open_source,
+    open_sources,
+)
 from llamapipe.media.contract import SinkContext, VideoSource
 from llamapipe.report import RunSummary
 from llamapipe.runtime import Boot, Machine, StreamFacts, StreamPoint, read_machine
@@ -53,14 +63,14 @@ OnAsset = Callable[[str, int, int | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A run that can begin. Sources are open; ``failures`` are those that could not be."""
+    """A run that can begin. Sources are open; ``failures`` are those that could not be, ``awaited`` may come later."""
 
     request: RunRequest
     compiled: Compiled
     plan: RunPlan
     objective: Objective
     specs: Mapping[str, SourceSpec]
-    sources: Mapping[str, VideoSource]
+    sources: dict[str, VideoSource]
     failures: Mapping[str, LlamapipeError]
     folders: Mapping[str, Path | None]
     cores: float
@@ -70,19 +80,32 @@ class Prepared:
     earlier: Checkpoint | None  # of the run that this one goes on with
     prices: Prices = CORE_SECONDS
     decoders: Mapping[str, int] = field(default_factory=dict)  # threads, by stream
+    awaited: Mapping[str, AwaitedSource] = field(default_factory=dict)
 
     @property
     def facts(self) -> dict[str, StreamFacts]:
-        """What stages are told of each stream."""
-        return {
-            name: StreamFacts(source.info.width, source.info.height, float(source.info.fps or 0))
-            for name, source in self.sources.items()
-        }
+        """What stages are told of each stream; zeros of one that is not there yet."""
+        return {plan.stream: _facts(self.sources.get(plan.stream)) for plan in self.plan.streams}
+
+    def take_in(self, stream: str, source: VideoSource) -> StreamPlan:
+        """A source that was awaited is there, and counts among the others from here on. Returns how it is to be run."""
+        self.sources[stream] = source
+        plan = next(plan for plan in self.plan.streams if plan.stream == stream)
+        return msgspec.structs.replace(
+            plan,
+            drop_policy=_drop_policy(self.request, source),
+            max_pending=_max_pending(source, self.objective),
+            paced=_is_paced(self.request, source),
+            awaited="",
+        )
+
+    def close_source(self, stream: str) -> None:
+        """Stop reading it, or waiting for it. May be called from any thread."""
+        (self.awaited.get(stream) or self.sources[stream]).close()
 
     def close(self) -> None:
-        """Let go of the sources of a run that does not begin after all."""
-        for source in self.sources.values():
-            source.close()
+        """Let go of every source."""
+        _close(self.sources, self.awaited)
 
     def point(self, stream: str) -> StreamPoint | None:
         """Where the stream is gone on with."""
@@ -176,7 +199,7 @@ def prepare(
     decoders = {name: _decoder_threads(request, spec, len(specs), machine.cores) for name, spec in specs.items()}
     chances = dict(zip(specs, np.random.default_rng().spawn(len(specs)), strict=True))
 
-    def open_one(spec: SourceSpec, unwanted: Callable[[], bool]) -> VideoSource:
+    def open_one(spec: SourceSpec, unwanted: Callable[[], bool], *, policy: ReconnectPolicy) -> VideoSource:
         return open_source(
             spec,
             clock=clock,
@@ -192,12 +215,24 @@ def prepare(
             skip=points[spec.name].seq if spec.name in points else 0,
         )
 
+    sources: dict[str, VideoSource] = {}
+    failures: dict[str, SourceError] = {}
+    awaited: dict[str, AwaitedSource] = {}
     if held is not None:
-        sources: dict[str, VideoSource] = dict.fromkeys(specs, held)
-        failures: dict[str, SourceError] = {}
+        sources = dict.fromkeys(specs, held)
     else:
-        unwanted = (interrupt or threading.Event()).is_set
-        sources, failures = open_sources(specs, open_one, clock=clock, unwanted=unwanted)
+        sources, failures, awaited = open_sources(
+            specs,
+            partial(open_one, policy=policy),
+            clock=clock,
+            unwanted=(interrupt or threading.Event()).is_set,
+            # Without a limit of its own a source is called for as long as others are there.
+            insist=partial(open_one, policy=replace(policy, first_s=inf)) if request.reconnect_for_s is None else None,
+        )
+    if dry:
+        failures |= {name: _not_there(specs[name]) for name in awaited}
+        _close(awaited)
+        awaited = {}
     try:
         if not sources:
             raise next(iter(failures.values()))
@@ -209,11 +244,20 @@ def prepare(
                 name,
                 _drop_policy(request, source),
                 max_pending=_max_pending(source, objective),
-                paced=request.realtime or source.info.live,
+                paced=_is_paced(request, source),
                 segment_frames=0 if results or dry else _segment_frames(request, specs[name], source),
                 resume=resume_plan(points.get(name)),
             )
-            for name, source in sources.items()
+            if (source := sources.get(name)) is not None
+            # Most likely a camera; what it is will be told when it is there.
+            else StreamPlan(
+                name,
+                request.drop_policy or "drop-oldest",
+                paced=True,
+                awaited="limit" if policy.first_s > 0 else "others",
+            )
+            for name in specs
+            if name not in failures
         ]
         plan = run_plan(
             compiled,
@@ -244,10 +288,10 @@ def prepare(
             earlier=earlier,
             prices=asked.needs.prices,
             decoders=decoders,
+            awaited=awaited,
         )
     except BaseException:
-        for source in sources.values():
-            source.close()
+        _close(sources, awaited)
         raise
 
 
@@ -361,7 +405,7 @@ def _reconnect(request: RunRequest) -> ReconnectPolicy:
         raise UsageError(f"stall timeout of {stall_timeout_s:g} s: expected more than 0")
     if give_up_s is None:
         return ReconnectPolicy(stall_timeout_s=stall_timeout_s)
-    return ReconnectPolicy(give_up_s=give_up_s, waits_for_first=give_up_s > 0, stall_timeout_s=stall_timeout_s)
+    return ReconnectPolicy(give_up_s=give_up_s, first_s=give_up_s, stall_timeout_s=stall_timeout_s)
 
 
 def _earlier(request: RunRequest) -> Checkpoint | None:
@@ -425,6 +469,28 @@ def _max_pending(source: VideoSource, objective: Objective) -> int:
     bound = objective.quantile
     wait_s = bound[1] if bound is not None else _PATIENCE_S
     return max(StreamPlan("").max_pending, round(float(source.info.fps or 0) * wait_s))
+
+
+def _is_paced(request: RunRequest, source: VideoSource) -> bool:
+    return request.realtime or source.info.live
+
+
+def _facts(source: VideoSource | None) -> StreamFacts:
+    if source is None:
+        return StreamFacts(0, 0, 0.0)
+    return StreamFacts(source.info.width, source.info.height, float(source.info.fps or 0))
+
+
+def _close(*sources: Mapping[str, VideoSource] | Mapping[str, AwaitedSource]) -> None:
+    for of_kind in sources:
+        for source in of_kind.values():
+            source.close()
+
+
+def _not_there(spec: SourceSpec) -> SourceError:
+    return SourceError(
+        f"source {spec.shown} is not there", hint="a run begins without it, and takes it in when it comes"
+    )
 
 
 def _drop_policy(request: RunRequest, source: VideoSource) -> str:

@@ -22,6 +22,7 @@ __all__ = ["boot_of", "check_count", "operator_files", "parse_workers", "slot_by
 _MOST_PER_CORE = {"thread": 16, "process": 4}  # of which more only wait for each other
 _MOST_AT_LEAST = {"thread": 64, "process": 16}  # that may be tried on the smallest machine
 _MIN_SLOT_BYTES = 1 << 22
+_UHD_PIXELS = 3840 * 2160
 _BYTES_PER_PIXEL = 12  # four times what BGR takes: room for stages that enlarge; untouched memory costs nothing
 
 
@@ -52,8 +53,9 @@ def check_count(count: int, kinds: Iterable[str], cores: float) -> None:
 
 
 def slot_bytes(streams: Iterable[StreamFacts]) -> int:
-    """Bytes that the largest picture of these streams may take."""
-    return max([_MIN_SLOT_BYTES, *(_BYTES_PER_PIXEL * facts.width * facts.height for facts in streams)])
+    """Bytes that the largest picture of these streams may take. One whose size is not known yet may bring UHD."""
+    pixels = [facts.width * facts.height or _UHD_PIXELS for facts in streams]
+    return max([_MIN_SLOT_BYTES, *(_BYTES_PER_PIXEL * of_stream for of_stream in pixels)])
 
 
 def boot_of(compiled: Compiled, ops_files: Sequence[Path], cache_root: Path) -> Boot | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -55,7 +55,7 @@ class Quarantiner:
 
     folder: Path
     stages: Mapping[str, StagePlan]
-    streams: dict[str, tuple[int, int, float]]
+    streams: Callable[[], dict[str, tuple[int, int, float]]]  # as in `QuarantinedItem`, of all that are there
     operators: tuple[str, ...]
     models: tuple[tuple[str, str, tuple[str, ...], tuple[int, int]], ...]
     files: list[Path] = field(default_factory=list)
@@ -88,7 +88,7 @@ class Quarantiner:
         kept = QuarantinedItem(
             action.reason,
             self.stages[action.stage],
-            self.streams,
+            self.streams(),
             self.operators,
             self.models,
             msgspec.structs.replace(item, inputs=inputs),

@@ -1,8 +1,8 @@
 """What engine, workers, sources and sinks say to each other. The same for threads, processes and hosts.
 
-source  -> engine   NewFrames, Undecoded, Ended          engine -> source   Granted, Stop
-worker  -> engine   Hello, Loaded, Done, Restored,       engine -> worker   LoadReplica, Invoke, RestoreState,
-                    Captured, Pulse                                         CaptureState, Stop
+source  -> engine   Opened, NewFrames, Undecoded, Ended  engine -> source   Granted, Stop
+worker  -> engine   Hello, Loaded, Done, Restored,       engine -> worker   NewStream, LoadReplica, Invoke,
+                    Captured, Pulse                                         RestoreState, CaptureState, Stop
 sink    -> engine   Taken, Marked, Closed                engine -> sink     Deliveries, Close
 replica -> server   Hello, Loaded, Predicted, Pulse      server -> replica  Predict, Stop
 """
@@ -38,6 +38,8 @@ __all__ = [
     "Marked",
     "Message",
     "NewFrames",
+    "NewStream",
+    "Opened",
     "Predict",
     "Predicted",
     "Pulse",
@@ -49,7 +51,7 @@ __all__ = [
     "Wanted",
 ]
 
-PROTOCOL = 6
+PROTOCOL = 7
 """Version of the messages below; both ends must speak the same."""
 
 
@@ -187,6 +189,27 @@ class Pulse(_Message, frozen=True):
     worker: str
 
 
+class Opened(_Message, frozen=True):
+    """A source that was not there when the run began is there. Sizes in pixels; the rest as in StreamPlan."""
+
+    stream: str
+    width: int
+    height: int
+    fps: float  # 0: unknown
+    drop_policy: str
+    max_pending: int
+    paced: bool
+
+
+class NewStream(_Message, frozen=True):
+    """A stream that the worker was told nothing of when it started, or only that it may come."""
+
+    stream: str
+    width: int
+    height: int
+    fps: float
+
+
 class NewFrames(_Message, frozen=True):
     """Consecutive frames of a stream, in the arena."""
 
@@ -316,6 +339,8 @@ Message: TypeAlias = (
     | CaptureState
     | Captured
     | Pulse
+    | Opened
+    | NewStream
     | NewFrames
     | Undecoded
     | Ended

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -238,7 +240,7 @@ def test_the_first_connection_fails_fast_unless_it_is_to_be_waited_for(served: C
     with pytest.raises(SourceError, match="refused"):
         live(server.address)
     threading.Timer(0.4, server.start).start()
-    source = live(server.address, ReconnectPolicy(give_up_s=10, waits_for_first=True, first_delay_s=0.1))
+    source = live(server.address, ReconnectPolicy(give_up_s=10, first_s=10, first_delay_s=0.1))
     source.close()
     assert source.info.width == 64
 
@@ -248,7 +250,7 @@ def test_waiting_for_the_first_connection_has_an_end(served: Callable[..., Camer
     server.stop()
     began_s = time.monotonic()
     with pytest.raises(SourceError, match="refused"):
-        live(server.address, ReconnectPolicy(give_up_s=0.5, waits_for_first=True, first_delay_s=0.1))
+        live(server.address, ReconnectPolicy(give_up_s=0.5, first_s=0.5, first_delay_s=0.1))
     assert 0.4 < time.monotonic() - began_s < 2
 
 
@@ -263,17 +265,17 @@ def test_sources_connect_side_by_side(served: Callable[..., Camera], silent: Sil
     }
 
     def open_one(spec: SourceSpec, unwanted: Callable[[], bool]) -> VideoSource:
-        policy = ReconnectPolicy(give_up_s=3, waits_for_first=True)
+        policy = ReconnectPolicy(give_up_s=3, first_s=3)
         return open_source(spec, clock=SystemClock(), reconnect=policy, unwanted=unwanted)
 
-    sources, failures = open_sources(specs, open_one, clock=SystemClock(), unwanted=stop.is_set)
+    sources, failures, awaited = open_sources(specs, open_one, clock=SystemClock(), patience_s=30, unwanted=stop.is_set)
     for source in sources.values():
         source.close()
-    assert (sorted(sources), sorted(failures)) == (["cam", "clip"], ["gone", "silent"])
+    assert (sorted(sources), sorted(failures), awaited) == (["cam", "clip"], ["gone", "silent"], {})
     assert "did not answer in time" in str(failures["silent"])
 
 
-def test_a_source_that_is_late_holds_the_others_back_for_so_long_only(
+def test_a_source_that_is_late_is_handed_over_and_goes_on_being_connected_to(
     served: Callable[..., Camera], silent: Silent
 ) -> None:
     specs = {name: SourceSpec(name, uri, "url") for name, uri in (("late", silent.address), ("cam", served().address))}
@@ -281,18 +283,73 @@ def test_a_source_that_is_late_holds_the_others_back_for_so_long_only(
 
     def open_one(spec: SourceSpec, unwanted: Callable[[], bool]) -> VideoSource:
         try:
-            return live(spec.uri, ReconnectPolicy(give_up_s=60, waits_for_first=True), unwanted=unwanted)
+            return live(spec.uri, ReconnectPolicy(give_up_s=60, first_s=60), unwanted=unwanted)
         finally:
             if spec.name == "late":
                 ended.set()
 
     began_s = time.monotonic()
-    sources, failures = open_sources(specs, open_one, clock=SystemClock(), patience_s=0.5)
+    sources, failures, awaited = open_sources(specs, open_one, clock=SystemClock(), patience_s=0.5)
     assert time.monotonic() - began_s < 10
-    assert list(sources) == ["cam"]
-    assert "was not there 0.5 s after the first one" in str(failures["late"])
+    assert (list(sources), failures, list(awaited)) == (["cam"], {}, ["late"])
+    assert not ended.is_set()
+    threading.Timer(0.2, awaited["late"].close).start()
+    with pytest.raises(SourceError, match=f"{silent.address} was not there before the run ended"):
+        awaited["late"].open()
     assert ended.wait(5)  # nobody goes on calling it
     sources["cam"].close()
+
+
+def insisting(spec: SourceSpec, unwanted: Callable[[], bool]) -> VideoSource:
+    return live(spec.uri, dataclasses.replace(QUICK, first_s=math.inf), unwanted=unwanted)
+
+
+def once(spec: SourceSpec, unwanted: Callable[[], bool]) -> VideoSource:
+    return live(spec.uri, unwanted=unwanted)
+
+
+@pytest.fixture
+def two(served: Callable[..., Camera]) -> tuple[Camera, dict[str, SourceSpec]]:
+    """The first of two cameras, which is switched off, and both as sources."""
+    late = served()
+    late.stop()
+    cameras = {"late": late, "cam": served()}
+    return late, {name: SourceSpec(name, camera.address, "url") for name, camera in cameras.items()}
+
+
+def test_a_source_that_was_refused_is_called_until_it_is_there(
+    two: tuple[Camera, dict[str, SourceSpec]],
+) -> None:
+    late, specs = two
+    sources, failures, awaited = open_sources(specs, once, clock=SystemClock(), insist=insisting)
+    assert (list(sources), failures, list(awaited)) == (["cam"], {}, ["late"])
+    threading.Timer(0.5, late.start).start()
+    came = awaited["late"].open()
+    assert came.info.width == 64
+    awaited["late"].close()
+    assert list(came) == []  # it closes what it has opened
+    sources["cam"].close()
+
+
+def test_one_that_never_comes_says_what_happened_last(two: tuple[Camera, dict[str, SourceSpec]]) -> None:
+    _, specs = two
+    sources, _, awaited = open_sources(specs, once, clock=SystemClock(), insist=insisting)
+    threading.Timer(0.5, awaited["late"].close).start()
+    with pytest.raises(SourceError, match="connection refused; it was called until the run ended"):
+        awaited["late"].open()
+    sources["cam"].close()
+
+
+def test_nobody_insists_on_it_where_it_is_not_wanted_or_no_other_is_there(
+    two: tuple[Camera, dict[str, SourceSpec]],
+) -> None:
+    _, specs = two
+    sources, failures, awaited = open_sources(specs, once, clock=SystemClock())
+    assert (list(sources), list(failures), awaited) == (["cam"], ["late"], {})
+    sources["cam"].close()
+    alone = {"late": specs["late"]}
+    sources, failures, awaited = open_sources(alone, once, clock=SystemClock(), insist=insisting)
+    assert (sources, list(failures), awaited) == ({}, ["late"], {})
 
 
 def test_connecting_to_several_stops_at_once(silent: Silent) -> None:
