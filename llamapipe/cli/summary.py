@@ -46,6 +46,8 @@ def show_summary(summary: RunSummary, terminal: Terminal, output: Path | None) -
     for note in summary.notes:
         terminal.warning(note)
     for stream in summary.streams:
+        if stream.joined_s:
+            terminal.note(f"{stream.name}: joined {stream.joined_s:.1f} s after the run began")
         if stream.offline_s:
             times = {0: "never", 1: "once"}.get(stream.reconnects, f"{stream.reconnects} times")
             terminal.note(f"{stream.name}: came back {times}, {stream.offline_s:.1f} s without pictures")

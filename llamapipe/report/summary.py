@@ -128,6 +128,7 @@ class StreamSummary(msgspec.Struct, frozen=True):
     outputs: list[str]
     reconnects: int = 0  # times that a live source came back
     offline_s: float = 0.0  # that it gave no pictures
+    joined_s: float = 0.0  # after the run began that it was there; 0: from the beginning
 
 
 class RunSummary(msgspec.Struct, frozen=True):

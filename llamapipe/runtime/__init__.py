@@ -7,9 +7,10 @@ if TYPE_CHECKING:
     from llamapipe.runtime.arena import Arena, LocalArena, StaleFrame
     from llamapipe.runtime.checkpoints import StreamPoint
     from llamapipe.runtime.crew import WorkerPeer
-    from llamapipe.runtime.engine import Engine, EngineResult, Observer, Peer
+    from llamapipe.runtime.engine import Engine, EngineResult, Peer
     from llamapipe.runtime.host import StageHost, StageSetup, StreamFacts
     from llamapipe.runtime.machine import Machine, read_machine
+    from llamapipe.runtime.observer import Observer
     from llamapipe.runtime.process import Boot, ProcessWorker, Spares, boot_streams, read_boot, serve_process, stages_of
     from llamapipe.runtime.shared import SharedArena
     from llamapipe.runtime.sink import SinkWriter
@@ -48,9 +49,10 @@ _HOMES = {
     "arena": ("Arena", "LocalArena", "StaleFrame"),
     "checkpoints": ("StreamPoint",),
     "crew": ("WorkerPeer",),
-    "engine": ("Engine", "EngineResult", "Observer", "Peer"),
+    "engine": ("Engine", "EngineResult", "Peer"),
     "host": ("StageHost", "StageSetup", "StreamFacts"),
     "machine": ("Machine", "read_machine"),
+    "observer": ("Observer",),
     "process": ("Boot", "ProcessWorker", "Spares", "boot_streams", "read_boot", "serve_process", "stages_of"),
     "shared": ("SharedArena",),
     "sink": ("SinkWriter",),

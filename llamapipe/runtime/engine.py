@@ -6,7 +6,7 @@ Messages become events for `control`, its actions become messages. Decides nothi
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ from llamapipe.runtime.checkpoints import CheckpointBook, StreamPoint
 from llamapipe.runtime.crew import Crew, WorkerPeer
 from llamapipe.runtime.granting import Granting
 from llamapipe.runtime.journal import Journal
+from llamapipe.runtime.observer import Observer
 from llamapipe.runtime.outstanding import (
     Outstanding,
     give_back,
@@ -68,7 +69,7 @@ from llamapipe.wire import (
     encode,
 )
 
-__all__ = ["Engine", "EngineResult", "Observer", "Peer"]
+__all__ = ["Engine", "EngineResult", "Peer"]
 
 _POLL_MS = 50  # how late an interrupt or a dead thread may be noticed
 _NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)  # as enumerations they cost as much as the call
@@ -82,34 +83,6 @@ class Peer(Protocol):
     def serve(self, context: zmq.Context[Any], address: str) -> None:
         """Connect and serve until told to stop."""
         ...
-
-
-class Observer:
-    """Is told what happens, for reports and progress. Every method may be overridden, none need be."""
-
-    def event(self, event: ev.Event, now_s: float, actions: Sequence[act.Action]) -> None:
-        """Control has taken an event."""
-
-    def loaded(self, stage: str, worker: str, load_s: float, variant: str | None) -> None:
-        """A replica is ready."""
-
-    def invocation(self, dispatch: act.Dispatch, done: Done) -> None:
-        """An invocation came back, wanted or not."""
-
-    def delivered(self, stream: str, sink: str, latencies: Sequence[tuple[float, float]]) -> None:
-        """Frames left the pipeline: (when, latency), seconds."""
-
-    def quarantined(self, action: act.Quarantine, item: ItemInputs, arena: Arena) -> None:
-        """An item has failed for good. Its pictures can be looked at until this returns."""
-
-    def forgotten(self, stage: str, stream: str, reason: str) -> None:
-        """A stage that remembers has begun a stream anew in the middle."""
-
-    def checkpoint(self, stream: str, point: StreamPoint, now_s: float) -> None:
-        """The stream could be taken up there by another process."""
-
-    def poll(self, now_s: float) -> None:
-        """Called at least every 50 ms while the run goes on."""
 
 
 @dataclass(slots=True)
@@ -179,6 +152,7 @@ class Engine:
         self._deliveries: dict[str, list[Delivery]] = {}
         self._writers = dict(writers or {})
         self._joining = joining
+        self._awaited = {stream.stream for stream in controller.plan.streams if stream.awaited}
         self._answers: list[Message] = []  # of the writers
         self._granting = Granting({s.stream: s.drop_policy == "block" for s in controller.plan.streams})
         self._result: EngineResult | None = None
@@ -330,6 +304,7 @@ class Engine:
         assert self._joining is not None
         writer = self._joining(stream)
         self._spawn(writer.name, writer)
+        self._awaited.discard(stream)
         self._granting.opened(stream, waits=message.drop_policy == "block")
         self._tell(ev.StreamOpened(stream, message.drop_policy, message.max_pending, message.paced))
 
@@ -454,10 +429,10 @@ class Engine:
                 self._send(f"source:{action.stream}", Stop())
                 if (writer := self._writers.pop(action.stream, None)) is not None:
                     self._answers.append(writer.close())
-                elif f"sink:{action.stream}" in self._threads:
-                    self._send(f"sink:{action.stream}", Close())
-                else:  # its source never came
+                elif action.stream in self._awaited:  # it never came: there are no sinks
                     self._answers.append(Closed(action.stream, [], {}))
+                else:
+                    self._send(f"sink:{action.stream}", Close())
             case act.Finish():
                 self._partial.outcome, self._partial.reason = action.outcome, action.reason
                 self._result = self._partial

@@ -47,7 +47,7 @@ def summarise(
     observed: Mapping[str, int],
 ) -> RunSummary:
     """The account of a finished run."""
-    streams = _streams(prepared, controller, result)
+    streams = _streams(prepared, controller, result, watcher.joined_s)
     frames = _sum([stream.frames for stream in streams])
     latency = watcher.latency.quantiles() if not _unpaced(prepared) else None
     outcome, error = _outcome(result, streams, frames)
@@ -102,7 +102,9 @@ def _unpaced(prepared: Prepared) -> bool:
     return not prepared.request.realtime and any(spec.kind == "file" for spec in prepared.specs.values())
 
 
-def _streams(prepared: Prepared, controller: Controller, result: EngineResult) -> list[StreamSummary]:
+def _streams(
+    prepared: Prepared, controller: Controller, result: EngineResult, joined_s: Mapping[str, float]
+) -> list[StreamSummary]:
     ledger = controller.ledger
     summaries: list[StreamSummary] = []
     for name, spec in prepared.specs.items():
@@ -143,6 +145,7 @@ def _streams(prepared: Prepared, controller: Controller, result: EngineResult) -
                 outputs=result.files.get(name, point.files if (point := prepared.point(name)) is not None else []),
                 reconnects=stats.reconnects,
                 offline_s=stats.offline_s,
+                joined_s=joined_s.get(name, 0.0),
             )
         )
     return summaries

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -13,6 +14,8 @@ from llamapipe.session.prepare import Prepared
 from llamapipe.wire import Opened
 
 __all__ = ["Joining"]
+
+_LOG = logging.getLogger(__name__)
 
 
 class Joining:
@@ -54,5 +57,6 @@ class Joining:
         sinks = self._make_sinks(name)
         self._writers[name] = SinkWriter(name, self._prepared.plan.sinks, sinks, arena=self._arena, clock=self._clock)
         facts = self._prepared.facts[name]
+        _LOG.warning("source %s is there and joins the run", self._prepared.specs[name].shown)
         said = Opened(name, facts.width, facts.height, facts.fps, plan.drop_policy, plan.max_pending, plan.paced)
         return source, said

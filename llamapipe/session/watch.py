@@ -69,6 +69,7 @@ class Watcher(Observer):
         self._on_progress = on_progress
         self._log = log
         self.costs = costs
+        self.joined_s: dict[str, float] = {}  # by stream that was awaited: when it was there, from ``started_s``
         self.in_time = 0  # frames delivered within the objective
         self.times = StageTimes(controller.plan, started_s) if controller.plan.latency_slo_s is not None else None
         self.observations = Observations(controller.plan)
@@ -122,6 +123,8 @@ class Watcher(Observer):
             self._last_pts_s[event.stream] = max(event.pts_s)
             if self.times is not None:
                 self.times.arrived(event.stream, event.first_seq, event.captured_at_s)
+        elif isinstance(event, ev.StreamOpened):
+            self.joined_s[event.stream] = now_s - self.started_s
         elif isinstance(event, ev.WorkerLost):
             self._lost[event.reason] += 1
         elif isinstance(event, ev.StateCaptured) and not event.kept:

@@ -467,6 +467,9 @@ def simulate(
         _from_outside(sim, world.moments)
     else:
         sim.later(0.0, ev.Start())
+        for awaited in plan.streams:
+            if awaited.awaited:  # a world without moments says what comes, not when
+                sim.later(0.0, ev.StreamOpened(awaited.stream, awaited.drop_policy, awaited.max_pending, awaited.paced))
     while not result.outcome:
         event = sim.next_event()
         if event is None:

@@ -37,6 +37,8 @@ class _Worker:
 
 @dataclass
 class _Stream:
+    awaited: bool = False
+    drop_policy: str = "block"
     credits: int = 0
     sent: int = 0
     stopped: bool = False
@@ -71,7 +73,7 @@ class Driver:
         self.workers: dict[str, _Worker] = {}  # that run
         self.quarantined: list[act.Quarantine] = []
         self._stages = {stage.name: stage for stage in plan.stages}
-        self._streams = {stream.stream: _Stream() for stream in plan.streams}
+        self._streams = {s.stream: _Stream(bool(s.awaited), s.drop_policy) for s in plan.streams}
         self._out: dict[int, tuple[act.Dispatch, bool]] = {}  # invocations that somebody has, and whether wanted
         self._numbers: set[int] = set()
         self._answered: set[tuple[str, str, int, int]] = set()  # stage, stream, seq, index
@@ -109,8 +111,11 @@ class Driver:
             moves += [(f"{name} is lost", lambda n, w=name: self._lose(w))] * (4 if worker.condemned else 1)
         for name, stream in self._streams.items():
             if not stream.ended:
-                waits = next(s for s in self.plan.streams if s.stream == name).drop_policy == "block"
+                waits = stream.drop_policy == "block"
                 room = min(_STREAM_LENGTH - stream.sent, stream.credits if waits else _STREAM_LENGTH)
+                if stream.awaited:
+                    room = 0
+                    moves += [(f"{name} comes", lambda n, s=name: self._come(s, n))] * 3
                 if room > 0:
                     moves += [(f"{name} sends", lambda n, s=name, r=room: self._send(s, min(r, 1 + n % 4)))] * 5
                     moves.append((f"{name} sends a bad one", lambda n, s=name: self._send_bad(s)))
@@ -169,7 +174,8 @@ class Driver:
                 self._answer(name, 9)
                 moved = True
         for name, stream in self._streams.items():
-            if not stream.ended:
+            others = "others" in [s.awaited for s in self.plan.streams if s.stream == name]
+            if not stream.ended and not (stream.awaited and others and not stream.stopped):
                 self._end(name, 1)
                 moved = True
             if stream.closing and not stream.closed:
@@ -182,6 +188,13 @@ class Driver:
         return moved
 
     # -- sources ------------------------------------------------------------------------------------------------
+
+    def _come(self, name: str, detail: int) -> None:
+        """What kind of source it is turns out now."""
+        stream = self._streams[name]
+        stream.awaited = False
+        stream.drop_policy = ("block", "drop-oldest", "drop-newest")[detail % 3]
+        self.tell(ev.StreamOpened(name, stream.drop_policy, 1 + detail % 4, bool(detail % 2)))
 
     def _send(self, name: str, count: int) -> None:
         stream = self._streams[name]
@@ -369,6 +382,7 @@ class Driver:
             case act.Release():
                 self._release(action)
             case act.Grant():
+                assert not self._streams[action.stream].awaited, f"{action} for what is not there"
                 assert not self._streams[action.stream].stopped
                 self._streams[action.stream].credits += action.credits
             case act.StopSource():

@@ -114,7 +114,13 @@ def plans(draw: st.DrawFn, of: tuple[Callable[..., RunPlan], ...] = _SHAPES) -> 
         slo_s = draw(st.sampled_from([None, 0.01, 0.2, 2.0]))
     policies = st.sampled_from(["block", "drop-oldest", "drop-newest"])
     streams = tuple(
-        StreamPlan(s.stream, draw(policies), max_pending=draw(st.integers(1, 4)), paced=draw(st.booleans()))
+        StreamPlan(
+            s.stream,
+            draw(policies),
+            max_pending=draw(st.integers(1, 4)),
+            paced=draw(st.booleans()),
+            awaited=draw(st.sampled_from(["", "", "others", "limit"])),
+        )
         for s in made.streams
     )
     made = replace(made, workers=workers, stages=stages, streams=streams, policy=policy, latency_slo_s=slo_s)

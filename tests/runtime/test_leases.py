@@ -26,7 +26,8 @@ from llamapipe.media import BgrPicture
 from llamapipe.runtime.arena import PictureSpace
 from llamapipe.runtime.chaining import PassingSpace, run_chain
 from llamapipe.runtime.crew import Lost
-from llamapipe.runtime.engine import Engine, Observer
+from llamapipe.runtime.engine import Engine
+from llamapipe.runtime.observer import Observer
 from llamapipe.runtime.shared import LentArena, SharedArena
 from llamapipe.testing import FakeClock
 from llamapipe.wire import (
