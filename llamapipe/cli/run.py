@@ -119,8 +119,8 @@ def run(
             "--reconnect-for",
             metavar="SECONDS",
             min=0,
-            help="Call a live source back for so long, and wait so long for its first connection; 0: never. "
-            "Left out: 60, and the first connection is tried once.",
+            help="Call a live source back for so long, and try so long for its first connection; 0: never. "
+            "Left out: 60, and the first connection is tried once, or as long as other sources go on.",
             rich_help_panel=_SOURCE,
         ),
     ] = None,

@@ -30,7 +30,7 @@ class RunRequest:
     max_frames: int | None = None
     loop: int = 1
     realtime: bool = False  # pace files at their own rate
-    reconnect_for_s: float | None = None  # 0: never; None: 60, and the first connection is tried once
+    reconnect_for_s: float | None = None  # 0: never; None: 60, and as long as others for the first connection
     stall_timeout_s: float = 5.0  # after which a live source that sends nothing is called back
     drop_policy: DropPolicy | None = None  # None: block for files, drop-oldest for live sources
     sinks: Sequence[str] = ()  # "KIND=PATH" or "KIND", beside the pipeline's own
