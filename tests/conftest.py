@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
+import llamapipe
+
 LABELLED = "cd0835334c78114f6fe014c78f7135809b262858bf100dd78d7a0783a565d49f"
+
+
+def pytest_configure() -> None:
+    """Compiled modules hide what was edited since."""
+    for compiled in Path(llamapipe.__file__).parent.rglob("*.so"):
+        source = compiled.with_name(compiled.name.partition(".")[0] + ".py")
+        if source.is_file() and source.stat().st_mtime > compiled.stat().st_mtime:
+            pytest.exit(f"{source} is newer than what was compiled of it: `make compiled`, or `make interpreted`")
 
 
 @pytest.fixture(autouse=True)

@@ -79,7 +79,11 @@ def doctor(
 
 
 def _python() -> Finding:
-    return Finding("python", "ok", platform.python_version())
+    from llamapipe.control import controller
+
+    compiled = Path(controller.__file__).suffix != ".py"
+    how = "compiled" if compiled else "interpreted: a wheel built where a C compiler is decides faster"
+    return Finding("python", "ok", f"{platform.python_version()}, llamapipe {how}")
 
 
 def _machine() -> list[Finding]:

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from llamapipe.control import Controller, ResumePlan, RunPlan, SinkTally, StreamPlan
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
+from llamapipe.control.dataflow import FrameRecord, Topology
 from llamapipe.control.queues import Sampler
 from tests.control.plans import boxes, frames, plan, stage
 from tests.control.test_controller import arrive, of, started
@@ -187,9 +188,8 @@ def test_a_run_whose_streams_had_all_ended_is_done_at_once() -> None:
     control.check_invariants()
 
 
-class _Frame:
-    def __init__(self, seq: int) -> None:
-        self.seq, self.pts_s = seq, seq / 25
+def _frame(seq: int) -> FrameRecord:
+    return FrameRecord(Topology(plan(stage("a"))), "cam", seq, seq, seq / 25, seq / 25)
 
 
 @given(st.lists(st.booleans(), min_size=20, max_size=60), st.integers(1, 12), st.sampled_from([0.5, 3.0, 25.0]))
@@ -197,7 +197,7 @@ def test_a_sampler_takes_the_same_frames_from_a_segments_beginning_on(
     comes: list[bool], segment_frames: int, fps: float
 ) -> None:
     """Whatever was taken before: nothing is held across a place where a run may be taken up again."""
-    came = [_Frame(seq) for seq, here in enumerate(comes) if here]
+    came = [_frame(seq) for seq, here in enumerate(comes) if here]
     whole = Sampler(fps, segment_frames)
     taken = [frame.seq for frame in came if whole.takes(frame)]
     for first in range(0, len(comes), segment_frames):

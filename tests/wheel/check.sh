@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Build the wheel, install it into a fresh environment, and use it from outside the checkout.
+# Build the wheel, install it into a fresh environment, and use it from outside the checkout. Where there is a C compiler
+# the wheel is a compiled one, and what is compiled is tested as well: check.sh [PYTHON [PYTHON_WITH_PYTEST]]
 set -euo pipefail
 python=${1:-python3}
+tester=${2:-}
 root=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$python" -m venv "$work/venv"
+command -v cc > /dev/null && export LLAMAPIPE_COMPILE=1
 "$work/venv/bin/python" -m pip wheel --quiet --no-deps --wheel-dir "$work/dist" "$root"
 "$work/venv/bin/python" -m pip install --quiet "$work"/dist/llamapipe-*.whl
 cd "$work"
@@ -39,3 +42,11 @@ sinks:
 YAML
 "$bin/llamapipe" run plain.yaml -i clip.mp4 -o out
 test -s out/small.mp4 && test -s out/run.json && test -s out/report.html
+
+if [ -n "${LLAMAPIPE_COMPILE:-}" ] && [ -n "$tester" ]; then
+  mkdir "$work/checkout"
+  cp -r "$root"/{llamapipe,operators,pipelines,samples,benchmarks,tests,pyproject.toml} "$work/checkout"
+  cd "$work/checkout"
+  "$tester" tests/wheel/unpack.py "$work"/dist/llamapipe-*.whl .
+  PYTHONPATH=.:operators:pipelines "$tester" -m pytest -p no:cacheprovider tests/control tests/slo tests/sim
+fi

@@ -84,7 +84,7 @@ class Fleet:
     replicas: dict[str, Replica] = field(default_factory=dict)
     num_started: int = 0
     _spaces: dict[str, _Space] = field(default_factory=dict)
-    hosts_key: object = field(default_factory=object)  # another one whenever hosts come or go
+    num_changes: int = 0  # of the hosts: what was worked out for them before the last is out of date
     _normal: dict[tuple[str, str], Normal] = field(default_factory=dict)  # (host, variant)
     _troubled: dict[tuple[str, int], float] = field(default_factory=dict)  # core -> when it was last seen interfered
 
@@ -92,12 +92,12 @@ class Fleet:
         """Replicas may be put there from now on."""
         if host.name in self._spaces:
             raise LlamapipeError(f"host {host.name} is there already")
-        self.hosts_key = object()
+        self.num_changes += 1
         self._spaces[host.name] = _Space(host, list(host.cores), host.memory_bytes)
 
     def remove_host(self, name: str) -> list[Replica]:
         """It is gone: the replicas that were there."""
-        self.hosts_key = object()
+        self.num_changes += 1
         self._spaces.pop(name, None)
         return [replica for replica in self.replicas.values() if replica.host == name]
 

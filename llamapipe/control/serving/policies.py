@@ -10,9 +10,10 @@ from llamapipe.catalog import Query
 from llamapipe.control.serving.actions import Nearest
 from llamapipe.control.serving.fleet import Fleet, Replica
 from llamapipe.control.serving.offers import Offer
+from llamapipe.control.serving.options import Options
 from llamapipe.control.serving.plan import ServingPlan
 from llamapipe.control.serving.program import Problem, Solution
-from llamapipe.control.serving.selector import Options, Selector
+from llamapipe.control.serving.selector import Selector
 from llamapipe.control.serving.waiting import Waiting
 
 __all__ = ["Admission", "Moves", "Policy", "ServingState"]
@@ -29,7 +30,7 @@ class ServingState:
     not_before_s: dict[str, float] = field(default_factory=dict)  # variant that could not be loaded -> next try
     prepared: dict[int, frozenset[str]] = field(default_factory=dict)  # announced, not there yet -> who may serve it
     _fitting: WeakKeyDictionary[Options, Options] = field(default_factory=WeakKeyDictionary)
-    _fitting_on: object = None  # the hosts that `_fitting` holds for
+    _fitting_after: int = 0  # changes of the hosts, up to which `_fitting` holds
 
     def unmet(self) -> list[frozenset[str]]:
         """Sets of variants, one of which somebody waits for, and none of which is there or being loaded."""
@@ -41,9 +42,9 @@ class ServingState:
         if query.num_items < 1:
             return Options(code="constraint", reason=f"a query has at least one item, this has {query.num_items}")
         options = self.selector.options(query)
-        if self._fitting_on is not self.fleet.hosts_key:
+        if self._fitting_after != self.fleet.num_changes:
             self._fitting.clear()
-            self._fitting_on = self.fleet.hosts_key
+            self._fitting_after = self.fleet.num_changes
         known = self._fitting.get(options)
         if known is None:
             known = self._fitting[options] = self._with_room(query, options)

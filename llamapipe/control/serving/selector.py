@@ -16,24 +16,14 @@ from numpy.typing import NDArray
 from llamapipe.catalog import AccuracyKind, Floor, Profile, ProfileState, Query
 from llamapipe.control.serving.actions import Nearest
 from llamapipe.control.serving.offers import Offer, offer_of
+from llamapipe.control.serving.options import Options
 
-__all__ = ["Choice", "Live", "Options", "Selector"]
+__all__ = ["Choice", "Live", "Selector"]
 
 _MAX_KNOWN = 4096  # queries whose options are kept
 _KINDS = (AccuracyKind.MEASURED, AccuracyKind.PUBLISHED)
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class Options:
-    """What can serve a query, the cheapest first; where nothing can, why, and what comes closest."""
-
-    offers: tuple[Offer, ...] = ()
-    names: frozenset[str] = frozenset()
-    code: str = ""
-    reason: str = ""
-    nearest: Nearest | None = None
 
 
 @dataclass(slots=True)
