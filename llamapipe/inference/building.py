@@ -243,6 +243,7 @@ class _Builder:
         own = self._model.input_sizes[0]
         self._at_size[own] = self._source
         variants.sort(key=lambda v: (_ORDER.index(Precision(v.precision)), v.input_size != own))
+        self._forget_rewritten(variants)
         with self._store.workplace() as folder:
             for variant in variants:
                 built = self._known(variant)
@@ -254,6 +255,14 @@ class _Builder:
                     self._on_step(f"{variant.name.rpartition('/')[0]}: {built.state}, as it was found before")
                 self._learn(built)
                 result.built.append(built)
+
+    def _forget_rewritten(self, variants: Sequence[Variant]) -> None:
+        """Networks rewritten for other sizes and batches are made anew with the variants that are loaded from them."""
+        verdicts = [self._store.verdict(variant) for variant in variants]
+        if self._again or any(found is not None and found.builder != BUILDER for found in verdicts):
+            for key in self._store.artifacts(self._model.name):
+                if f"/{Precision.FP32}/" in key:
+                    self._store.remove_artifact(self._model.name, key)
 
     def _built(self, variant: Variant, folder: Path) -> Built:
         try:
@@ -429,6 +438,7 @@ class _Builder:
             built.note,
             built.in_float,
             built.ap50,
+            BUILDER,
             self._findings.digest,
             self._model.labels,
             found_of(found),

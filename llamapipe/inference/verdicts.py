@@ -35,6 +35,7 @@ class Verdict(msgspec.Struct, frozen=True):
     note: str = ""
     in_float: str = ""
     ap50: float | None = None
+    builder: int = 1  # number of the way that it was built in
     pictures: str = ""  # `digest_of_pictures` of those that it was judged on
     names: tuple[str, ...] = ()  # labels of what it found there
     found: tuple[Found, ...] = ()  # in each of them, of every score that counts; empty where it was rejected

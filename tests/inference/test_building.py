@@ -17,6 +17,7 @@ from llamapipe.errors import BackendError
 from llamapipe.inference import AssetStore, CatalogueStore, building, cache_root, checking, model_named, use_catalogue
 from llamapipe.inference.building import build_variants, possible_variants
 from llamapipe.inference.built import NetworkFile
+from llamapipe.inference.catalogue import digest_of
 from llamapipe.inference.checking import Pictures
 
 PICTURES = Pictures("clip", [Image.from_bgr(np.zeros((64, 64, 3), np.uint8))] * 16)
@@ -270,6 +271,21 @@ def test_what_a_verdict_hangs_on_makes_it_be_done_again(
     else:
         assert not any(one.known for one in found.values())
     assert found[name].state == ProfileState.READY
+
+
+@pytest.mark.parametrize("change", ["builder", "again", ""])
+def test_networks_that_were_rewritten_are_made_anew_with_their_variants(
+    world: World, store: CatalogueStore, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(store)
+    file = store.folder / "x.onnx"
+    file.write_bytes(b"x")
+    store.add_artifact("fastestdet", "onnxruntime/fp32/352x352", file, digest_of(file))
+    if change == "builder":
+        monkeypatch.setattr(building, "BUILDER", building.BUILDER + 1)
+    build(store, again=change == "again")
+    assert (store.artifact("fastestdet", "onnxruntime/fp32/352x352") is None) == bool(change)
+    assert store.artifact("fastestdet", "onnxruntime/int8/352x352") is not None
 
 
 def test_the_bound_is_the_users(world: World, store: CatalogueStore) -> None:

@@ -13,8 +13,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from llamapipe.accuracy import Agreement
 from llamapipe.catalog import (
     Accuracy,
     AccuracyFigure,
@@ -25,8 +27,10 @@ from llamapipe.catalog import (
     ProfileState,
     Variant,
 )
+from llamapipe.data import Boxes
 from llamapipe.errors import AssetError, UsageError
 from llamapipe.inference.catalogue import ANY, CatalogueStore, digest_of, open_catalogue, refined
+from llamapipe.inference.verdicts import Verdict, boxes_of, found_of
 from llamapipe.testing.clock import FakeClock
 from llamapipe.tune import Predicted, Tuning, VideoSignature
 
@@ -354,6 +358,36 @@ def test_a_tuning_is_kept_by_what_was_asked_and_replaces_that_of_a_like_video(st
     store.put_tuning("people", tuning(0.011, 4.0))
     assert sorted(t.predicted.cost_core_ms for t in store.tunings("people") if t.predicted) == [4.0, 9.0]
     assert store.tunings("other") == []
+
+
+def test_a_verdict_is_kept_with_what_was_found_and_goes_with_its_model(store: CatalogueStore) -> None:
+    boxes = Boxes(np.array([[1, 2, 3, 4]], np.float32), np.array([0.5], np.float32), np.zeros(1, np.int32), ("person",))
+    found = found_of([boxes, Boxes.empty(("person",))])
+    verdict = Verdict(
+        VARIANT, "basis", "ready", agreement=Agreement(1, 0.9, 1, 1, 1, 2), names=("person",), found=found
+    )
+    store.put_verdict(verdict, PROFILE)
+    kept = store.verdict(VARIANT)
+    assert kept == verdict
+    assert store.profiles() == [PROFILE]
+    one, none = boxes_of(kept)
+    assert (one.xyxy.tolist(), one.score.tolist(), len(none)) == ([[1, 2, 3, 4]], [0.5], 0)
+    store.remove("m")
+    assert store.verdict(VARIANT) is None
+
+
+def test_files_in_the_making_go_with_whoever_made_them(tmp_path: Path, store: CatalogueStore) -> None:
+    """What a killed process left goes when the next one starts, and what a living one makes stays."""
+    left = store.folder / ".build-killed"
+    left.mkdir()
+    (left / "half.onnx").write_bytes(b"x")
+    with CatalogueStore(tmp_path, hardware="here") as other, store.workplace() as mine:
+        (mine / "mine.onnx").write_bytes(b"x")
+        with other.workplace() as theirs:
+            assert theirs != mine
+        assert not left.exists()
+        assert (mine / "mine.onnx").exists()
+    assert not list(store.folder.glob(".build-*"))
 
 
 def test_a_catalogue_of_the_first_version_gets_what_it_lacks(tmp_path: Path, clock: FakeClock) -> None:
