@@ -95,6 +95,14 @@ def run(
             rich_help_panel=_OBJECTIVE,
         ),
     ] = 0.0,
+    retune: Annotated[
+        bool,
+        typer.Option(
+            "--retune/--no-retune",
+            help="Where --shadow finds it below the floor: run the reference, and search anew meanwhile.",
+            rich_help_panel=_OBJECTIVE,
+        ),
+    ] = True,
     start: Annotated[
         str | None,
         typer.Option("--start", metavar="TIME", help="Begin at: seconds or h:mm:ss.", rich_help_panel=_SOURCE),
@@ -232,6 +240,7 @@ def run(
         prices=prices,
         config=config,
         shadow=shadow,
+        retune=retune,
     )
     if config is not None:
         _check_machine(config, terminal)

@@ -6,11 +6,13 @@ from typing import TypeAlias
 
 import msgspec
 
+from llamapipe.control.events import Setting
 from llamapipe.control.plan import SinkTally
 
 __all__ = [
     "Action",
     "Capture",
+    "Changed",
     "Checkpoint",
     "CloseStream",
     "Deliver",
@@ -171,6 +173,14 @@ class CloseStream(_Action, frozen=True):
     stream: str
 
 
+class Changed(_Action, frozen=True):
+    """Stages are run like this from now on. With ``error`` they are not: one of them cannot be loaded anywhere."""
+
+    settings: list[Setting]
+    why: str = ""
+    error: str = ""
+
+
 class Finish(_Action, frozen=True):
     """The run is over. ``outcome``: done, failed or cancelled."""
 
@@ -195,5 +205,6 @@ Action: TypeAlias = (
     | Grant
     | StopSource
     | CloseStream
+    | Changed
     | Finish
 )

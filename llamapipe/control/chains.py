@@ -82,4 +82,5 @@ def _is_plain(stage: StagePlan) -> bool:
         or stage.filters
         or stage.sample_fps is not None
         or stage.num_choices > 1
+        or stage.changeable
     )

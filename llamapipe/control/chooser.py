@@ -86,9 +86,9 @@ class Chooser:
         self._timers = timers
         self._queues = queues
         self._graph = StageGraph(topology.consumers)
-        self.candidates: list[tuple[Candidate, ...]] = [
-            stage.candidates or (Candidate(stage.configuration),) for stage in plan.stages
-        ]
+        self.candidates: list[tuple[Candidate, ...]] = [stage.ways for stage in plan.stages]
+        self.first = [0] * len(plan.stages)
+        """The candidate of each stage that is budgeted for, and taken where nothing is chosen."""
         feedback = plan.policy.feedback
         self.estimates = [[LatencyEstimate(c.points, feedback=feedback) for c in each] for each in self.candidates]
         self._items = [ItemsPerFrame() for _ in plan.stages]
@@ -114,9 +114,10 @@ class Chooser:
         # A job's deadlines are a pace: a frame behind it may be made up for, and nothing is dropped.
         self._drops = plan.policy.on_overload == "drop" and plan.latency_slo_s is not None
         # Stages that leave nothing to decide: one way to run them, one item at a time, late or not.
-        self._plain = [len(each) == 1 and each[0].max_batch == 1 and not self._drops for each in self.candidates]
-        self._allowed = [self._fit_for(each, plan.policy.floor) for each in self.candidates]
-        self._degraded = [self._fit_for(each, plan.policy.second_floor) for each in self.candidates]
+        standing = [each[: stage.num_choices] for stage, each in zip(plan.stages, self.candidates, strict=True)]
+        self._plain = [len(each) == 1 and each[0].max_batch == 1 and not self._drops for each in standing]
+        self._allowed = [self._fit_for(each, plan.policy.floor) for each in standing]
+        self._degraded = [self._fit_for(each, plan.policy.second_floor) for each in standing]
 
     @staticmethod
     def _fit_for(candidates: tuple[Candidate, ...], floor: float) -> tuple[int, ...]:
@@ -142,11 +143,18 @@ class Chooser:
         """Whether the stage's invocations are this one's to form. Those of a stage that remembers have one home."""
         return self.active and not self._plan.stages[stage].stateful
 
-    def usable(self, stage: int) -> tuple[int, ...] | None:
-        """Candidates that an invocation may be given at all, however late it is; None: whatever there is."""
+    def usable(self, stage: int) -> tuple[int, ...]:
+        """Candidates that an invocation may be given at all, however late it is."""
         if not self.decides_for(stage):
-            return None
+            return (self.first[stage],)
         return self._degraded[stage] if self._policy.on_overload == "degrade" else self._allowed[stage]
+
+    def change(self, stage: int, choice: int) -> None:
+        """From now on the stage is run in this way alone."""
+        self.first[stage] = choice
+        self._allowed[stage] = self._degraded[stage] = (choice,)
+        self._plain[stage] = self.candidates[stage][choice].max_batch == 1 and not self._drops
+        self._asleep[stage], self._held_until_s[stage] = None, inf
 
     def due_s(self, frame: FrameRecord) -> float:
         """When the frame is to have left the pipeline, a margin before its deadline; infinite without an objective."""
@@ -220,8 +228,8 @@ class Chooser:
             if items <= 0:
                 continue
             parallel = max(1, self._workforce.num_serving(stage))
-            estimate = self.estimates[stage][0]
-            batch = max(1, min(self.candidates[stage][0].max_batch, ceil(items / parallel)))
+            estimate = self.estimates[stage][self.first[stage]]
+            batch = max(1, min(self.candidates[stage][self.first[stage]].max_batch, ceil(items / parallel)))
             # The items in question are the first of their own stage's queue: only those of later ones lie before them.
             waiting = 0 if first else len(self._queues[stage]) // (batch * parallel)
             effort_s = estimate.p95_s(batch) * ceil(items / (batch * parallel)) + waiting * estimate.median_s(batch)
@@ -240,9 +248,9 @@ class Chooser:
 
     def _wait_for_anybody_s(self, stage: int, now_s: float) -> float:
         """Until some worker is done with all it has; nothing where one is idle."""
-        seat = self._workforce.freest(stage)
+        seat = self._workforce.freest(stage, self.first[stage])
         if seat is None:
-            return self._workforce.wait_s(stage, 0, now_s) or 0.0
+            return self._workforce.wait_s(stage, self.first[stage], now_s) or 0.0
         return max(0.0, seat.free_at_s - now_s) if seat.held else 0.0
 
     # -- the decision -------------------------------------------------------------------------------------------
@@ -250,8 +258,9 @@ class Chooser:
     def decide(self, stage: int, frame: FrameRecord, available: int, now_s: float, avoid: str = "") -> Decision:
         """For the ``available`` items at the head of the queue, the first of them ``frame``'s."""
         if self._plain[stage]:
-            seat, _ = self._seat(stage, 0, now_s, avoid)
-            return self._sleep(stage, inf, inf) if seat is None else Decision(Verdict.GO, 0, 1, seat, "only-way")
+            only = self.first[stage]
+            seat, _ = self._seat(stage, only, now_s, avoid)
+            return self._sleep(stage, inf, inf) if seat is None else Decision(Verdict.GO, only, 1, seat, "only-way")
         candidates = self.candidates[stage]
         largest = min(available, max(candidates[i].max_batch for i in self._allowed[stage]))
         slack_s = self._slack_s(stage, frame, largest, now_s)

@@ -16,6 +16,7 @@ import msgspec
 
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
+from llamapipe.control.changes import Changes
 from llamapipe.control.checkpoints import Checkpointer
 from llamapipe.control.dataflow import Dataflow, FrameRecord, Topology
 from llamapipe.control.dispatch import Dispatcher
@@ -60,6 +61,7 @@ class _Stream:
 
 
 _SERVING = (RunState.RUNNING, RunState.DEGRADED)
+_ENDED = (RunState.DONE, RunState.FAILED, RunState.CANCELLED)
 
 
 class Controller:
@@ -74,6 +76,7 @@ class Controller:
         self._out: list[act.Action] = []
         self._timers = Timers()
         self._workforce = Workforce(plan, self._timers, self._out)
+        self._changes = Changes(plan, self._workforce)
         self._checkpoints = Checkpointer(plan, self._out)
         self._work = Dispatcher(
             plan, self.topology, self._flow, self._workforce, self._timers, self._checkpoints, self._out
@@ -83,7 +86,7 @@ class Controller:
             s.stream: _Stream(s, i, window, [_Cursor() for _ in plan.sinks]) for i, s in enumerate(plan.streams)
         }
         self._sink_index = {sink.name: i for i, sink in enumerate(plan.sinks)}
-        self._in_order = [stage.stateful or stage.sample_fps is not None for stage in plan.stages]
+        self._in_order = [s.stateful or s.sample_fps is not None or s.changeable for s in plan.stages]
         self._sequencers: dict[tuple[int, str], Sequencer] = {}
         self._samplers: dict[tuple[int, str], Sampler] = {}
         self._choosing = self._work.chooser.active
@@ -170,11 +173,15 @@ class Controller:
                 self._worker_lost(event, now_s)
             case ev.Cancel():
                 self._cancel(event.reason)
+            case ev.Change():
+                self._change(event)
             case ev.Tick():
                 pass
         due_s = self._timers.next_s()
         if due_s is not None and due_s <= now_s:
             self._ring(now_s)
+        if self._changes.pending:
+            self._go_on_changing()
         self._settle()
         self._work.schedule(now_s)
         while self._flow.unsettled:  # what was dropped while work was given out may make room for more
@@ -255,6 +262,7 @@ class Controller:
         index = self.topology.index[stage]
         seat = self._workforce.seats[worker]
         self._workforce.unable(seat, index, choice)
+        self._changes.failed(event.reason)
         if not seat.may_yet_serve(index):
             self._work.unable(seat, index)
         self._work.worker_changed(seat)
@@ -274,13 +282,35 @@ class Controller:
             self._require(stage, f"no worker left ({event.reason})")
         self._maybe_running()
 
+    def _change(self, change: ev.Change) -> None:
+        """Run some stages in another way. Not where the run is ending: nothing would be run that way."""
+        if self._over or self._cancelled is not None or self.run.state in (*_ENDED, RunState.DRAINING):
+            return
+        if self.run.state in _SERVING:
+            self.run.to(RunState.RECONFIGURING)
+        self._changes.begin(change)
+
+    def _go_on_changing(self) -> None:
+        changed = self._changes.advance()
+        if changed is None:
+            return
+        self._out.append(changed)
+        if not changed.error:
+            for stage, choice in self._changes.ways_of(changed):
+                self._work.chooser.change(stage, choice)
+                for (sampled, _), sampler in self._samplers.items():
+                    if sampled == stage and (fps := self._changes.sample_fps[stage]) is not None:
+                        sampler.begin_anew(fps)
+        if self.run.state is RunState.RECONFIGURING:
+            self.run.to(RunState.RUNNING if self._workforce.whole() else RunState.DEGRADED)
+
     def _require(self, stage: int, reason: str) -> None:
         if self._workforce.hopeless(stage, self._work.chooser.usable(stage)):
             self._fail(f"stage {self.plan.stages[stage].name}: {reason}")
 
     def _ring(self, now_s: float) -> None:
         """What was to be looked at again by now."""
-        over = self.run.state in (RunState.DONE, RunState.FAILED, RunState.CANCELLED)
+        over = self.run.state in _ENDED
         for kind, name, number in self._timers.due(now_s):
             if over:
                 continue
@@ -362,7 +392,7 @@ class Controller:
     def _take_turn(self, frame: FrameRecord, stage: int) -> None:
         if frame.state[stage] is not ItemState.WAITING:  # it was ended while it waited for its turn
             return
-        sample_fps = self.plan.stages[stage].sample_fps
+        sample_fps = self._changes.sample_fps[stage]
         if sample_fps is not None and self._held(frame, stage, sample_fps):
             return
         n = self._flow.start(frame, stage)
@@ -399,11 +429,10 @@ class Controller:
         self._flow.settle(frame, stage, state, sampled.count[stage], *sampled.why[stage])
 
     def _stage_settled(self, frame: FrameRecord, stage: int) -> None:
-        plan = self.plan.stages[stage]
         if self._choosing:
             skipped = frame.state[stage] is ItemState.SKIPPED
             self._work.chooser.saw_frame(stage, 0 if skipped else self._flow.num_items(frame, stage))
-        if plan.sample_fps is not None and (sampler := self._samplers.get((stage, frame.stream))):
+        if self._samplers and (sampler := self._samplers.get((stage, frame.stream))) is not None:
             for held in sampler.waiting.pop(frame.seq, ()):
                 if held.state[stage] is ItemState.WAITING:  # it was not ended while it waited
                     self._hold(held, frame, stage)

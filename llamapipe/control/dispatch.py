@@ -120,7 +120,7 @@ class Dispatcher:
         # By stage: how often each candidate (-1: none) was decided for, and why. For reports only.
         self.decided: list[Counter[tuple[int, str]]] = [Counter() for _ in plan.stages]
         self._next = 0
-        self._durations = [[Durations() for _ in range(stage.num_choices)] for stage in plan.stages]
+        self._durations = [[Durations() for _ in stage.ways] for stage in plan.stages]
         self._suspects = Suspects()
         self._following = following_stages(plan, topology)
         self.ahead: dict[tuple[int, str, int], _Ahead] = {}  # (stage, stream, seq) -> answer to what was not asked yet
@@ -146,16 +146,17 @@ class Dispatcher:
             if self.chooser.decides_for(stage):
                 self._serve_by_choice(stage, queue, now_s)
                 continue
-            batch = max(1, self._plan.stages[stage].configuration.batch)
+            choice = self.chooser.first[stage]
+            batch = max(1, self._plan.stages[stage].choice(choice).batch)
             if queue.stateful:
                 for stream in queue.take_fresh():
                     self._serve_stream(stage, stream, batch, now_s)
             else:
                 while len(queue):
-                    seat = self._workforce.freest(stage, 0, self._suspects.last_seat(stage, queue.first()))
+                    seat = self._workforce.freest(stage, choice, self._suspects.last_seat(stage, queue.first()))
                     if seat is None or self._is_company(seat, stage, queue.first()):
                         break
-                    self._dispatch(seat, stage, self._take(stage, batch), now_s)
+                    self._dispatch(seat, stage, self._take(stage, batch), now_s, choice=choice)
 
     def _serve_by_choice(self, stage: int, queue: StageQueue, now_s: float) -> None:
         while (first := queue.first()) is not None and not self.chooser.asleep(stage, len(queue), now_s):

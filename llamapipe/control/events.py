@@ -12,6 +12,7 @@ __all__ = [
     "NOT_RUN",
     "Cancel",
     "Chained",
+    "Change",
     "Committed",
     "Event",
     "FrameUndecodable",
@@ -19,6 +20,7 @@ __all__ = [
     "InvocationDone",
     "ReplicaFailed",
     "ReplicaLoaded",
+    "Setting",
     "SinkFailed",
     "SinkMarked",
     "Start",
@@ -202,6 +204,21 @@ class Cancel(_Event, frozen=True):
     reason: str = "interrupted"
 
 
+class Setting(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a stage is to be run: the number of one of its ways, and how often."""
+
+    stage: str
+    choice: int
+    sample_fps: float | None = None  # None: every frame
+
+
+class Change(_Event, frozen=True):
+    """From now on, as soon as everything is loaded, these stages are to be run like this. A later one replaces it."""
+
+    settings: list[Setting]
+    why: str = ""
+
+
 class Tick(_Event, frozen=True):
     """Time has passed."""
 
@@ -226,5 +243,6 @@ Event: TypeAlias = (
     | StateCaptured
     | WorkerLost
     | Cancel
+    | Change
     | Tick
 )

@@ -112,14 +112,24 @@ class StagePlan(msgspec.Struct, frozen=True):
     max_items: int = 64  # fan-out cap per frame
     placement: str = "thread"  # kind of worker that serves it: thread | process
     candidates: tuple[Candidate, ...] = ()  # ways to run it, the first as ``configuration`` says; empty: only that way
+    # More ways, numbered after the candidates: loaded, and taken instead of all others, only when a change says so.
+    standby: tuple[Candidate, ...] = ()
+    changeable: bool = False  # how it is run, and how often, may be changed while the run goes on
 
     @property
     def num_choices(self) -> int:
-        """In how many ways it may be run."""
+        """In how many ways it may be run without a change."""
         return max(1, len(self.candidates))
 
+    @property
+    def ways(self) -> tuple[Candidate, ...]:
+        """All ways to run it, by number."""
+        return (*(self.candidates or (Candidate(self.configuration),)), *self.standby)
+
     def choice(self, number: int) -> Configuration:
-        """The configuration of a candidate."""
+        """The configuration of a way to run it."""
+        if number >= self.num_choices:
+            return self.standby[number - self.num_choices].configuration
         return self.candidates[number].configuration if self.candidates else self.configuration
 
 

@@ -57,6 +57,10 @@ class Sampler:
         self.last: FrameRecord | None = None
         self.waiting: dict[int, list[FrameRecord]] = {}
 
+    def begin_anew(self, fps: float) -> None:
+        """At this rate, with the next frame that comes."""
+        self._fps, self._bucket = fps, None
+
     def takes(self, frame: FrameRecord) -> bool:
         """Whether this frame is worked on. Called in stream order."""
         bucket = int(frame.pts_s * self._fps + 1e-6)

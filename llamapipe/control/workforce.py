@@ -7,7 +7,7 @@ A *seat* is a worker's place in the plan; whoever fills it may die and be replac
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from llamapipe.control import actions as act
@@ -91,6 +91,7 @@ class Workforce:
         self.freed = 0  # counts how often somebody may have become free
         self._serving: dict[int, tuple[int, int]] = {}  # stage -> (version, how many serve it)
         self._num_loading = 0
+        self._wanted: dict[tuple[int, int], None] = {}  # (stage, way) that a change has asked for
         for index, worker in enumerate(plan.workers):
             stages = tuple(i for i, stage in enumerate(plan.stages) if stage.placement == worker.kind)
             self.seats[worker.name] = Seat(worker, index, stages, Machine(worker.name, LINK, LinkState.UNKNOWN))
@@ -102,7 +103,7 @@ class Workforce:
                     for (kind, device), pool in self._pools.items()
                     if kind == stage.placement and (not of or of == device)
                 ]
-                for of in ([c.device for c in stage.candidates] or [""])
+                for of in (way.device if stage.candidates else "" for way in stage.ways)
             ]
             for stage in plan.stages
         ]
@@ -130,6 +131,35 @@ class Workforce:
             self._num_loading += 1
             self.out.append(act.Load(name, seat.name, self._plan.stages[stage].name, choice))
 
+    def want(self, stage: int, choice: int) -> None:
+        """A way to run a stage that whoever comes up from now on loads as well."""
+        if choice >= self._plan.stages[stage].num_choices:
+            self._wanted[stage, choice] = None
+
+    def load_next(self, ways: Sequence[tuple[int, int]]) -> bool:
+        """Let one worker that lacks one of these load it. Whether somebody loads one now, or is still to come up."""
+        for seat in self:
+            if any((r := seat.replicas.get(way)) is not None and r.state is ReplicaState.LOADING for way in ways):
+                return True
+        for seat in self:
+            for stage, choice in ways:
+                if (stage, choice) in seat.replicas or not seat.usable or not self._has_device(seat, stage, choice):
+                    continue
+                self._load(seat, stage, choice)
+                return True
+        return False
+
+    def _load(self, seat: Seat, stage: int, choice: int) -> None:
+        name = replica_name(seat.name, self._plan.stages[stage].name, choice)
+        replica = seat.replicas[stage, choice] = Machine(name, REPLICA, ReplicaState.STARTING)
+        replica.to(ReplicaState.LOADING)
+        self._num_loading += 1
+        self.out.append(act.Load(name, seat.name, self._plan.stages[stage].name, choice))
+
+    def _has_device(self, seat: Seat, stage: int, choice: int) -> bool:
+        plan = self._plan.stages[stage]
+        return stage in seat.stages and (not plan.candidates or plan.ways[choice].device in ("", seat.plan.device))
+
     def _loads(self, seat: Seat) -> list[tuple[int, int]]:
         """(stage, candidate) of all that the seat can have, every stage's first candidate first."""
         wanted: list[tuple[int, int]] = []
@@ -141,7 +171,7 @@ class Workforce:
                     continue
                 if not stage.candidates or stage.candidates[choice].device in ("", seat.plan.device):
                     wanted.append((index, choice))
-        return wanted
+        return [*wanted, *(way for way in self._wanted if self._has_device(seat, *way))]
 
     # -- who is free --------------------------------------------------------------------------------------------
 
@@ -178,6 +208,9 @@ class Workforce:
         if seat.link.state is LinkState.UNKNOWN:
             seat.link.to(LinkState.ALIVE)
             self.changed(seat, serves=True)
+            for way in self._wanted:  # a change has come while it was on its way
+                if way not in seat.replicas and self._has_device(seat, *way):
+                    self._load(seat, *way)
 
     def loaded(self, seat: Seat, stage: int, choice: int = 0) -> None:
         """A stage's candidate is ready there."""

@@ -3,6 +3,7 @@
 from llamapipe.report.html import write_report_html
 from llamapipe.report.plan_view import Considered, PlanView, StageView
 from llamapipe.report.summary import (
+    ConfigurationChange,
     CostSummary,
     Decided,
     FrameCounts,
@@ -10,6 +11,7 @@ from llamapipe.report.summary import (
     RunSummary,
     ServedBy,
     SloResult,
+    StageRuns,
     StageSummary,
     StreamSummary,
 )
@@ -18,6 +20,7 @@ from llamapipe.report.written import PAGE, check_replaceable, write_run_json, wr
 
 __all__ = [
     "PAGE",
+    "ConfigurationChange",
     "Considered",
     "CostSummary",
     "Decided",
@@ -30,6 +33,7 @@ __all__ = [
     "ServedBy",
     "SloResult",
     "Span",
+    "StageRuns",
     "StageSummary",
     "StageView",
     "StreamSummary",

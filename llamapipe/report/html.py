@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from llamapipe.report.charts import budget_chart, candidates_chart, latency_chart, timeline
 from llamapipe.report.summary import RunSummary
 from llamapipe.report.trace import LatencyTrace, PictureStrip, TraceRecorder
@@ -86,6 +88,8 @@ def _served(summary: RunSummary, trace: TraceRecorder) -> list[dict[str, Any]]:
         if len(stage.served_by) < 2 or not spans:
             continue
         names = [served.variant or stage.type for served in stage.served_by]
+        place = {served.choice: i for i, served in enumerate(stage.served_by)}
+        spans = [msgspec.structs.replace(span, choice=place[span.choice]) for span in spans]
         shades = _shades(len(names))
         chart = candidates_chart(spans, names, shades, summary.wall_s)
         found.append(

@@ -9,6 +9,7 @@ import msgspec
 from llamapipe.report.plan_view import PlanView
 
 __all__ = [
+    "ConfigurationChange",
     "CostSummary",
     "Decided",
     "FrameCounts",
@@ -16,6 +17,7 @@ __all__ = [
     "RunSummary",
     "ServedBy",
     "SloResult",
+    "StageRuns",
     "StageSummary",
     "StreamSummary",
 ]
@@ -63,6 +65,7 @@ class ServedBy(msgspec.Struct, frozen=True):
     busy_s: float
     cost: float = 0.0  # marginal
     accuracy: float | None = None  # on the scale of the floor; None without one
+    choice: int = 0  # its number among the stage's ways to run
 
 
 class Decided(msgspec.Struct, frozen=True):
@@ -131,6 +134,34 @@ class StreamSummary(msgspec.Struct, frozen=True):
     joined_s: float = 0.0  # after the run began that it was there; 0: from the beginning
 
 
+class StageRuns(msgspec.Struct, frozen=True):
+    """How a stage was run from a change on."""
+
+    stage: str
+    variant: str | None
+    batch: int
+    sample_fps: float | None  # None: every frame
+
+    def __str__(self) -> str:
+        rate = f" at {self.sample_fps:g} fps" if self.sample_fps is not None else ""
+        return f"{self.stage} as {self.variant}, batch {self.batch}{rate}"
+
+
+class ConfigurationChange(msgspec.Struct, frozen=True):
+    """Stages were run in another way from then on; with ``error`` they should have been, and were not."""
+
+    at_s: float  # since the run began
+    frame: int  # that came first after it, about
+    why: str
+    runs: list[StageRuns]
+    error: str = ""
+
+    def __str__(self) -> str:
+        runs = "; ".join(map(str, self.runs))
+        what = f"could not be changed ({self.error}) to" if self.error else "changed to"
+        return f"at {self.at_s:.1f} s, frame {self.frame}, {what} {runs}: {self.why}"
+
+
 class RunSummary(msgspec.Struct, frozen=True):
     """The whole run."""
 
@@ -157,6 +188,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     first_frame_s: float | None = None  # from enter to the first frame delivered
     cost: CostSummary | None = None  # None: of a release that did not count it
     plan: PlanView | None = None  # what was to be done, and why
+    changes: list[ConfigurationChange] = []  # while it ran, in order of time
     observed: dict[str, int] = {}  # variant -> invocations that its profile was refined by
     hardware: str = ""  # fingerprint of the machine
     fingerprint: dict[str, str] = {}  # what the results hang on; digests, but for flags and versions

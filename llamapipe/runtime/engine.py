@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 import zmq
@@ -104,7 +105,8 @@ class Engine:
     of processes, where there are any. ``resume`` are the points at which an earlier process has left its streams.
     ``writers`` are the sinks, by stream, that never wait for anybody: the engine's own thread writes them, which spares
     two messages a frame and what waking two threads costs. ``joining`` gives the sinks of a stream that was awaited,
-    once its source is there.
+    once its source is there. ``changes`` is where others put what control is to be told of how stages are run from
+    then on.
     """
 
     def __init__(
@@ -123,6 +125,7 @@ class Engine:
         resume: Mapping[str, StreamPoint] | None = None,
         writers: Mapping[str, SinkWriter] | None = None,
         joining: Callable[[str], SinkWriter] | None = None,
+        changes: SimpleQueue[ev.Change] | None = None,
     ) -> None:
         self._controller = controller
         self._arena = arena
@@ -132,6 +135,7 @@ class Engine:
         self._close_source = close_source
         self._observer = observer
         self._interrupt = interrupt
+        self._changes = changes
         self._address = address
         self._process_address = process_address
         self._stages = {stage.name: stage for stage in controller.plan.stages}
@@ -192,6 +196,8 @@ class Engine:
                 if self._interrupt.is_set() and not cancelled:
                     cancelled = True
                     self._tell(ev.Cancel("interrupted"))
+                if self._changes is not None and not self._changes.empty():
+                    self._tell(self._changes.get())
                 self._notice_dead()
                 self._notice_workers(now_s, ready)
                 deadline_s = self._controller.next_deadline_s()

@@ -37,7 +37,7 @@ class PayloadStore:
         self._arena = arena
         self._frames: dict[tuple[str, int], FrameStore] = {}
         self._samples: dict[str, dict[tuple[str, int], dict[int, list[list[Payload]]]]] = {
-            stage.name: {} for stage in plan.stages if stage.sample_fps is not None
+            stage.name: {} for stage in plan.stages if stage.sample_fps is not None or stage.changeable
         }
 
     def __len__(self) -> int:

@@ -90,6 +90,7 @@ def summarise(
         outputs=[file for stream in streams for file in stream.outputs],
         versions=_versions(),
         notes=watcher.notes,
+        changes=watcher.changes,
         cost=cost,
         plan=view,
         hardware=hardware_fingerprint(),
@@ -276,18 +277,19 @@ def _accuracy(plan: StagePlan, watch: StageWatch) -> float | None:
         return None
     items = {choice: served[0] for choice, served in watch.served.items()}
     total = sum(items.values())
-    return sum(n * plan.candidates[choice].accuracy for choice, n in items.items()) / total if total else None
+    ways = plan.ways
+    return sum(n * ways[choice].accuracy for choice, n in items.items()) / total if total else None
 
 
 def _served_by(plan: StagePlan, watch: StageWatch, rates: Sequence[float], *, rated: bool) -> list[ServedBy]:
-    if plan.num_choices < 2:
+    if len(plan.ways) < 2:
         return []
     found: list[ServedBy] = []
     for choice, (items, invocations, busy_s) in sorted(watch.served.items()):
         variant = plan.choice(choice).variant
         name = None if variant is None else variant.name
-        accuracy = plan.candidates[choice].accuracy if rated else None
-        found.append(ServedBy(name, int(items), int(invocations), busy_s, busy_s * rates[choice], accuracy))
+        accuracy = plan.ways[choice].accuracy if rated else None
+        found.append(ServedBy(name, int(items), int(invocations), busy_s, busy_s * rates[choice], accuracy, choice))
     return found
 
 

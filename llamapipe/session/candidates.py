@@ -16,7 +16,7 @@ from llamapipe.control import Candidate
 from llamapipe.errors import UsageError
 from llamapipe.spec import CORE_SECONDS, Prices
 
-__all__ = ["Needs", "Weighed", "candidates_for", "weigh"]
+__all__ = ["Needs", "Weighed", "candidates_for", "way_to_run", "weigh"]
 
 _MOST_CANDIDATES = 4  # every worker loads them all
 _MOST_ITEMS = 8  # of a batch: more wait for each other longer than they save
@@ -198,6 +198,19 @@ def _candidate(
                 largest = n
     points = tuple(_known(profile.point(n)) for n in _sizes(largest))
     return Candidate(configure(profile.variant, largest), points, accuracy, prices.of(profile.variant.device))
+
+
+def way_to_run(
+    variant: Variant,
+    batch: int,
+    profiles: Sequence[Profile],
+    needs: Needs,
+    configure: Callable[[Variant, int], Configuration],
+) -> Candidate:
+    """This variant with this batch, with what its profile says of it, if there is one."""
+    profile = next((p for p in profiles if p.variant == variant and p.points), None)
+    known = None if profile is None else _candidate(profile, 1.0, batch, needs.prices, configure)
+    return known or Candidate(configure(variant, batch), price=needs.prices.of(variant.device))
 
 
 def _sizes(largest: int) -> list[int]:

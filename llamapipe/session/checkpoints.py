@@ -138,7 +138,7 @@ def fingerprint(
     found = {f"--{name.removesuffix('_s').replace('_', '-')}": str(getattr(request, name)) for name in _FLAGS}
     for stage in stages:  # where it runs, and how long that takes, makes no difference to what comes out
         bare = tuple(Candidate(candidate.configuration) for candidate in stage.candidates)
-        stage = msgspec.structs.replace(stage, placement="", candidates=bare)
+        stage = msgspec.structs.replace(stage, placement="", candidates=bare, standby=(), changeable=False)
         found[f"stage {stage.name}"] = _digest(msgspec.json.encode(stage))
     for sink in sinks:
         found[f"sink {sink.name}"] = _digest(msgspec.json.encode(sink))

@@ -34,7 +34,7 @@ from llamapipe.inference import (
 )
 from llamapipe.operator import Manifest, PortKind, Registry, State
 from llamapipe.runtime import StageSetup
-from llamapipe.session.candidates import Needs, Weighed, candidates_for, weigh
+from llamapipe.session.candidates import Needs, Weighed, candidates_for, way_to_run, weigh
 from llamapipe.session.setups import predictor_loader, when_atoms
 from llamapipe.spec import (
     PLACEMENTS,
@@ -74,11 +74,13 @@ def compile_pipeline(
     placement: str = "thread",
     profiles: Sequence[Profile] = (),
     needs: Needs = Needs(),  # noqa: B008  # frozen
+    standby: Mapping[str, Sequence[tuple[Variant, int]]] | None = None,
 ) -> Compiled:
     """Choose every stage's candidates and, unless told not to, fetch what they need.
 
     ``placement`` is where stages run that do not say: thread or process. ``profiles`` are what is known of variants on
-    this machine; without any, a stage has the first variant that fits.
+    this machine; without any, a stage has the first variant that fits. ``standby`` are (variant, batch) that a stage
+    may be changed to while it runs.
 
     Raises SpecError where no variant fits a stage, AssetError where a model cannot be had.
     """
@@ -93,7 +95,10 @@ def compile_pipeline(
     for name in topological(spec):
         op = next(op for op in spec.ops if op.name == name)
         try:
-            plan, params, weighed[name] = _stage(op, manifests, stage_levels[name], depths, placement, profiles, needs)
+            ways = (standby or {}).get(name)
+            plan, params, weighed[name] = _stage(
+                op, manifests, stage_levels[name], depths, placement, profiles, needs, ways
+            )
         except LlamapipeError as error:
             problems.append(Problem(error.code, error.message, f"stage {name}", error.hint))
             depths[name] = 1
@@ -210,12 +215,13 @@ def _stage(
     placement: str,
     profiles: Sequence[Profile],
     needs: Needs,
+    ways: Sequence[tuple[Variant, int]] | None,
 ) -> tuple[StagePlan, Mapping[str, Any], Sequence[Weighed]]:
     manifest = manifests[op.name]
     knobs, given = split_knobs(op.params, manifest)
     params = {name: given.get(name, param.default) for name, param in manifest.params.items()}
     edges = tuple(_edge(port, selector, manifests) for port in manifest.inputs for selector in op.inputs.get(port, ()))
-    configuration, candidates, weighed = _configurations(manifest, knobs, params, profiles, needs)
+    configuration, candidates, standby, weighed = _configurations(manifest, knobs, params, profiles, needs, ways or ())
     above = [depths[edge.stage] for edge in edges if edge.stage]
     above += [depths[atom.stage] for atom in parse_when(op.when).atoms] if op.when else []
     return (
@@ -235,6 +241,8 @@ def _stage(
             sample_fps=knobs.get("sample_fps"),
             placement=knobs.get("placement") or placement,
             candidates=candidates,
+            standby=standby,
+            changeable=ways is not None,
         ),
         params,
         weighed,
@@ -247,11 +255,15 @@ def _configurations(
     params: Mapping[str, Any],
     profiles: Sequence[Profile],
     needs: Needs,
-) -> tuple[Configuration, tuple[Candidate, ...], Sequence[Weighed]]:
-    """The configuration that is budgeted for, all candidates where something is known of them, and what else was."""
+    ways: Sequence[tuple[Variant, int]],
+) -> tuple[Configuration, tuple[Candidate, ...], tuple[Candidate, ...], Sequence[Weighed]]:
+    """The configuration that is budgeted for, all candidates where something is known of them, what stands by of
+
+    ``ways``, and what else was considered.
+    """
     batch = int(knobs.get("batch") or 1)
     if not manifest.uses_model:
-        return Configuration(None, batch, params), (), ()
+        return Configuration(None, batch, params), (), (), ()
     wanted = {**manifest.defaults, **knobs}
     given = label_table(wanted.get("labels"))
     default = choose_variant(
@@ -278,6 +290,7 @@ def _configurations(
 
     candidates = candidates_for(default, wanted, profiles, needs, configure)
     weighed = weigh(default, wanted, profiles, needs, candidates)
-    if candidates:
-        return candidates[0].configuration, candidates, weighed
-    return configure(default, batch), (), weighed
+    first = candidates[0].configuration if candidates else configure(default, batch)
+    known = [first, *(candidate.configuration for candidate in candidates)]
+    standby = [way_to_run(variant, number, profiles, needs, configure) for variant, number in dict.fromkeys(ways)]
+    return first, candidates, tuple(way for way in standby if way.configuration not in known), weighed

@@ -71,7 +71,7 @@ class CostMeter:
         self._encoder_threads = sum(_encoder_threads(sink) for sink in plan.sinks)
         self._before = {device: dict(parts) for device, parts in (before or {}).items()}
         self.rates = {
-            stage.name: [rate_of(stage, choice, prices) for choice in range(stage.num_choices)] for stage in plan.stages
+            stage.name: [rate_of(stage, way, prices) for way in range(len(stage.ways))] for stage in plan.stages
         }
         self._workers = {
             worker.name: _held_by([stage for stage in plan.stages if stage.placement == worker.kind])

@@ -12,13 +12,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from queue import Full, Queue
+from queue import Full, Queue, SimpleQueue
 from typing import IO, TYPE_CHECKING
 
 import msgspec
 
 from llamapipe.clock import Clock, Env, SystemClock, system_env
 from llamapipe.control import Controller
+from llamapipe.control import events as ev
 from llamapipe.control.plan import SinkPlan
 from llamapipe.errors import AssetError, InterruptedRun, LlamapipeError, OutputError, UsageError
 from llamapipe.inference import registered_files
@@ -39,6 +40,7 @@ from llamapipe.runtime import (
     boot_streams,
 )
 from llamapipe.session.account import summarise
+from llamapipe.session.changing import change_to
 from llamapipe.session.checkpoints import Tallies, look_back
 from llamapipe.session.costs import CostMeter
 from llamapipe.session.joining import Joining
@@ -46,7 +48,7 @@ from llamapipe.session.keeper import Keeper
 from llamapipe.session.observing import Neighbours, not_comparable, uses_profiles
 from llamapipe.session.outputs import EVENTS_FILE, REPORT_FILE, SUMMARY_FILE
 from llamapipe.session.planning import view_of
-from llamapipe.session.prepare import OnAsset, Prepared, check_complete, pinned_of, prepare
+from llamapipe.session.prepare import OnAsset, Prepared, check_complete, pinned_of, prepare, profiles_here
 from llamapipe.session.processes import operator_files, slot_bytes
 from llamapipe.session.quarantine import Quarantiner
 from llamapipe.session.request import Progress, RunRequest
@@ -58,6 +60,7 @@ from llamapipe.spec import tree
 
 if TYPE_CHECKING:
     from llamapipe.session.shadow import Shadow
+    from llamapipe.tune import Tuning
 
 __all__ = ["run", "run_held", "stream"]
 
@@ -202,7 +205,8 @@ class _Job:
             raise
         with ExitStack() as stack:
             stack.callback(prepared.close)
-            shadow = self._shadow(prepared)
+            changes: SimpleQueue[ev.Change] = SimpleQueue()
+            shadow = self._shadow(prepared, changes)
             if shadow is not None:
                 watched = {name: shadow.watching(source) for name, source in prepared.sources.items()}
                 prepared = replace(prepared, sources=watched)
@@ -235,7 +239,7 @@ class _Job:
             pictures = PictureStrip()
             neighbours = Neighbours(self.clock, prepared.cores)
             try:
-                result = self._drive(prepared, controller, watcher, pictures)
+                result = self._drive(prepared, controller, watcher, pictures, changes)
             finally:
                 if shadow is not None:
                     shadow.close(cancelled=self.interrupt.is_set())
@@ -284,8 +288,11 @@ class _Job:
         observed, watcher.unkept_profiles = watcher.observations.tell(self.env)
         return observed
 
-    def _shadow(self, prepared: Prepared) -> Shadow | None:
-        """What looks at some frames again, where that is asked for. Raises UsageError."""
+    def _shadow(self, prepared: Prepared, changes: SimpleQueue[ev.Change]) -> Shadow | None:
+        """What looks at some frames again, where that is asked for, and puts what follows into ``changes``.
+
+        Raises UsageError.
+        """
         share = self.request.shadow
         if not share:
             return None
@@ -306,7 +313,13 @@ class _Job:
             self.request.pipeline, env=self.env, params=self.request.params, ops_files=self.request.ops_files
         )
         results = judged_results(loaded.spec, {op.name: loaded.registry.manifest(op.type) for op in loaded.spec.ops})
-        return Shadow(self.request, tuning, results, share, clock=self.clock, env=self.env)
+
+        def change(to: Tuning, why: str) -> None:
+            stages, profiles = prepared.plan.stages, profiles_here(self.env)
+            changes.put(change_to(to, why, self.request, stages, profiles, env=self.env))
+
+        changing = change if self.request.retune else None
+        return Shadow(self.request, tuning, results, share, changing, clock=self.clock, env=self.env)
 
     def _on_asset(self, started_s: float) -> OnAsset:
         """Tells of what is fetched before the run, as progress, and fetches nothing more once interrupted."""
@@ -331,7 +344,12 @@ class _Job:
         )
 
     def _drive(
-        self, prepared: Prepared, controller: Controller, watcher: Watcher, pictures: PictureStrip
+        self,
+        prepared: Prepared,
+        controller: Controller,
+        watcher: Watcher,
+        pictures: PictureStrip,
+        changes: SimpleQueue[ev.Change],
     ) -> EngineResult:
         arena: LocalArena | SharedArena = LocalArena()
         if prepared.boot is not None:
@@ -379,6 +397,7 @@ class _Job:
             resume=points,
             writers=writers,
             joining=joining.writer,
+            changes=changes,
         )
         import cv2
 

@@ -74,7 +74,7 @@ class Observations:
             (stage.name, choice): variant.name
             for stage in plan.stages
             if not stage.level
-            for choice in range(stage.num_choices)
+            for choice in range(len(stage.ways))
             if (variant := stage.choice(choice).variant) is not None
         }
         self._last: dict[str, tuple[str, int, float]] = {}  # worker -> stage, candidate and end of its latest

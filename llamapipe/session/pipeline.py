@@ -47,6 +47,7 @@ class RunOptions(TypedDict, total=False):
     fuse: bool
     segment_s: float
     shadow: float
+    retune: bool
     config: Path | Tuning | None
 
 

@@ -30,6 +30,7 @@ from llamapipe.media.contract import SinkContext, VideoSource
 from llamapipe.report import RunSummary
 from llamapipe.runtime import Boot, Machine, StreamFacts, StreamPoint, read_machine
 from llamapipe.session.candidates import Needs
+from llamapipe.session.changing import ways_to_stand_by
 from llamapipe.session.checkpoints import (
     Checkpoint,
     CheckpointStore,
@@ -353,6 +354,10 @@ def _asked(request: RunRequest, *, env: Env, results: bool, on_asset: OnAsset | 
     check_count(workers, sorted(placements), machine.cores)
     needs = _needs(loaded.spec, objective, prices_for(request.prices, env))
     tuning = pinned_of(request)
+    profiles = profiles_here(env)
+    standby = None
+    if tuning is not None and request.shadow and request.retune and tuning.metric == "agreement":
+        standby = ways_to_stand_by(request, tuning, profiles, env=env)
     try:
         compiled = compile_pipeline(
             loaded.spec,
@@ -361,8 +366,9 @@ def _asked(request: RunRequest, *, env: Env, results: bool, on_asset: OnAsset | 
             on_asset=on_asset,
             fetch=fetch,
             placement=kind or "thread",
-            profiles=profiles_here(env),
+            profiles=profiles,
             needs=needs,
+            standby=standby,
         )
     except SpecError as error:
         raise error if tuning is None else missing_variant(error, tuning) from error

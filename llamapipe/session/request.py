@@ -44,6 +44,7 @@ class RunRequest:
     fuse: bool = True  # run chains of cheap stages in one invocation; off only to see what that makes of a difference
     segment_s: float = 10.0  # media time between two places where a run can be gone on with
     shadow: float = 0.0  # share of frames on which a configuration is compared with its reference meanwhile
+    retune: bool = True  # where that finds it too far off: go over to the reference, and search anew meanwhile
     config: Path | Tuning | None = None  # what `tune` found, or its file; ``sets`` go before it
 
 

@@ -2,46 +2,82 @@
 
 Windows of frames that follow each other are kept as they pass, and both configurations run on each, beside the run, in
 one worker. Their agreement over the last windows is what the tuning measured; under the floor, the video has drifted.
+Then the run goes over to the reference at once, a search begins on frames that come now, and the run goes over to what
+that finds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from enum import Enum
+from math import inf
 from queue import Full, Queue
 
 import msgspec
 import numpy as np
 
-from llamapipe.accuracy import agreement
+from llamapipe.accuracy import Agreement, agreement
 from llamapipe.clock import Clock, Env
 from llamapipe.data import Boxes
 from llamapipe.errors import LlamapipeError
 from llamapipe.media.contract import Decoded, SourceInfo, SourceStats, Undecodable, VideoSource
 from llamapipe.session.request import RunRequest
-from llamapipe.session.stretches import HeldVideo, Stretches
+from llamapipe.session.stretches import HeldVideo, Stretches, joined
 from llamapipe.session.trials import Judge, run_trial
+from llamapipe.session.tuning import tune_on
 from llamapipe.tune import Tuning
 
 __all__ = ["Shadow"]
 
 _LOG = logging.getLogger(__name__)
 _WINDOW = 24  # frames
-_WINDOWS = 4  # that agreement is taken over
+_WINDOWS = 4  # that say how it is lately, and that a search is made on
+_MOST_WINDOWS = 32  # that agreement is taken over
 _WAITING = 2  # windows that may wait; more are left out
 _LEAST_BOXES = 60  # before which nobody can say anything
+_GATHERED = 2 * _WINDOW  # frames between two windows while a search is to begin: they are only kept
+_MOST_PATIENCE = 16  # times so many windows, between two searches that find nothing
+# Threads that it starts inherit it. Not the least there is: whoever holds Python's lock and gets no processor keeps the
+# run itself waiting.
+_NICE = 10
+_Z = 1.96  # of a 95 % interval
 _SEED = 0
+
+Change = Callable[[Tuning, str], None]
+"""Have the run go over to a configuration; why. Raises UsageError where that cannot be done."""
+
+
+class _State(Enum):
+    WATCHING = "watching"  # whether the configuration that runs agrees with its reference
+    GATHERING = "gathering"  # frames for a search, while the reference runs
+    SEARCHING = "searching"
+    RESTING = "resting"  # nothing but the reference is right enough: a while until the next search
 
 
 class Shadow:
-    """One run's. ``share`` of frames, 0..1, are looked at; ``results`` are the ``stage.port`` that are compared."""
+    """One run's. ``share`` of frames, 0..1, are looked at; ``results`` are the ``stage.port`` that are compared.
+
+    ``change`` is how the run is changed; None: it is not, and drift is only told.
+    """
 
     def __init__(
-        self, request: RunRequest, tuning: Tuning, results: list[str], share: float, *, clock: Clock, env: Env
+        self,
+        request: RunRequest,
+        tuning: Tuning,
+        results: list[str],
+        share: float,
+        change: Change | None,
+        *,
+        clock: Clock,
+        env: Env,
     ) -> None:
+        self._run = request
         self._request = RunRequest(
             request.pipeline,
             request.sources[:1],
@@ -51,15 +87,19 @@ class Shadow:
             workers=1,
         )
         self._tuning = tuning
-        self._period = max(_WINDOW, round(_WINDOW / share))
+        self._usual_period = max(_WINDOW, round(_WINDOW / share))
+        self._change = change
         self._clock = clock
         self._env = env
         self._judge = Judge(results)
         self._queue: Queue[Stretches | None] = Queue(_WAITING)
-        self._pairs: deque[tuple[list[Boxes], list[Boxes]]] = deque(maxlen=_WINDOWS)
+        self._pairs: deque[tuple[list[Boxes], list[Boxes]]] = deque(maxlen=_MOST_WINDOWS)
+        self._gathered: deque[Stretches] = deque(maxlen=_WINDOWS)
+        self._state = _State.WATCHING
+        self._patience = 1
+        self._passed = 0  # windows since the last search
         self._stop = threading.Event()
         self._left_out = 0
-        self._looked_at = 0
         self.notes: list[str] = []
         """What was seen; one line a drift."""
         self._thread = threading.Thread(target=self._work, name="llamapipe shadow", daemon=True)
@@ -70,29 +110,53 @@ class Shadow:
         return _Watched(source, self._period, self._offer)
 
     def close(self, *, cancelled: bool) -> None:
-        """Finish the windows that wait, or with ``cancelled`` drop them."""
-        if cancelled:
+        """Finish the windows that wait, or with ``cancelled`` drop them. A search is given up: nobody would use it."""
+        if cancelled or self._state is not _State.WATCHING:
             self._stop.set()
+        self._change = None
         self._queue.put(None)
         self._thread.join()
         if self._left_out:
             self.notes.append(f"{self._left_out} windows of frames were not looked at again: the machine was too busy")
 
+    def _period(self) -> int:
+        """Frames from one window to the next."""
+        return _GATHERED if self._state is _State.GATHERING else self._usual_period
+
     def _offer(self, window: Stretches) -> None:
+        if self._state is _State.SEARCHING:
+            return
         try:
             self._queue.put_nowait(window)
         except Full:
             self._left_out += 1
 
     def _work(self) -> None:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while (window := self._queue.get()) is not None:
             if self._stop.is_set():
                 continue
             try:
-                self._look_at(window)
+                self._take(window)
             except LlamapipeError as error:
-                self.notes.append(f"frames from {window.indices[0]} on could not be looked at again: {error.message}")
+                if not self._stop.is_set():
+                    self.notes.append(f"frames from {window.indices[0]} on could not be looked at again: {error}")
                 self._stop.set()
+
+    def _take(self, window: Stretches) -> None:
+        if self._state is _State.WATCHING:
+            self._look_at(window)
+            return
+        self._passed += 1
+        if self._state is _State.RESTING and self._passed >= self._patience * _WINDOWS:
+            self._state = _State.GATHERING
+        if self._state is _State.GATHERING:
+            self._gathered.append(window)
+            if len(self._gathered) == _WINDOWS:
+                self._search()
+
+    # -- watching -----------------------------------------------------------------------------------------------
 
     def _look_at(self, window: Stretches) -> None:
         found: list[list[Boxes]] = []
@@ -110,31 +174,86 @@ class Shadow:
             if summary is None:
                 return
             found.append(boxes)
-        self._looked_at += 1
         self._pairs.append((found[0], found[1]))
         self._judge_windows(window.indices[-1])
 
     def _judge_windows(self, frame: int) -> None:
-        tuned = [boxes for mine, _ in self._pairs for boxes in mine]
-        reference = [boxes for _, its in self._pairs for boxes in its]
-        if sum(map(len, reference)) < _LEAST_BOXES:
+        seen = self._drift()
+        if seen is None:
             return
-        seen = agreement(tuned, reference, rng=np.random.default_rng(_SEED))
-        if seen.f1 >= self._tuning.floor or seen.low >= self._tuning.floor:
-            return
-        note = (
-            f"drift: up to frame {frame} the configuration agrees with its reference by {seen.f1:.3f} "
-            f"({seen.low:.3f} to {seen.high:.3f}), the floor is {self._tuning.floor:g}: tune for this part"
-        )
-        _LOG.warning(note)
-        self.notes.append(note)
         self._pairs.clear()  # the next windows speak for themselves
+        seen_so = (
+            f"up to frame {frame} the configuration agrees with its reference by {seen.f1:.3f} "
+            f"({seen.low:.3f} to {seen.high:.3f}), the floor is {self._tuning.floor:g}"
+        )
+        advice = "the reference runs, and a search begins" if self._change is not None else "tune for this part"
+        _LOG.warning("drift: %s: %s", seen_so, advice)
+        self.notes.append(f"drift: {seen_so}: {advice}")
+        if self._change is not None:
+            self._change(msgspec.structs.replace(self._tuning, values=self._tuning.reference), "drift: the reference")
+            self._begin_to_gather()
+
+    def _drift(self) -> Agreement | None:
+        """What speaks for it: agreement that is below the floor lately, or cannot be proved where it long should be.
+
+        The lower end alone says nothing while there are few boxes: there it is below the floor whatever was tuned.
+        """
+        floor = self._tuning.floor
+        lately = self._agreement(list(self._pairs)[-_WINDOWS:])
+        if lately is None or (lately.num_reference >= _LEAST_BOXES and lately.f1 < floor):
+            return lately
+        seen = self._agreement(list(self._pairs))
+        return seen if seen is not None and seen.num_reference >= _proof(self._tuning) and seen.low < floor else None
+
+    def _agreement(self, pairs: list[tuple[list[Boxes], list[Boxes]]]) -> Agreement | None:
+        """Of these windows; None where nothing was found."""
+        tuned = [boxes for mine, _ in pairs for boxes in mine]
+        reference = [boxes for _, its in pairs for boxes in its]
+        found = agreement(tuned, reference, rng=np.random.default_rng(_SEED))
+        return found if found.num_found + found.num_reference else None
+
+    # -- searching anew -----------------------------------------------------------------------------------------
+
+    def _begin_to_gather(self) -> None:
+        self._gathered.clear()
+        self._passed = 0
+        self._state = _State.GATHERING
+
+    def _search(self) -> None:
+        """On the frames that were gathered; then go over to what was found."""
+        held = joined(list(self._gathered))
+        self._gathered.clear()
+        self._state = _State.SEARCHING
+        found = tune_on(held, self._tuning, self._request, interrupt=self._stop, clock=self._clock, env=self._env)
+        first, last = held.indices[0], held.indices[-1]
+        if self._change is None:
+            return
+        if not found.feasible or dict(found.values) == dict(found.reference):
+            self.notes.append(f"frames {first} to {last}: nothing cheaper than the reference is right enough for them")
+            self._patience = min(_MOST_PATIENCE, 2 * self._patience)
+            self._passed, self._state = 0, _State.RESTING
+            return
+        self._tuning = found
+        self._change(found, f"tuned on frames {first} to {last}")
+        self._patience, self._state = 1, _State.WATCHING
+
+
+def _proof(tuning: Tuning) -> float:
+    """Boxes with which the agreement that was tuned for would be proved to be above the floor, all but surely.
+
+    Twice as far above as the interval's half width, so that one in forty is under it by chance.
+    """
+    found = 0.0 if tuning.predicted is None else tuning.predicted.accuracy or 0.0
+    above = found - tuning.floor
+    if above <= 0:
+        return inf
+    return 4 * _Z**2 * max(found * (1 - found) / above**2, tuning.floor / max(0.01, 1 - tuning.floor))
 
 
 class _Watched:
-    """A `VideoSource` that hands on what it reads."""
+    """A `VideoSource` that hands on what it reads. ``period`` is asked at the beginning of every window."""
 
-    def __init__(self, source: VideoSource, period: int, offer: Callable[[Stretches], None]) -> None:
+    def __init__(self, source: VideoSource, period: Callable[[], int], offer: Callable[[Stretches], None]) -> None:
         self._source = source
         self._period = period
         self._offer = offer
@@ -155,12 +274,15 @@ class _Watched:
 
     def __iter__(self) -> Iterator[Decoded | Undecodable]:
         window: list[Decoded] = []
+        began = -1  # frame with which the last window began
         for item in self._source:
             yield item
             if isinstance(item, Undecodable):
                 window.clear()
                 continue
-            if item.seq % self._period < _WINDOW:
+            if not window and (began < 0 or item.seq >= began + self._period()):
+                began = item.seq
+            if began <= item.seq < began + _WINDOW:
                 window.append(item)
             if len(window) == _WINDOW:
                 frames = tuple(replace(frame, captured_at_s=None) for frame in window)

@@ -20,7 +20,7 @@ from llamapipe.media import SourceSpec, activity, open_source
 from llamapipe.media.contract import Decoded, SourceInfo, SourceStats, Undecodable
 from llamapipe.media.pictures import AvPicture
 
-__all__ = ["HeldVideo", "Stretches", "decode_stretches"]
+__all__ = ["HeldVideo", "Stretches", "decode_stretches", "joined"]
 
 _USUAL_FPS = 25.0
 _MOST_BYTES = 384 << 20  # of decoded pictures that are kept
@@ -72,6 +72,17 @@ class Stretches:
             small = cv2.resize(bgr, (_LUMA_WIDTH, height), interpolation=cv2.INTER_AREA)
             found.setdefault(number, []).append(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.uint8))
         return [np.stack(pictures) for _, pictures in sorted(found.items())]
+
+
+def joined(parts: Sequence[Stretches]) -> Stretches:
+    """Several of one video, in order of time, none over another. Expects at least one."""
+    frames = [frame for part in parts for frame in part.frames]
+    return Stretches(
+        parts[0].info,
+        tuple(replace(frame, seq=seq) for seq, frame in enumerate(frames)),
+        tuple(index for part in parts for index in part.indices),
+        tuple(number for number, part in enumerate(parts) for _ in part.frames),
+    )
 
 
 def decode_stretches(spec: SourceSpec, info: SourceInfo, count: int, stretches: int, *, clock: Clock) -> Stretches:

@@ -23,7 +23,7 @@ from llamapipe.spec.model import OpSpec
 from llamapipe.spec.yaml_tree import parse_scalar
 from llamapipe.tune import Knob, Point, Scale, Space
 
-__all__ = ["Choice", "StageChoices", "Tunable", "asked_knobs", "tunable"]
+__all__ = ["Choice", "StageChoices", "Tunable", "asked_knobs", "stage_choices", "tunable"]
 
 Choice = Mapping[str, Any]
 """``"stage.knob"`` -> value."""
@@ -117,19 +117,13 @@ def tunable(
     ``asked`` are knobs with values that the user wants tried, the first is the reference's; ``reference`` are values
     of the reference that the user names. Raises UsageError for a knob that is not there.
     """
-    manifests = {op.name: loaded.registry.manifest(op.type) for op in loaded.spec.ops}
-    types = {op.type: manifests[op.name] for op in loaded.spec.ops}
+    types = {op.type: loaded.registry.manifest(op.type) for op in loaded.spec.ops}
     for key, value in ((key, value) for key, values in asked.items() for value in values):
         apply_sets(loaded.spec, as_sets({key: value}), types, flag="--knob")
     for key, value in reference.items():
         apply_sets(loaded.spec, as_sets({key: value}), types, flag="--reference")
-    depth = levels(loaded.spec, manifests)
     notes: list[str] = []
-    stages = [
-        _stage(op, manifests[op.name], profiles, assets, notes, per_frame=not depth[op.name])
-        for op in loaded.spec.ops
-        if manifests[op.name].uses_model
-    ]
+    stages = stage_choices(loaded, profiles, assets, notes)
     sampled = {
         stage.stage: _rates(fps)
         for stage in stages
@@ -150,6 +144,19 @@ def tunable(
     )
     accurate = any(len(s.variants) > 1 for s in stages) or bool(asked) or any(len(r) > 1 for r in sampled.values())
     return Tunable(space, points, wanted, default, tuple(stages), tuple(notes), accurate)
+
+
+def stage_choices(
+    loaded: LoadedPipeline, profiles: Sequence[Profile], assets: AssetStore, notes: list[str]
+) -> list[StageChoices]:
+    """Of every stage with a model. What could not be taken in is added to ``notes``."""
+    manifests = {op.name: loaded.registry.manifest(op.type) for op in loaded.spec.ops}
+    depth = levels(loaded.spec, manifests)
+    return [
+        _stage(op, manifests[op.name], profiles, assets, notes, per_frame=not depth[op.name])
+        for op in loaded.spec.ops
+        if manifests[op.name].uses_model
+    ]
 
 
 def _is_set(loaded: LoadedPipeline, stage: str) -> bool:

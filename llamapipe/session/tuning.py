@@ -19,7 +19,7 @@ from llamapipe.inference.hardware import fingerprint
 from llamapipe.media import SourceSpec, open_source
 from llamapipe.media.contract import SourceInfo
 from llamapipe.session.labelled import Row, read_truths
-from llamapipe.session.pinned import digest_of_pipeline
+from llamapipe.session.pinned import as_sets, digest_of_pipeline
 from llamapipe.session.prepare import OnAsset, profiles_here, sources_of
 from llamapipe.session.request import RunRequest
 from llamapipe.session.resolve import LoadedPipeline, load_pipeline
@@ -51,6 +51,7 @@ __all__ = [
     "refusal",
     "tune",
     "tune_for",
+    "tune_on",
 ]
 
 _SHARE_OF_MEDIA = 0.1
@@ -65,6 +66,9 @@ _GUESS_CORE_S = 0.03  # a frame, of what nothing is known of
 _Z = 1.96  # of a 95 % interval
 _FAR = 2.0  # times the distance of a like video, up to which another one tells where to begin
 _HINT_NOISE = 0.2  # relative, of another video's cost
+_BESIDE = 2.0  # times the budget, for a search that has only what a run leaves of the machine
+_REFERRED = ("model", "backend", "device", "precision", "input_size")
+_SEARCHED = (*_REFERRED, "batch", "sample_fps")  # of every stage with a model
 _HINT_WIDTH = 0.1  # of another video's accuracy, either side
 
 
@@ -150,6 +154,31 @@ def tune_for(
     return tuned
 
 
+def tune_on(
+    held: Stretches, like: Tuning, run: RunRequest, *, interrupt: threading.Event, clock: Clock, env: Env
+) -> Tuning:
+    """Search anew for what another tuning is for, on these frames, in one worker and within twice its budget.
+
+    Latency is left out: beside a run it would be that of both. Raises what `tune` raises.
+    """
+    # Knobs that the user had tried stay as they were found: a run could not change them while it goes on.
+    kept = {key: value for key, value in like.values.items() if key.rpartition(".")[2] not in _SEARCHED}
+    reference = {key: value for key, value in like.reference.items() if key.rpartition(".")[2] in _REFERRED}
+    request = TuneRequest(
+        run.pipeline,
+        run.sources[0],
+        params=run.params,
+        sets={**as_sets(kept), **run.sets},
+        min_accuracy=like.floor,
+        budget_s=_BESIDE * max(_LEAST_BUDGET_S, like.budget_s),
+        reference=as_sets(reference),
+        workers=1,
+        ops_files=run.ops_files,
+        again=True,
+    )
+    return _Tuning(request, lambda _: None, None, interrupt, clock, env).run_on(held, like.objective)
+
+
 def refusal(tuning: Tuning) -> str:
     """That nothing fits."""
     wanted = [f"{tuning.metric} of at least {tuning.floor:g}"] if tuning.metric != "none" else []
@@ -208,26 +237,53 @@ class _Tuning:
                 f"--budget-s {budget_s:g}: expected more than 0, and no infinity", hint="for example --budget-s 60"
             )
         slo = parse_slo(request.slo) if request.slo is not None else loaded.spec.slo
-        floor, metric = self._floor(loaded)
-        choices = tunable(
+        choices = self._choices(loaded, float(info.fps or 25))
+        held = decode_stretches(source, info, self._num_frames(choices, budget_s), _STRETCHES, clock=self._clock)
+        blank = self._blank(loaded, choices, held, Path(source.uri).name, budget_s)
+        blank = msgspec.structs.replace(blank, objective="" if slo is None else format_slo(slo))
+        key = self._key(blank)
+        known = self._known(blank, key)
+        if known is not None and known[1] <= LIKE and not request.again and _still_holds(known[0], choices):
+            return Tuned(known[0], (known[0].video, known[1]))
+        tuning = self._searched(loaded, choices, held, blank, slo, known)
+        if tuning.feasible:
+            with open_catalogue(self._env, clock=self._clock) as store:
+                store.put_tuning(key, tuning)
+        return Tuned(tuning)
+
+    def run_on(self, held: Stretches, objective: str) -> Tuning:
+        """Search on these frames, without latency; ``objective`` is noted all the same."""
+        budget_s = self._request.budget_s
+        assert budget_s is not None
+        loaded = self._load(self._request.sets)
+        choices = self._choices(loaded, held.fps)
+        blank = self._blank(loaded, choices, held, Path(held.info.uri).name, budget_s)
+        tuning = self._searched(loaded, choices, held, blank, None, None)
+        return msgspec.structs.replace(tuning, objective=objective)
+
+    def _choices(self, loaded: LoadedPipeline, fps: float) -> Tunable:
+        return tunable(
             loaded,
             profiles_here(self._env),
             AssetStore(cache_root(self._env), env=self._env),
-            fps=float(info.fps or 25),
-            asked=asked_knobs(request.knobs),
-            reference={key: parse_scalar(value) for key, value in request.reference.items()},
+            fps=fps,
+            asked=asked_knobs(self._request.knobs),
+            reference={key: parse_scalar(value) for key, value in self._request.reference.items()},
         )
-        held = decode_stretches(source, info, self._num_frames(choices, budget_s), _STRETCHES, clock=self._clock)
-        signature = signature_of(held.luma(), width=info.width, height=info.height, fps=held.fps)
-        blank = Tuning(
+
+    def _blank(self, loaded: LoadedPipeline, choices: Tunable, held: Stretches, video: str, budget_s: float) -> Tuning:
+        """What is known of the tuning before anything was tried."""
+        floor, metric = self._floor(loaded)
+        info = held.info
+        return Tuning(
             pipeline=loaded.spec.name,
             digest=digest_of_pipeline(self._load({}).spec),
-            objective="" if slo is None else format_slo(slo),
+            objective="",
             metric=metric,
             floor=floor,
             hardware=fingerprint(),
-            signature=signature,
-            video=Path(source.uri).name,
+            signature=signature_of(held.luma(), width=info.width, height=info.height, fps=held.fps),
+            video=video,
             values={},
             predicted=None,
             reference={},
@@ -238,15 +294,6 @@ class _Tuning:
             took_s=0.0,
             notes=tuple(choices.notes),
         )
-        key = self._key(blank)
-        known = self._known(blank, key)
-        if known is not None and known[1] <= LIKE and not request.again and _still_holds(known[0], choices):
-            return Tuned(known[0], (known[0].video, known[1]))
-        tuning = self._searched(loaded, choices, held, blank, slo, known)
-        if tuning.feasible:
-            with open_catalogue(self._env, clock=self._clock) as store:
-                store.put_tuning(key, tuning)
-        return Tuned(tuning)
 
     def _load(self, sets: Mapping[str, str]) -> LoadedPipeline:
         request = self._request

@@ -10,7 +10,7 @@ from typing import IO
 from llamapipe.control import Controller, encode_entry, encode_plan
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
-from llamapipe.report import LatencyTrace, Span, TraceRecorder
+from llamapipe.report import ConfigurationChange, LatencyTrace, Span, StageRuns, TraceRecorder
 from llamapipe.runtime import Arena, Observer, StreamPoint
 from llamapipe.session.costs import CostMeter
 from llamapipe.session.keeper import Keeper
@@ -79,6 +79,7 @@ class Watcher(Observer):
         self._unkept: set[str] = set()  # stages that cannot say what they remember
         self._lost: Counter[str] = Counter()
         self._forgotten: list[str] = []
+        self.changes: list[ConfigurationChange] = []  # of how stages are run
         self._sink = controller.plan.sinks[0].name if controller.plan.sinks else ""
         self._streams = [stream.stream for stream in controller.plan.streams]
         self._next_progress_s = 0.0
@@ -114,10 +115,11 @@ class Watcher(Observer):
             self._log.write(encode_entry(now_s, event, actions) + b"\n")
         if self.costs is not None:
             self.costs.event(event, now_s, actions)
-        if self.times is not None:
-            for action in actions:
-                if isinstance(action, act.Release):
-                    self.times.released(action.stream, action.seq)
+        for action in actions:
+            if isinstance(action, act.Changed):
+                self._changed(action, now_s)
+            elif self.times is not None and isinstance(action, act.Release):
+                self.times.released(action.stream, action.seq)
         if isinstance(event, ev.FramesArrived):
             self._first_pts_s.setdefault(event.stream, event.pts_s[0])
             self._last_pts_s[event.stream] = max(event.pts_s)
@@ -129,6 +131,16 @@ class Watcher(Observer):
             self._lost[event.reason] += 1
         elif isinstance(event, ev.StateCaptured) and not event.kept:
             self._unkept.add(event.stage)
+
+    def _changed(self, action: act.Changed, now_s: float) -> None:
+        plans = {stage.name: stage for stage in self._controller.plan.stages}
+        runs: list[StageRuns] = []
+        for setting in action.settings:
+            configuration = plans[setting.stage].choice(setting.choice)
+            variant = None if configuration.variant is None else configuration.variant.name
+            runs.append(StageRuns(setting.stage, variant, configuration.batch, setting.sample_fps))
+        frame = max(self._controller.ledger.decoded.values(), default=0)
+        self.changes.append(ConfigurationChange(now_s - self.started_s, frame, action.why, runs, action.error))
 
     def checkpoint(self, stream: str, point: StreamPoint, now_s: float) -> None:
         """See `Observer`."""

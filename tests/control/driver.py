@@ -14,7 +14,7 @@ from llamapipe.control import Controller, RunPlan, encode_entry, encode_plan
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
 from llamapipe.control.lifecycle import ItemState
-from llamapipe.control.plan import replica_name
+from llamapipe.control.plan import choice_name, replica_name
 
 Move = tuple[str, Callable[[int], None]]  # name, and what it does with a number that it may take details from
 
@@ -131,6 +131,8 @@ class Driver:
                 moves.append((f"{name}/{sink} fails", lambda n, s=name, k=sink: self._fail_sink(s, k)))
         if not self._cancelled:
             moves.append(("cancel", lambda n: self._cancel()))
+        if any(stage.changeable for stage in self.plan.stages):
+            moves += [("a change", self._change)] * 2
         moves += [("time passes", self._pass)] * 4
         return moves
 
@@ -334,6 +336,15 @@ class Driver:
         self._cancelled = True
         self.tell(ev.Cancel())
 
+    def _change(self, detail: int) -> None:
+        """Of every second stage that can be changed, or all; how often only where no picture is made."""
+        stages = [stage for stage in self.plan.stages if stage.changeable][detail % 2 :]
+        settings = []
+        for stage in stages:
+            rates = [None, 2.0, 5.0] if "frames" not in stage.outputs.values() and not stage.level else [None]
+            settings.append(ev.Setting(stage.name, detail % len(stage.ways), rates[detail % len(rates)]))
+        self.tell(ev.Change(settings, "for a test"))
+
     def _pass(self, detail: int) -> None:
         deadline_s = self.control.next_deadline_s()
         if deadline_s is None or detail % 2:  # an event that comes later than the time it was to be woken at
@@ -396,6 +407,11 @@ class Driver:
                 stream.closing = True
             case act.StopWorker():
                 assert action.worker in self.workers
+            case act.Changed():
+                loads = [m.replica for w in self.workers.values() for m in w.inbox if isinstance(m, act.Load)]
+                for setting in action.settings:
+                    name = choice_name(setting.stage, setting.choice)
+                    assert not setting.choice or not any(load.endswith(name) for load in loads)
             case act.Finish():
                 assert all(stream.closed for stream in self._streams.values())
                 self.finished = action

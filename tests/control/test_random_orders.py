@@ -83,6 +83,16 @@ def chosen_among(draw: st.DrawFn, of: StagePlan) -> StagePlan:
     return replace(of, candidates=tuple(candidates))
 
 
+@st.composite
+def changeable(draw: st.DrawFn, of: StagePlan) -> StagePlan:
+    """The stage with up to two more ways to run it, taken when a change says so."""
+    if of.stateful or of.filters or of.fan_out:
+        return of
+    batches = draw(st.lists(st.integers(1, 6), max_size=2))
+    standby = tuple(Candidate(replace(of.configuration, batch=batch)) for batch in batches)
+    return replace(of, standby=standby, changeable=True)
+
+
 _RARE = ("cancel", " ends", " fails", "hangs", "is lost", "falls silent", "sends a bad one", "time passes")
 _SHAPES = (detect_only, faces_in_people, gated, sampled_join, filters)
 
@@ -112,6 +122,8 @@ def plans(draw: st.DrawFn, of: tuple[Callable[..., RunPlan], ...] = _SHAPES) -> 
             delayed_batching=draw(st.booleans()),
         )
         slo_s = draw(st.sampled_from([None, 0.01, 0.2, 2.0]))
+    if draw(st.booleans()):
+        stages = tuple(draw(changeable(s)) for s in stages)
     policies = st.sampled_from(["block", "drop-oldest", "drop-newest"])
     streams = tuple(
         StreamPlan(

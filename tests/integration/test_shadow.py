@@ -1,4 +1,4 @@
-"""``--shadow``: a configuration that does not hold any more is told from one that does, while it runs."""
+"""``--shadow``: a configuration that does not hold any more is told from one that does, and replaced, while it runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 
 import av
 import pytest
+from msgspec import structs
 
+from llamapipe.control import replay
 from llamapipe.errors import UsageError
 from llamapipe.inference.hardware import fingerprint
 from llamapipe.session import RunRequest, load_pipeline, run
@@ -53,6 +55,7 @@ def notes(pipeline: Path, config: Tuning, env: dict[str, str], video: Path, tmp_
         output=tmp_path / "out",
         config=config,
         shadow=0.5,
+        retune=False,
         max_frames=_STILL + 100,
         realtime=True,  # or so short a clip would be over before a window was looked at again
     )
@@ -61,7 +64,7 @@ def notes(pipeline: Path, config: Tuning, env: dict[str, str], video: Path, tmp_
     return [note for note in summary.notes if "drift" in note]
 
 
-def joined(video: Path, target: Path) -> Path:
+def joined(video: Path, target: Path, times: int = 1) -> Path:
     """The video's first picture for a while, as of a street where all stand, and then the video itself."""
     with av.open(str(video)) as source, av.open(str(target), "w") as out:
         stream = out.add_stream("libx264", rate=25, options={"preset": "ultrafast", "crf": "18"})
@@ -69,7 +72,7 @@ def joined(video: Path, target: Path) -> Path:
         pictures = [
             frame.to_ndarray(format="yuv420p") for frame, _ in zip(source.decode(video=0), range(100), strict=False)
         ]
-        for at, picture in enumerate([pictures[0]] * _STILL + pictures):
+        for at, picture in enumerate([pictures[0]] * _STILL + pictures * times):
             frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
             frame.pts, frame.time_base = at, Fraction(1, 25)
             out.mux(stream.encode(frame))
@@ -90,6 +93,38 @@ def test_where_a_joined_clip_begins_to_move_a_configuration_that_looks_seldom_is
 
 def test_one_that_holds_is_not(pipeline: Path, env: dict[str, str], assets: Path, tmp_path: Path) -> None:
     assert notes(pipeline, tuning(pipeline), env, assets / "TUD-Stadtmitte.mp4", tmp_path) == []
+
+
+def test_where_it_drifts_the_reference_runs_until_a_search_has_found_what_fits_now(
+    pipeline: Path, env: dict[str, str], assets: Path, tmp_path: Path
+) -> None:
+    """Takes half a minute: the search needs frames to come while it gathers them, and a few seconds of its own."""
+    video = joined(assets / "TUD-Stadtmitte.mp4", tmp_path / "joined.mp4", times=6)
+    config = structs.replace(tuning(pipeline, detect__sample_fps=2.0, detect__batch=2), budget_s=5.0)
+    out = tmp_path / "out"
+    request = RunRequest(
+        str(pipeline), [str(video)], output=out, config=config, shadow=0.5, realtime=True, record_events=True
+    )
+    summary = run(request, env=env)
+    assert summary.outcome == "done"
+    assert summary.frames.delivered == summary.frames.decoded == _STILL + 600
+    assert len(summary.changes) > 1, summary.notes
+    fallback, found = summary.changes[:2]
+    assert (fallback.why, fallback.error) == ("drift: the reference", "")
+    [runs] = fallback.runs
+    assert "/416x416/" in str(runs.variant)
+    assert runs.sample_fps is None
+    assert found.why.startswith("tuned on frames")
+    [runs] = found.runs
+    assert (runs.variant, runs.sample_fps) != (fallback.runs[0].variant, None)
+    assert found.frame > fallback.frame > _STILL
+    [stage] = summary.stages
+    assert sum(served.items for served in stage.served_by) == stage.items
+    assert len(stage.served_by) > 1
+    replay((out / "events.jsonl").read_bytes().splitlines())
+    page = (out / "report.html").read_text()
+    assert "Configurations over time" in page
+    assert found.why in page
 
 
 def test_without_a_reference_there_is_nothing_to_compare_with(
