@@ -14,6 +14,7 @@ from llamapipe.data import Image, Native
 from llamapipe.errors import SourceError, UsageError
 from llamapipe.inference import AssetStore
 from llamapipe.media import BgrPicture, Decoded, expand_sources, open_source
+from llamapipe.media.expand import VIDEO_SUFFIXES
 
 __all__ = ["Picture", "pictures_of", "read_pictures"]
 
@@ -59,10 +60,19 @@ def _read(path: Path) -> NDArray[np.uint8]:
 
 
 def pictures_of(source: str, assets: AssetStore, env: Env, clock: Clock) -> Iterator[tuple[str, int, Native | str]]:
-    """Every picture of a folder or a video, in order: (name, number, picture or why there is none)."""
+    """Every picture of a folder or a video, in order: (name, number, picture or why there is none).
+
+    Raises UsageError for a folder that holds neither, and what `expand_sources` and `open_source` raise.
+    """
     folder = Path(source)
-    if folder.is_dir() and any(path.suffix.lower() in _PICTURES for path in folder.iterdir()):
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _PICTURES)
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    paths = [path for path in files if path.suffix.lower() in _PICTURES]
+    if folder.is_dir() and not paths and not any(path.suffix.lower() in VIDEO_SUFFIXES for path in files):
+        raise UsageError(
+            f"folder {source} holds no picture and no video",
+            hint=f"expected pictures (*{', *'.join(sorted(_PICTURES))}) or videos such as *.mkv, *.mov, *.mp4, *.ts",
+        )
+    if paths:
         for seq, path in enumerate(paths):
             try:
                 yield str(path), seq, BgrPicture(_read(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,16 @@ from llamapipe.control.plan import SinkPlan
 from llamapipe.errors import OutputError, UsageError
 from llamapipe.media import SINKS, SourceSpec
 
-__all__ = ["CHECKPOINT_FOLDER", "EVENTS_FILE", "REPORT_FILE", "RESERVED", "SUMMARY_FILE", "prepare_folders"]
+__all__ = [
+    "CHECKPOINT_FOLDER",
+    "EVENTS_FILE",
+    "REPORT_FILE",
+    "RESERVED",
+    "SUMMARY_FILE",
+    "absent_folders",
+    "prepare_folders",
+    "remove_empty",
+]
 
 SUMMARY_FILE = "run.json"
 REPORT_FILE = "report.html"
@@ -56,6 +66,18 @@ def prepare_folders(
                 f"output folder {folder} cannot be written: permission denied", hint=_right_to_write(folder)
             )
     return dict(folders)
+
+
+def absent_folders(output: Path, streams: Sequence[str]) -> list[Path]:
+    """Folders that `prepare_folders` would have to make, the deepest first."""
+    return [path for path in (*(output / stream for stream in streams), output, *output.parents) if not path.exists()]
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove those that nothing was put into."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _right_to_write(folder: Path) -> str:

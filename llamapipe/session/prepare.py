@@ -43,7 +43,7 @@ from llamapipe.session.compile import Compiled, compile_pipeline, latency_of, ru
 from llamapipe.session.costs import prices_for
 from llamapipe.session.objective import Objective, objective_of
 from llamapipe.session.observing import uses_profiles
-from llamapipe.session.outputs import RESERVED, prepare_folders
+from llamapipe.session.outputs import RESERVED, absent_folders, prepare_folders, remove_empty
 from llamapipe.session.pinned import missing_variant, read_pinned, with_pinned
 from llamapipe.session.processes import boot_of, check_count, operator_files, parse_workers
 from llamapipe.session.request import RunRequest
@@ -82,6 +82,7 @@ class Prepared:
     prices: Prices = CORE_SECONDS
     decoders: Mapping[str, int] = field(default_factory=dict)  # threads, by stream
     awaited: Mapping[str, AwaitedSource] = field(default_factory=dict)
+    made: Sequence[Path] = ()  # folders that were made for it, the deepest first
 
     @property
     def facts(self) -> dict[str, StreamFacts]:
@@ -105,8 +106,9 @@ class Prepared:
         (self.awaited.get(stream) or self.sources[stream]).close()
 
     def close(self) -> None:
-        """Let go of every source."""
+        """Let go of every source, and of folders that nothing was put into."""
         _close(self.sources, self.awaited)
+        remove_empty(self.made)
 
     def point(self, stream: str) -> StreamPoint | None:
         """Where the stream is gone on with."""
@@ -234,11 +236,13 @@ def prepare(
         failures |= {name: _not_there(specs[name]) for name in awaited}
         _close(awaited)
         awaited = {}
+    made: Sequence[Path] = ()
     try:
         if not sources:
             raise next(iter(failures.values()))
         # Folders come last: a run that cannot begin leaves nothing behind.
         force = request.force or earlier is not None
+        made = absent_folders(request.output, list(specs)) if request.output is not None and not dry else ()
         folders = prepare_folders(request.output, specs, compiled.sinks, force=force, dry=dry)
         streams = [
             StreamPlan(
@@ -290,9 +294,11 @@ def prepare(
             prices=asked.needs.prices,
             decoders=decoders,
             awaited=awaited,
+            made=made,
         )
     except BaseException:
         _close(sources, awaited)
+        remove_empty(made)
         raise
 
 

@@ -245,3 +245,12 @@ def test_an_error_of_a_stage_names_it_once(cli: Cli, plain: Path, clip: Path, tm
     assert ended.code == 1
     assert ended.err.count("stage") == 1
     assert "stage resize: expected width, height or both, or else max_side, got width 0" in ended.err
+
+
+def test_a_run_that_is_refused_leaves_no_folder(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
+    """Of all that it was refused for, the last is found when its folders have been made."""
+    (tmp_path / "mine").mkdir()
+    for folder in (tmp_path / "mine", tmp_path / "mine" / "new" / "out"):
+        ended = cli("run", plain, "-i", clip, "-o", folder, "--shadow", 0.1)
+        assert ended.code == 2
+        assert list((tmp_path / "mine").iterdir()) == []

@@ -136,6 +136,14 @@ def test_a_folder_is_gone_through_offline_a_line_a_picture(cli: Cli, street: Pat
     assert (line["source"], line["variant"], line["error"]) == (str(street), FAST.name, None)
 
 
+def test_a_folder_without_pictures_names_what_is_taken(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    ended = cli("query", "--offline", "--task", "person-detection", tmp_path)
+    assert ended.code == 2
+    assert f"folder {tmp_path} holds no picture and no video" in ended.err
+    assert "*.png" in ended.err
+
+
 def test_a_load_says_how_many_were_in_time_and_what_they_cost(cli: Cli, street: Path) -> None:
     ended = cli(
         *("load", "-i", street.parent, "--task", "person-detection", "--latency-ms", 1000, "--arrivals", "constant"),
