@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llamapipe.cli import completion
-from llamapipe.cli.options import Json, OpsFiles, Quiet, Sets, Verbose, assignments, terminal_of
+from llamapipe.cli.options import Json, OpsFiles, PricesFile, Quiet, Sets, Verbose, assignments, terminal_of
 from llamapipe.cli.terminal import Terminal
 from llamapipe.errors import UsageError
 
@@ -112,6 +112,7 @@ def tune(
     ] = 0,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the search as a page too.")] = None,
     ops_files: OpsFiles = None,
+    prices: PricesFile = None,
     workers: Annotated[str | None, typer.Option("--workers", metavar="KIND", help="As in run.")] = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -140,6 +141,7 @@ def tune(
         labels=labels,
         labels_stage=labels_stage,
         budget_s=budget_s,
+        prices=prices,
         budget_frames=budget_frames,
         knobs=knobs or (),
         reference=assignments(reference, "--reference")[1],

@@ -85,6 +85,7 @@ class Shadow:
             sets=request.sets,
             ops_files=request.ops_files,
             workers=1,
+            prices=request.prices,
         )
         self._tuning = tuning
         self._usual_period = max(_WINDOW, round(_WINDOW / share))

@@ -30,7 +30,7 @@ from llamapipe.session.request import RunRequest
 from llamapipe.session.results import FrameResult
 from llamapipe.session.stretches import HeldVideo, Stretches
 from llamapipe.session.tunable import Choice
-from llamapipe.spec import PipelineSpec
+from llamapipe.spec import CORE_SECONDS, PipelineSpec, Prices
 from llamapipe.tune import Predicted, Tuning
 
 __all__ = ["Evaluator", "Judge", "Trial", "Trials", "judged_results", "run_trial"]
@@ -47,7 +47,10 @@ _LEAST_PACED = 12  # frames
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a configuration came to. ``by_stage`` are core-seconds a frame, ``items`` items a frame."""
+    """What a configuration came to. ``by_stage`` are core-seconds a frame (other devices' by their price against a
+
+    core's), ``items`` items a frame.
+    """
 
     predicted: Predicted
     took_s: float
@@ -199,8 +202,10 @@ class Trials:
         interrupt: threading.Event,
         clock: Clock,
         env: Env,
+        prices: Prices = CORE_SECONDS,
     ) -> None:
         self._request = request
+        self._prices = prices
         self._blank = blank
         self._held = held
         self._judge = judge
@@ -241,7 +246,7 @@ class Trials:
         if summary is None:
             return None
         num += len(held.frames)
-        by_stage = {s.name: s.busy_s * _threads(s.variant) / len(held.frames) for s in summary.stages}
+        by_stage = {s.name: s.busy_s * _cores(s.variant, self._prices) / len(held.frames) for s in summary.stages}
         score = self._judge.score(frames)
         predicted = Predicted(
             cost_core_ms=max(1e-3, 1000 * sum(by_stage.values())),
@@ -366,6 +371,12 @@ def _without_pictures(result: FrameResult) -> FrameResult:
     return replace(result, values={name: value for name, value in result.values.items() if isinstance(value, Boxes)})
 
 
-def _threads(variant: str | None) -> int:
-    """Of a variant's name, which ends in ``/t2``; a stage without a model takes one."""
-    return int(variant.rsplit("/t", 1)[1]) if variant is not None else 1
+def _cores(variant: str | None, prices: Prices) -> float:
+    """What a second of an invocation counts as: threads of a name that ends in ``/t2``, by the price of its device.
+
+    A stage without a model takes one core.
+    """
+    if variant is None:
+        return 1.0
+    device = variant.split("/")[2]
+    return int(variant.rsplit("/t", 1)[1]) * prices.in_cores(device)

@@ -6,7 +6,7 @@ A choice is what a point of the search space sets: ``"stage.knob"`` to a value, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import sqrt
 from typing import Any
@@ -18,7 +18,7 @@ from llamapipe.inference.profiler import candidates
 from llamapipe.operator import Manifest
 from llamapipe.session.pinned import as_sets
 from llamapipe.session.resolve import LoadedPipeline
-from llamapipe.spec import apply_sets, levels, split_knobs
+from llamapipe.spec import CORE_SECONDS, Prices, apply_sets, levels, split_knobs
 from llamapipe.spec.model import OpSpec
 from llamapipe.spec.yaml_tree import parse_scalar
 from llamapipe.tune import Knob, Point, Scale, Space
@@ -50,11 +50,17 @@ class StageChoices:
     batches: Mapping[Variant, tuple[int, ...]]
     profiles: Mapping[Variant, Profile]
     per_frame: bool  # looks at whole frames, one by one
+    prices: Prices = CORE_SECONDS
 
-    def cost_s(self, variant: Variant, batch: int) -> float | None:
-        """Core-seconds an item by the profile; None where there is none."""
+    def core_s(self, variant: Variant, batch: int) -> float | None:
+        """Seconds an item by the profile, of a core or of the device that the variant runs on; None: there is none."""
         profile = self.profiles.get(variant)
         return None if profile is None else profile.core_s_per_item(max(1, min(batch, profile.max_batch)))
+
+    def cost_s(self, variant: Variant, batch: int) -> float | None:
+        """The same, another device's by its price against a core's."""
+        core_s = self.core_s(variant, batch)
+        return None if core_s is None else core_s * self.prices.in_cores(variant.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,7 @@ def tunable(
     fps: float,
     asked: Mapping[str, Sequence[Any]],
     reference: Choice,
+    prices: Prices = CORE_SECONDS,
 ) -> Tunable:
     """The space of a pipeline on a video of ``fps``.
 
@@ -123,7 +130,10 @@ def tunable(
     for key, value in reference.items():
         apply_sets(loaded.spec, as_sets({key: value}), types, flag="--reference")
     notes: list[str] = []
-    stages = stage_choices(loaded, profiles, assets, notes)
+    stages = [replace(stage, prices=prices) for stage in stage_choices(loaded, profiles, assets, notes)]
+    used = dict.fromkeys(v.device for stage in stages for v in stage.variants)
+    devices = [device for device in used if device != "cpu"] if prices.devices else []
+    notes += [f"costs go by prices: a second of {d} counts as {prices.in_cores(d):.3g} of a core" for d in devices]
     sampled = {
         stage.stage: _rates(fps)
         for stage in stages

@@ -18,6 +18,7 @@ from llamapipe.inference import AssetStore, cache_root, open_catalogue
 from llamapipe.inference.hardware import fingerprint
 from llamapipe.media import SourceSpec, open_source
 from llamapipe.media.contract import SourceInfo
+from llamapipe.session.costs import prices_for
 from llamapipe.session.labelled import Row, read_truths
 from llamapipe.session.pinned import as_sets, digest_of_pipeline
 from llamapipe.session.prepare import OnAsset, profiles_here, sources_of
@@ -90,6 +91,7 @@ class TuneRequest:
     reference: Mapping[str, str] = field(default_factory=dict)  # "STAGE.KNOB" -> value of the reference
     workers: int | str | None = None
     ops_files: Sequence[Path] = ()
+    prices: Path | None = None  # price list; None: the user's own, else core-seconds
     again: bool = False  # search even where a like video is known
     seed: int = 0
 
@@ -147,6 +149,7 @@ def tune_for(
         slo=request.slo,
         workers=request.workers,
         ops_files=request.ops_files,
+        prices=request.prices,
     )
     tuned = tune(asked, on_step=on_step, interrupt=interrupt, clock=clock, env=env)
     if not tuned.tuning.feasible:
@@ -174,6 +177,7 @@ def tune_on(
         reference=as_sets(reference),
         workers=1,
         ops_files=run.ops_files,
+        prices=run.prices,
         again=True,
     )
     return _Tuning(request, lambda _: None, None, interrupt, clock, env).run_on(held, like.objective)
@@ -221,6 +225,7 @@ class _Tuning:
         self._interrupt = interrupt
         self._clock = clock
         self._env = env
+        self._prices = prices_for(request.prices, env)
         self._began_s = clock.now_s()
 
     def run(self) -> Tuned:
@@ -269,6 +274,7 @@ class _Tuning:
             fps=fps,
             asked=asked_knobs(self._request.knobs),
             reference={key: parse_scalar(value) for key, value in self._request.reference.items()},
+            prices=self._prices,
         )
 
     def _blank(self, loaded: LoadedPipeline, choices: Tunable, held: Stretches, video: str, budget_s: float) -> Tuning:
@@ -353,7 +359,7 @@ class _Tuning:
         """As many as the reference could work off in its share of the budget, were there nothing but models to run."""
         core_s = sum(
             (1.0 if stage.per_frame else _CROWD)
-            * (stage.cost_s(*choices.variant(choices.reference, stage)) or _GUESS_CORE_S)
+            * (stage.core_s(*choices.variant(choices.reference, stage)) or _GUESS_CORE_S)
             for stage in choices.stages
         )
         frames = round(_REFERENCE_SHARE * budget_s / max(core_s, 1e-3))
@@ -375,6 +381,7 @@ class _Tuning:
             [
                 *(blank.digest, blank.objective, blank.metric, blank.floor, dict(request.sets), list(request.knobs)),
                 *(dict(request.reference), str(request.workers or ""), self._labels(), request.labels_stage or ""),
+                *([self._prices.model_dump(mode="json")] if self._prices.devices else []),
             ],
             order="deterministic",
         ).decode()
@@ -439,6 +446,7 @@ class _Tuning:
             interrupt=stop,
             clock=self._clock,
             env=self._env,
+            prices=self._prices,
         )
         over = threading.Event()
         alarm = threading.Thread(target=self._ring, args=(stop, over, blank.budget_s), daemon=True)

@@ -88,6 +88,16 @@ class Prices(BaseModel):
             )
         return found.of_second
 
+    def in_cores(self, device: str) -> float:
+        """How many cores cost as much as the device. Raises UsageError as `of`, and where a core costs nothing."""
+        core = self.of("cpu")
+        if core <= 0:
+            raise UsageError(
+                "a core costs nothing by the prices, so nothing that runs on one is cheaper than another",
+                hint="give cpu a price, a small one if need be",
+            )
+        return self.of(device) / core
+
 
 CORE_SECONDS = Prices()
 """Where nobody has given prices."""

@@ -6,11 +6,15 @@ from dataclasses import replace
 from itertools import product
 
 import numpy as np
+import pytest
+from msgspec import structs
 
 from llamapipe.catalog import BatchPoint, Profile, Variant
+from llamapipe.errors import UsageError
 from llamapipe.session.priors import accuracy_trend, cost_trend, is_profiled
 from llamapipe.session.trials import Trial
 from llamapipe.session.tunable import StageChoices, Tunable
+from llamapipe.spec import Prices
 from llamapipe.tune import Constraint, Interval, Knob, Observation, Point, Predicted, Scale, Search, Space
 
 LARGE, SMALL, OTHER = (Variant(m, "x", "cpu", "fp32", (s, s)) for m, s in (("a", 640), ("a", 320), ("b", 352)))
@@ -68,6 +72,24 @@ def test_of_few_frames_a_batch_is_not_filled_and_takes_as_long_all_the_same() ->
     assert trend is not None
     every_frame, every_fifth = np.exp(trend.mean([(LARGE.name, 25.0), (LARGE.name, 5.0)]))
     np.testing.assert_allclose([every_frame, every_fifth], [45.0, 37.0])
+
+
+def test_another_device_counts_by_its_price_against_a_cores() -> None:
+    tunable = made()
+    [stage] = tunable.stages
+    other = structs.replace(OTHER, device="cuda:0")
+    profile = structs.replace(stage.profiles[OTHER], variant=other)
+    prices = Prices.model_validate({"devices": {"cpu": {"per_hour": 0.1}, "cuda": {"per_hour": 1.0}}})
+    priced = replace(stage, profiles={**stage.profiles, other: profile}, prices=prices)
+    assert priced.cost_s(LARGE, 1) == stage.cost_s(LARGE, 1) == 0.04
+    assert priced.cost_s(other, 1) == pytest.approx(0.05)
+    assert priced.core_s(other, 1) == 0.005  # how long it takes has no price
+
+
+def test_where_a_core_is_free_nothing_is_cheaper() -> None:
+    prices = Prices.model_validate({"devices": {"cpu": {"per_hour": 0}, "cuda": {"per_hour": 1.0}}})
+    with pytest.raises(UsageError, match="a core costs nothing"):
+        prices.in_cores("cuda:0")
 
 
 def test_without_profiles_a_cost_goes_by_the_pixels_of_the_input() -> None:
