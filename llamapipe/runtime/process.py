@@ -41,7 +41,6 @@ __all__ = [
     "begin_process",
     "read_boot",
     "serve_process",
-    "wait_as_spare",
 ]
 
 PULSE_S = 0.25
@@ -50,7 +49,7 @@ PULSE_S = 0.25
 _TAIL_BYTES = 4000
 _END_S = 5.0  # that a process may take to end once it was told to stop
 _SIZE_BYTES = 8
-_SPARE = "--spare"
+_SPARE = "llamapipe.runtime.spare"
 
 
 class ProcessBoot(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,7 +124,7 @@ class Spares:
         if self._alive():
             return
         with contextlib.suppress(OSError):
-            self._spare = _start(self.module, self._fd, self._env, _SPARE)
+            self._spare = _start(_SPARE, self._fd, self._env, self.module)
 
     def take(self) -> _Started | None:
         """The spare, which is the caller's from now on; None where there is none."""
@@ -254,23 +253,6 @@ def read_boot(kind: type[_BootT]) -> _BootT:
     if boot.protocol != PROTOCOL:
         raise LlamapipeError(f"worker speaks protocol {PROTOCOL}, its engine {boot.protocol}")
     return boot
-
-
-def wait_as_spare(prepare: Callable[[], None]) -> None:
-    """Of a process that was started as a spare: prepare beside everything else, and wait to be told. Else nothing."""
-    if _SPARE not in sys.argv:
-        return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # In a thread of its own: whoever has the least priority and is not root never gets back from there.
-    preparing = threading.Thread(target=_at_least_priority, args=(prepare,), name="llamapipe spare", daemon=True)
-    preparing.start()
-    preparing.join()
-    select.select([sys.stdin.fileno()], [], [])
-
-
-def _at_least_priority(work: Callable[[], None]) -> None:
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # of this thread alone
-    work()
 
 
 def begin_process(boot: ProcessBoot) -> zmq.Context[Any]:

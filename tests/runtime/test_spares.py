@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,9 +16,17 @@ from llamapipe.runtime.serving.replica import ReplicaBoot
 
 PREPARED = """
 import os
-from llamapipe.runtime.process import wait_as_spare
-wait_as_spare(lambda: print(os.sched_getscheduler(0), os.sched_getscheduler(os.getpid()), flush=True))
-print("told", os.sched_getscheduler(0))
+
+
+def prepare():
+    print(os.sched_getscheduler(0), os.sched_getscheduler(os.getpid()), flush=True)
+
+
+def main():
+    print("told", os.sched_getscheduler(0))
+
+
+print("imported", os.sched_getscheduler(0))
 """
 
 
@@ -28,13 +37,19 @@ def spares() -> Iterator[Spares]:
     made.close()
 
 
-def test_a_spare_prepares_at_least_priority_and_works_at_the_usual_one() -> None:
+def test_a_spare_prepares_at_least_priority_and_works_at_the_usual_one(tmp_path: Path) -> None:
     """Nobody but root gets a thread back from the least priority: the one that works must never have had it."""
+    (tmp_path / "prepared.py").write_text(PREPARED)
     process = subprocess.Popen(
-        [sys.executable, "-c", PREPARED, "--spare"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "llamapipe.runtime.spare", "prepared"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
     )
     told, _ = process.communicate("go")
-    assert told.split() == [str(os.SCHED_IDLE), str(os.SCHED_OTHER), "told", str(os.SCHED_OTHER)]
+    idle, usual = str(os.SCHED_IDLE), str(os.SCHED_OTHER)
+    assert told.split() == ["imported", idle, idle, usual, "told", usual]
 
 
 def test_a_spare_is_taken_once_and_another_comes_when_asked_for(spares: Spares) -> None:
@@ -61,6 +76,6 @@ def test_a_spare_that_has_died_is_nobody(spares: Spares) -> None:
 
 def test_no_spare_calls_the_maker_of_openvino() -> None:
     pytest.importorskip("openvino")
-    code = "import sys; from llamapipe.runtime.serving.replica_process import _prepare; _prepare(); "
+    code = "import sys; from llamapipe.runtime.serving.replica_process import prepare; prepare(); "
     code += "assert 'openvino' in sys.modules; assert 'openvino_telemetry' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -17,7 +17,8 @@ __all__ = ["Health", "Normal"]
 
 _ALLOWANCE = 1.5  # standard deviations that are not held against a replica
 _CAP = 5.0
-_THRESHOLD = 9.0  # three far-off invocations in a row, or a longer run of lesser ones
+_THRESHOLD = 12.0  # three far-off invocations in a row, or a longer run of lesser ones
+_HICCUP_S = 0.05  # an operating system now and then lets a process wait that long
 _LEAST = 0.05  # no machine is steadier than this, whatever a short profile says
 _WEIGHT = 0.3  # of the newest invocation in the observed slowdown
 
@@ -93,8 +94,8 @@ class Health:
             self.observed = self.slowdown = max(self.observed, ratio)
 
     def overdue_after_s(self, p95_s: float) -> float:
-        """How long an invocation may last before that alone tells."""
-        return p95_s * exp(self.normal.level + (_THRESHOLD + _ALLOWANCE) * self.deviation)
+        """How long an invocation may last before that alone tells. Of short ones the next two tell as soon."""
+        return max(p95_s * exp(self.normal.level + (_THRESHOLD + _ALLOWANCE) * self.deviation), _HICCUP_S)
 
     def overdue(self, elapsed_s: float, p95_s: float, now_s: float) -> bool:
         """An invocation has not ended though so long under way; True: that alone says that something is in its way."""

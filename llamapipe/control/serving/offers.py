@@ -54,15 +54,18 @@ class Offer:
         full, rest = divmod(num_items, self.max_batch)
         return full * self.p95_s[-1] + (self.p95_s[rest] if rest else 0.0)
 
+    def items_median_s(self, num_items: int) -> float:
+        """As `items_p95_s`, as often less as more."""
+        full, rest = divmod(num_items, self.max_batch)
+        return full * self.median_s[-1] + (self.median_s[rest] if rest else 0.0)
+
     def cost(self, batch: int) -> float:
         """Of one item in such a batch: the replica's cores are taken for as long as it lasts."""
         return self.cost_per_s * self.median_s[batch] / batch
 
     def items_cost(self, num_items: int) -> float:
         """Of one item of a query with so many, in batches as large as they can be."""
-        full, rest = divmod(num_items, self.max_batch)
-        whole = full * self.median_s[-1] + (self.median_s[rest] if rest else 0.0)
-        return self.cost_per_s * whole / num_items
+        return self.cost_per_s * self.items_median_s(num_items) / num_items
 
 
 def offer_of(profile: Profile, price: float) -> Offer:

@@ -29,6 +29,7 @@ class ServingPlan(msgspec.Struct, frozen=True):
     policy: str = "llamapipe"  # "llamapipe", "infaas", "static"
     static: StaticPlan = StaticPlan()
     prices: dict[str, float] = {}  # of a core-second, by device; a device without one costs 1
+    transit_s: float = 0.0  # what a query takes beside its invocation, until queries have shown it
     period_s: float = 1.0  # between two plans
     scale_down_s: float = 3.0  # of evidence that less would do, before anything is stopped
     linger_s: float = 10.0  # after the last query of its kind, before the last replica that can serve it is stopped

@@ -27,6 +27,8 @@ __all__ = ["Demand", "Option", "Problem", "Room", "Solution", "greedy", "keeps",
 _TIE = 1e-2
 _SOON_S = 2.0  # loading times below are all the same: no dearer variant is chosen for a tenth of a second
 
+_LEAST_SHARE = 0.01  # of a replica that some demand takes: less is within HiGHS's tolerance of none
+
 
 class Option(msgspec.Struct, frozen=True, array_like=True):
     """A variant that may run."""
@@ -109,19 +111,21 @@ def solve(problem: Problem, time_limit_s: float = 1.0) -> Solution | None:
         )
     dearest = max((option.cost_per_s * (1 + option.load_s) for option in problem.options), default=1.0)
     slowest = min((rate for demand in problem.demands for rate in demand.throughput.values() if rate > 0), default=1.0)
-    cost[size - num_i :] = [
-        100.0 * max(dearest, 1e-9) / min(slowest, max(demand.items_per_s, 1e-3)) for demand in problem.demands
-    ]
+    # Flows are shares of their demand: HiGHS's tolerances do not take rates of a thousandth beside some of hundreds.
+    rates = np.array([demand.items_per_s for demand in problem.demands])
+    cost[size - num_i :] = 100.0 * max(dearest, 1e-9) * rates / np.minimum(slowest, np.maximum(rates, 1e-3))
 
     rows = num_i + len(problem.options) + 2 * len(problem.rooms) + num_n
     matrix: Any = lil_matrix((rows, size))
     low, high = np.full(rows, -np.inf), np.zeros(rows)
-    for i, demand in enumerate(problem.demands):
+    for i in range(num_i):
         matrix[i, size - num_i + i] = 1.0
-        low[i] = high[i] = demand.items_per_s
+        low[i] = high[i] = 1.0
     for k, (i, v) in enumerate(flows):
         matrix[i, 2 * num_n + k] = 1.0
-        matrix[num_i + v, 2 * num_n + k] = 1.0 / problem.demands[i].throughput[problem.options[v].variant]
+        matrix[num_i + v, 2 * num_n + k] = max(
+            rates[i] / problem.demands[i].throughput[problem.options[v].variant], _LEAST_SHARE
+        )
     base = num_i + len(problem.options)
     for k, (v, h) in enumerate(pairs):
         option = problem.options[v]
@@ -149,7 +153,7 @@ def solve(problem: Problem, time_limit_s: float = 1.0) -> Solution | None:
         count = round(float(found.x[k]))
         if count:
             replicas.setdefault(problem.options[v].variant, {})[problem.rooms[h].host] = count
-    solution = Solution(replicas, float(found.x[size - num_i :].sum()), _cost(problem, replicas))
+    solution = Solution(replicas, float(found.x[size - num_i :] @ rates), _cost(problem, replicas))
     return solution if keeps(problem, solution) else None
 
 

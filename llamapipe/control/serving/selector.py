@@ -1,5 +1,8 @@
 """Which variants can serve a query, the cheapest first, and which replica does it now.
 
+A variant is fast enough for a query if all but one answer in a hundred are: its invocation and the way there and back
+are taken as independent, each with its mean and standard deviation.
+
 What a query asks is looked up in arrays over all variants: one pass of numpy a query that is new, a dictionary's
 look-up for one that asks like an earlier one.
 """
@@ -17,11 +20,14 @@ from llamapipe.catalog import AccuracyKind, Floor, Profile, ProfileState, Query
 from llamapipe.control.serving.actions import Nearest
 from llamapipe.control.serving.offers import Offer, offer_of
 from llamapipe.control.serving.options import Options
+from llamapipe.control.serving.transit import Transit
 
 __all__ = ["Choice", "Live", "Selector"]
 
 _MAX_KNOWN = 4096  # queries whose options are kept
 _KINDS = (AccuracyKind.MEASURED, AccuracyKind.PUBLISHED)
+
+_P95, _P99 = 1.645, 2.326  # standard deviations from the median
 
 Floats = NDArray[np.float64]
 
@@ -52,12 +58,13 @@ class Selector:
     """An index of what may be chosen. ``price``: of a core-second, by device."""
 
     price: Callable[[str], float]
+    transit: Transit = field(default_factory=Transit)
     offers: dict[str, Offer] = field(default_factory=dict)
     rejected: dict[str, str] = field(default_factory=dict)  # variant -> reason
     _order: list[Offer] = field(default_factory=list)
     _known: dict[tuple[object, ...], Options] = field(default_factory=dict)
     _masks: dict[tuple[str, str], NDArray[np.bool_]] = field(default_factory=dict)
-    _times: dict[int, tuple[Floats, Floats]] = field(default_factory=dict)  # items -> (p95 s, cost)
+    _times: dict[int, tuple[Floats, Floats]] = field(default_factory=dict)  # items -> (p99 s of answers, cost)
     _accuracies: dict[tuple[str, str], Floats] = field(default_factory=dict)
 
     def update(self, profiles: Iterable[Profile], removed: Sequence[str] = ()) -> None:
@@ -79,6 +86,12 @@ class Selector:
         self.offers.pop(name, None)
         self.rejected[name] = reason
         self._rebuild()
+
+    def travelled(self, seconds: float) -> None:
+        """A query was so long on its way, which tells of those to come."""
+        if self.transit.observe(seconds):
+            self._known.clear()
+            self._times.clear()
 
     def options(self, query: Query) -> Options:
         """All that can serve a query within what it asks, loaded or not."""
@@ -152,9 +165,9 @@ class Selector:
         mask = self._asked(query)[1] & np.array([fits(offer) for offer in self._order], dtype=bool)
         if not mask.any():
             return None
-        p95_s, cost = self._timed(query.num_items)
+        late_s, cost = self._timed(query.num_items)
         figures = None if query.accuracy is None else self._figures(query.accuracy.metric, query.task)
-        return self._nearest(query, mask, p95_s, cost, figures)
+        return self._nearest(query, mask, late_s, cost, figures)
 
     def _rebuild(self) -> None:
         self._order = list(self.offers.values())
@@ -169,7 +182,7 @@ class Selector:
             rejected = self._rejected(query)
             why = f"; rejected: {rejected}" if rejected else ""
             return Options(code="unknown", reason=f"nothing serves {asked} on this machine{why}")
-        p95_s, cost = self._timed(query.num_items)
+        late_s, cost = self._timed(query.num_items)
         fits = mask.copy()
         complaints: list[str] = []
         floor = query.accuracy
@@ -181,9 +194,9 @@ class Selector:
                 complaints.append(_below(floor, figures[mask]))
             fits &= reached
         if query.latency_s is not None:
-            fast = p95_s <= query.latency_s
+            fast = late_s <= query.latency_s
             if not (mask & fast).any():
-                complaints.append(f"the fastest takes {min(p95_s[mask]) * 1e3:.3g} ms (p95)")
+                complaints.append(f"the fastest takes {min(late_s[mask]) * 1e3:.3g} ms (99 of 100 answers)")
             fits &= fast
         if query.max_cost is not None:
             cheap = cost <= query.max_cost
@@ -192,10 +205,10 @@ class Selector:
             fits &= cheap
         if not fits.any():
             reason = " and ".join(complaints) or "each constraint can be met, but not all of them by one variant"
-            nearest = self._nearest(query, mask, p95_s, cost, figures)
+            nearest = self._nearest(query, mask, late_s, cost, figures)
             return Options(code="constraint", reason=f"{asked}: {reason}", nearest=nearest)
         places = np.flatnonzero(fits)
-        order = places[np.lexsort((p95_s[places], cost[places]))]
+        order = places[np.lexsort((late_s[places], cost[places]))]
         offers = tuple(self._order[place] for place in order)
         return Options(offers, frozenset(offer.name for offer in offers))
 
@@ -224,10 +237,17 @@ class Selector:
         times = self._times.get(num_items)
         if times is None:
             times = self._times[num_items] = (
-                np.array([offer.items_p95_s(num_items) for offer in self._order]),
+                self._late_s(num_items),
                 np.array([offer.items_cost(num_items) for offer in self._order]),
             )
         return times
+
+    def _late_s(self, num_items: int) -> Floats:
+        """What 99 of 100 answers take, on the way and being worked on, by the profile."""
+        p95_s = np.array([offer.items_p95_s(num_items) for offer in self._order])
+        median_s = np.array([offer.items_median_s(num_items) for offer in self._order])
+        mean_s, deviation_s = self.transit.used
+        return np.asarray(median_s + mean_s + _P99 * np.hypot((p95_s - median_s) / _P95, deviation_s))
 
     def _figures(self, metric: str, task: str | None) -> Floats:
         """Of one kind, nan where a variant has none: agreement, else the kind that most variants have."""
@@ -242,12 +262,12 @@ class Selector:
         return figures
 
     def _nearest(
-        self, query: Query, mask: NDArray[np.bool_], p95_s: Floats, cost: Floats, figures: Floats | None
+        self, query: Query, mask: NDArray[np.bool_], late_s: Floats, cost: Floats, figures: Floats | None
     ) -> Nearest:
         """The variant whose worst miss, relative to what is asked, is the least."""
-        miss = np.zeros(len(p95_s))
+        miss = np.zeros(len(late_s))
         if query.latency_s is not None:
-            miss = np.maximum(miss, p95_s / max(query.latency_s, 1e-9) - 1)
+            miss = np.maximum(miss, late_s / max(query.latency_s, 1e-9) - 1)
         if query.max_cost is not None:
             miss = np.maximum(miss, cost / max(query.max_cost, 1e-12) - 1)
         if query.accuracy is not None and figures is not None:
@@ -257,7 +277,7 @@ class Selector:
         place = int(np.lexsort((cost, miss))[0])
         value = nan if figures is None else float(figures[place])
         return Nearest(
-            self._order[place].name, float(p95_s[place]), float(cost[place]), None if isnan(value) else value
+            self._order[place].name, float(late_s[place]), float(cost[place]), None if isnan(value) else value
         )
 
 

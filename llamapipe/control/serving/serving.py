@@ -20,6 +20,7 @@ from llamapipe.control.serving.offers import Offer
 from llamapipe.control.serving.plan import Host, ServingPlan
 from llamapipe.control.serving.policies import Admission, Moves, Policy, ServingState
 from llamapipe.control.serving.selector import Selector
+from llamapipe.control.serving.transit import Transit
 from llamapipe.control.serving.waiting import Pending
 from llamapipe.control.timers import Timers
 from llamapipe.errors import LlamapipeError, UsageError
@@ -58,7 +59,7 @@ class ServingController:
 
     def __init__(self, plan: ServingPlan, profiles: Iterable[Profile] = ()) -> None:
         self._plan = plan
-        self._state = ServingState(plan, Selector(plan.price))
+        self._state = ServingState(plan, Selector(plan.price, Transit(plan.transit_s, plan.transit_s / 4)))
         self._state.selector.update(profiles)
         for host in plan.hosts:
             self._state.fleet.add_host(host)
@@ -250,6 +251,7 @@ class ServingController:
         if not event.failed:
             replica.health.observe(event.seconds, replica.offer.median_s[batch.size], now_s)
             self._judge(replica, now_s)
+            self._travelled(batch, event.seconds, now_s)
         place = 0
         for part in batch.parts:
             failed = {
@@ -261,6 +263,15 @@ class ServingController:
             self._part_done(part, failed, replica, batch, now_s)
         replica.num_served += place - len(event.failed)
         self._stop_if_idle(replica, "no longer needed")
+
+    def _travelled(self, batch: Batch, seconds: float, now_s: float) -> None:
+        """Learn from a query of one item that was sent as it arrived what it takes beside its invocation."""
+        if len(batch.parts) != 1 or batch.size != 1:
+            return
+        pending = self._state.waiting.pending.get(batch.parts[0].query_id)
+        if pending is None or pending.queued_at_s != batch.sent_at_s:
+            return
+        self._state.selector.travelled(max(now_s - pending.arrived_at_s - seconds, 0.0))
 
     def _part_done(self, part: act.Part, failed: dict[int, str], replica: Replica, batch: Batch, now_s: float) -> None:
         pending = self._state.waiting.pending.get(part.query_id)
@@ -317,6 +328,7 @@ class ServingController:
             query,
             group,
             arrived_at_s=arrived_s,
+            now_s=self._now_s,
             patience_s=self._plan.patience_s,
             why=admission.why,
         )

@@ -25,7 +25,8 @@ class Pending:
 
     query_id: int
     query: Query
-    arrived_at_s: float
+    arrived_at_s: float  # when it was due
+    queued_at_s: float  # when control heard of it
     deadline_s: float  # inf: it asked for no latency
     urgent_s: float  # its place in the order of service
     group: Group
@@ -134,6 +135,7 @@ class Waiting:
         group: Group,
         *,
         arrived_at_s: float,
+        now_s: float,
         patience_s: float,
         why: str,
     ) -> Pending:
@@ -143,6 +145,7 @@ class Waiting:
             query_id=query_id,
             query=query,
             arrived_at_s=arrived_at_s,
+            queued_at_s=now_s,
             deadline_s=deadline_s,
             urgent_s=min(deadline_s, arrived_at_s + patience_s),
             group=group,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -36,8 +37,10 @@ LoadVariant = Callable[[Variant, int, tuple[str, ...], float | None], Predictor]
 
 _WARM_UPS = 2  # libraries do part of their work with the first picture: no query shall wait for it
 _BLANK = (432, 768)  # height and width of a picture that nobody asked about
+_NO_SCORE = 0.001
 _LEAST_PRIORITY = 19
 _KEPT = 16  # predictors for different labels and scores that share one network
+_SWITCH_S = 0.0002  # the thread that predicts waits no longer than this for one that loads beside it
 _REASON_LENGTH = 300
 _OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "allocate", "Resource temporarily unavailable")  # in libraries' words
 
@@ -56,7 +59,8 @@ class ReplicaBoot(ProcessBoot, frozen=True, kw_only=True):
 class Replica:
     """One replica. ``identity`` is its name on the socket; ``batches`` begin with 1 and rise.
 
-    It can be sent to as soon as it has a network for single pictures; those for larger batches come beside its work.
+    It can be sent to as soon as it has a network for single pictures. Those for larger batches are loaded beside its
+    work, when it is first given several pictures together: whoever asks for one at a time is not disturbed by them.
     """
 
     def __init__(
@@ -99,11 +103,11 @@ class Replica:
             socket.send(encode(Hello(self.identity, "replica", token=self._token)))
             loaded = self._loaded()
             socket.send(encode(loaded))
-            if self._wanted and loaded.error is None:
-                larger.start()
             while not self._left.is_set() and not isinstance(message := decode(socket.recv()), Stop):
                 if not isinstance(message, Predict):
                     raise LlamapipeError(f"replica {self.identity} cannot answer a {type(message).__name__}")
+                if self._wanted and len(message.items) > 1 and larger.ident is None:
+                    larger.start()
                 socket.send(encode(self._answer(message)))
         finally:
             self._left.set()
@@ -119,6 +123,9 @@ class Replica:
             predictor = self._predictor(1, (), None)
             for _ in range(_WARM_UPS):
                 predictor.predict(self._blanks(1))
+            # Of a blank nothing is found. What finds, merges and writes boxes is begun by some that nobody asked for.
+            for found in self._predictor(1, (), _NO_SCORE).predict(self._blanks(1)):
+                encode_value(found)
         except Exception as error:
             hint = error.hint if isinstance(error, LlamapipeError) else None
             return Loaded(self.identity, self._clock.now_s() - started_s, _told(error), hint)
@@ -216,6 +223,7 @@ class Replica:
 def serve_replica(boot: ReplicaBoot, load: LoadVariant, clock: Clock) -> None:
     """Be a replica's process until told to stop, or until the server is gone."""
     context = begin_process(boot)
+    sys.setswitchinterval(_SWITCH_S)
     if boot.memory_bytes:  # a variant that needs far more than is planned for it fails, and nobody else
         pages = int(Path("/proc/self/statm").read_text().split()[5])
         limit = pages * resource.getpagesize() + boot.memory_bytes

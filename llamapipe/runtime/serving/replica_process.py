@@ -9,10 +9,10 @@ from llamapipe.catalog import Variant
 from llamapipe.clock import SystemClock, system_env
 from llamapipe.inference import BACKENDS, AssetStore, load_predictor, register_file, use_catalogue
 from llamapipe.operator import Predictor
-from llamapipe.runtime.process import read_boot, wait_as_spare
+from llamapipe.runtime.process import read_boot
 from llamapipe.runtime.serving.replica import LoadVariant, ReplicaBoot, serve_replica
 
-__all__ = ["loader", "main"]
+__all__ = ["loader", "main", "prepare"]
 
 _COMMON = ("onnxruntime", "openvino")  # torch takes seconds and a gigabyte: whoever needs it waits
 
@@ -28,7 +28,7 @@ def _load(
     return load_predictor(variant, batch=batch, labels=labels, min_score=min_score, assets=assets, keep=True)
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """Import what replicas on this machine may need."""
     import cv2  # noqa: F401  # decoders and pictures
 
@@ -38,7 +38,6 @@ def _prepare() -> None:
 
 def main() -> None:
     """Be a replica until the server says stop, or is gone."""
-    wait_as_spare(_prepare)
     boot = read_boot(ReplicaBoot)
     use_catalogue(Path(boot.cache_root))
     for file, decoder, labels, input_size in boot.models:
