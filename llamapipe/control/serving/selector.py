@@ -27,6 +27,7 @@ __all__ = ["Choice", "Live", "Selector"]
 _MAX_KNOWN = 4096  # queries whose options are kept
 _KINDS = (AccuracyKind.MEASURED, AccuracyKind.PUBLISHED)
 
+_CHANGED = 0.1  # of a level: what is known of queries is not thrown away with every invocation
 _P95, _P99 = 1.645, 2.326  # standard deviations from the median
 
 Floats = NDArray[np.float64]
@@ -65,6 +66,7 @@ class Selector:
     _known: dict[tuple[object, ...], Options] = field(default_factory=dict)
     _masks: dict[tuple[str, str], NDArray[np.bool_]] = field(default_factory=dict)
     _times: dict[int, tuple[Floats, Floats]] = field(default_factory=dict)  # items -> (p99 s of answers, cost)
+    _levels: dict[str, dict[str, float]] = field(default_factory=dict)  # variant -> host -> ln(seconds over profile)
     _accuracies: dict[tuple[str, str], Floats] = field(default_factory=dict)
 
     def update(self, profiles: Iterable[Profile], removed: Sequence[str] = ()) -> None:
@@ -90,6 +92,14 @@ class Selector:
     def travelled(self, seconds: float) -> None:
         """A query was so long on its way, which tells of those to come."""
         if self.transit.observe(seconds):
+            self._known.clear()
+            self._times.clear()
+
+    def seems(self, name: str, host: str, level: float) -> None:
+        """A variant takes exp(level) times as long on a host as it was profiled to, while nothing is in its way."""
+        levels = self._levels.setdefault(name, {})
+        if abs(level - levels.get(host, 0.0)) > _CHANGED:
+            levels[host] = level
             self._known.clear()
             self._times.clear()
 
@@ -243,9 +253,10 @@ class Selector:
         return times
 
     def _late_s(self, num_items: int) -> Floats:
-        """What 99 of 100 answers take, on the way and being worked on, by the profile."""
-        p95_s = np.array([offer.items_p95_s(num_items) for offer in self._order])
-        median_s = np.array([offer.items_median_s(num_items) for offer in self._order])
+        """What 99 of 100 answers take, on the way and being worked on."""
+        level = np.array([min(self._levels.get(offer.name, {}).values(), default=0.0) for offer in self._order])
+        p95_s = np.exp(level) * [offer.items_p95_s(num_items) for offer in self._order]
+        median_s = np.exp(level) * [offer.items_median_s(num_items) for offer in self._order]
         mean_s, deviation_s = self.transit.used
         return np.asarray(median_s + mean_s + _P99 * np.hypot((p95_s - median_s) / _P95, deviation_s))
 

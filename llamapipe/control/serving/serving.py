@@ -251,6 +251,7 @@ class ServingController:
         if not event.failed:
             replica.health.observe(event.seconds, replica.offer.median_s[batch.size], now_s)
             self._judge(replica, now_s)
+            self._state.selector.seems(replica.offer.name, replica.host, replica.health.normal.level)
             self._travelled(batch, event.seconds, now_s)
         place = 0
         for part in batch.parts:
