@@ -101,16 +101,21 @@ def samples(entries: list[LogEntry], *, paced: bool = False) -> dict[str, list[f
 
 
 def writing_s(entries: list[LogEntry]) -> dict[str, list[float]]:
-    """What each sink takes for a frame: from when it had the frame, and was done with the one before, to its answer."""
+    """What each sink takes for a frame: from when it had it, and the stream's sinks were done before, to its answer.
+
+    A stream's sinks share a thread: what one of them waits for another is not its own work.
+    """
     had_s: dict[tuple[str, str, int], float] = {}
-    done: dict[tuple[str, str], tuple[int, float]] = {}
+    done: dict[tuple[str, str], int] = {}
+    free: dict[str, float] = {}  # stream -> when its sinks were last done with something
     took_s: dict[str, list[float]] = {}
     for entry in entries:
         if isinstance(event := entry.event, ev.Committed):
-            seq, free_s = done.get((event.stream, event.sink), (-1, 0.0))
-            begun_s = max(free_s, had_s.get((event.stream, event.sink, seq + 1), entry.t))
+            seq = done.get((event.stream, event.sink), -1)
+            begun_s = max(free.get(event.stream, 0.0), had_s.get((event.stream, event.sink, seq + 1), entry.t))
             took_s.setdefault(event.sink, []).append((entry.t - begun_s) / max(1, event.seq - seq))
-            done[event.stream, event.sink] = (event.seq, entry.t)
+            done[event.stream, event.sink] = event.seq
+            free[event.stream] = entry.t
         for action in entry.actions:
             if isinstance(action, act.Deliver):
                 had_s[action.stream, action.sink, action.seq] = entry.t
