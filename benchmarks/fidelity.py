@@ -46,6 +46,7 @@ class Calibration:
     samples_s: dict[str, list[float]]  # by stage, an item each
     sinks_s: dict[str, list[float]]  # by sink, a frame each
     before_s: float  # reading, and what is neither a stage's nor a sink's
+    around_s: float = 0.0  # of a whole run: loading, opening and closing
 
 
 def live(pipeline: str, clip: Path, folder: Path, *flags: str) -> tuple[dict[str, Any], RunPlan, list[LogEntry]]:
@@ -67,7 +68,7 @@ def calibrate(pipeline: str, clip: Path, folder: Path) -> Calibration:
     around_s = max(0.0, long["cpu_s"] - short["cpu_s"] - busy_s) / max(1, frames)
     sinks_s = writing_s(entries)
     before_s = max(decoding_s(clip), around_s - sum(map(statistics.median, sinks_s.values())))
-    return Calibration(samples(entries), sinks_s, before_s)
+    return Calibration(samples(entries), sinks_s, before_s, long["wall_s"] - long["frames"]["delivered"] / long["fps"])
 
 
 def calibrate_paced(pipeline: str, clip: Path, folder: Path) -> Calibration:
@@ -84,20 +85,31 @@ def calibrate_paced(pipeline: str, clip: Path, folder: Path) -> Calibration:
 
 
 def samples(entries: list[LogEntry], *, paced: bool = False) -> dict[str, list[float]]:
-    """What each item took, without the first few: they warm up. ``paced``: what the way to an idle worker took, too."""
+    """What each item took, without the first few: they warm up. ``paced``: with the way to its worker and back."""
     sent: dict[int, tuple[act.Dispatch, float, bool]] = {}
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[tuple[float, float | None]]] = {}  # an item's work, and its way where nothing else was out
     for entry in entries:
         if isinstance(entry.event, ev.InvocationDone) and entry.event.invocation in sent:
-            dispatch, sent_s, idle = sent.pop(entry.event.invocation)
+            dispatch, sent_s, alone = sent.pop(entry.event.invocation)
             parts = {name: part.busy_s for name, part in zip(dispatch.chain, entry.event.chain, strict=True)}
-            first_s = entry.t - sent_s - sum(parts.values()) if paced and idle else entry.event.busy_s
-            for stage, took_s in {dispatch.stage: first_s, **parts}.items():
-                found.setdefault(stage, []).extend([took_s / len(dispatch.items)] * len(dispatch.items))
+            way_s = entry.t - sent_s - sum(parts.values()) - entry.event.busy_s if alone else None
+            n = len(dispatch.items)
+            found.setdefault(dispatch.stage, []).extend(
+                [(entry.event.busy_s / n, None if way_s is None else way_s / n)] * n
+            )
+            for stage, busy_s in parts.items():
+                found.setdefault(stage, []).extend([(busy_s / n, 0.0)] * n)
         for action in entry.actions:
             if isinstance(action, act.Dispatch):
                 sent[action.invocation] = (action, entry.t, not sent)
-    return {stage: times[min(5, len(times) // 2) :] for stage, times in found.items()}
+    ways_s = [way_s for items in found.values() for _, way_s in items if way_s]
+    usual_s = statistics.median(ways_s) if ways_s else 0.0
+    return {
+        stage: [work_s + paced * (usual_s if way_s is None else way_s) for work_s, way_s in items][
+            min(5, len(items) // 2) :
+        ]
+        for stage, items in found.items()
+    }
 
 
 def writing_s(entries: list[LogEntry]) -> dict[str, list[float]]:
@@ -195,12 +207,12 @@ def compared(pipeline: str, clip: Path, cores: float) -> dict[str, tuple[float, 
         paced = calibrate_paced(pipeline, clip, folder)
         fast, fast_plan, fast_entries = live(pipeline, clip, folder / "fast", "--loop", "3")
         slow, slow_plan, slow_entries = live(pipeline, clip, folder / "slow", "--realtime")
-    fast_sim, running_s = simulated(fast_plan, fast_entries, calibration, calibration, cores)
+    _, running_s = simulated(fast_plan, fast_entries, calibration, calibration, cores)
     slow_sim, _ = simulated(slow_plan, slow_entries, paced, calibration, cores)
     reserved = min(cores, len(fast_plan.workers) + 1.0)
     return {
         "fps": (fast["fps"], fast["frames"]["delivered"] / running_s),
-        "core-s": (fast["cost_core_s"], reserved * fast_sim.wall_s),
+        "core-s": (fast["cost_core_s"], reserved * (running_s + calibration.around_s)),
         "p50 ms": (slow["latency_ms"]["p50"], 1000 * quantile(slow_sim.latencies_s, 0.5)),
         "p95 ms": (slow["latency_ms"]["p95"], 1000 * quantile(slow_sim.latencies_s, 0.95)),
     }
