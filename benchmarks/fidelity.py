@@ -68,7 +68,8 @@ def calibrate(pipeline: str, clip: Path, folder: Path) -> Calibration:
     around_s = max(0.0, long["cpu_s"] - short["cpu_s"] - busy_s) / max(1, frames)
     sinks_s = writing_s(entries)
     before_s = max(decoding_s(clip), around_s - sum(map(statistics.median, sinks_s.values())))
-    return Calibration(samples(entries), sinks_s, before_s, long["wall_s"] - long["frames"]["delivered"] / long["fps"])
+    reserved_s = long["cost_core_s"] / min(read_machine().cores, 2.0)  # by a worker and what reads and writes
+    return Calibration(samples(entries), sinks_s, before_s, reserved_s - long["frames"]["delivered"] / long["fps"])
 
 
 def calibrate_paced(pipeline: str, clip: Path, folder: Path) -> Calibration:
