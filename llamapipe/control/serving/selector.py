@@ -1,7 +1,7 @@
 """Which variants can serve a query, the cheapest first, and which replica does it now.
 
 A variant is fast enough for a query if all but one answer in a hundred are: its invocation and the way there and back
-are taken as independent, each with its mean and standard deviation.
+are taken as independent, each with its own 99th percentile.
 
 What a query asks is looked up in arrays over all variants: one pass of numpy a query that is new, a dictionary's
 look-up for one that asks like an earlier one.
@@ -257,8 +257,7 @@ class Selector:
         level = np.array([min(self._levels.get(offer.name, {}).values(), default=0.0) for offer in self._order])
         p95_s = np.exp(level) * [offer.items_p95_s(num_items) for offer in self._order]
         median_s = np.exp(level) * [offer.items_median_s(num_items) for offer in self._order]
-        mean_s, deviation_s = self.transit.used
-        return np.asarray(median_s + mean_s + _P99 * np.hypot((p95_s - median_s) / _P95, deviation_s))
+        return np.asarray(median_s + np.hypot(_P99 / _P95 * (p95_s - median_s), self.transit.used_s))
 
     def _figures(self, metric: str, task: str | None) -> Floats:
         """Of one kind, nan where a variant has none: agreement, else the kind that most variants have."""

@@ -59,7 +59,7 @@ class ServingController:
 
     def __init__(self, plan: ServingPlan, profiles: Iterable[Profile] = ()) -> None:
         self._plan = plan
-        self._state = ServingState(plan, Selector(plan.price, Transit(plan.transit_s, plan.transit_s / 4)))
+        self._state = ServingState(plan, Selector(plan.price, Transit(plan.transit_s)))
         self._state.selector.update(profiles)
         for host in plan.hosts:
             self._state.fleet.add_host(host)
