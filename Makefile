@@ -60,7 +60,7 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	@touch $@ $(VENV)/.core
 
 # Resumable: every step is kept in out/, and another call goes on where this one was.
-bench: $(VENV)/.dev
+bench: compiled
 	$(BIN)/python -m benchmarks.selection --store out/selection
 	$(BIN)/python -m benchmarks.serving --store out/serving/runs.jsonl
 	$(BIN)/python -m benchmarks.hog --store out/serving

@@ -16,6 +16,7 @@ import statistics
 import time
 from pathlib import Path
 
+from llamapipe.control import controller
 from llamapipe.sim.judge import Judgement, bound_of, judge
 from llamapipe.sim.planners import PLANNERS
 from llamapipe.sim.scenario import Scenario, load_scenario
@@ -59,6 +60,9 @@ def ms(seconds: float | None) -> str:
 
 def speed() -> None:
     """All scenarios under the full policy."""
+    print(
+        "compiled" if Path(controller.__file__).suffix != ".py" else "interpreted; `make compiled` for what wheels hold"
+    )
     for name in ORDER:
         scenario = load_scenario(SCENARIOS / f"{name}.yaml")
         judged, took_s = timed(scenario)
