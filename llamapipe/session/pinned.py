@@ -23,6 +23,7 @@ __all__ = [
     "check_pinnable",
     "digest_of_pipeline",
     "missing_variant",
+    "needed_core_ms",
     "pin",
     "read_pinned",
     "unlike",
@@ -131,6 +132,24 @@ def with_pinned(
 def as_sets(values: Mapping[str, Any]) -> dict[str, str]:
     """As `apply_sets` reads them."""
     return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in values.items()}
+
+
+def needed_core_ms(tuning: Tuning, *, reference_too: bool) -> float | None:
+    """Core-milliseconds a frame, those of the reference if they are more and it may come to run instead.
+
+    None where that is not known of this machine, or prices of other devices are in it.
+    """
+    if tuning.predicted is None or tuning.hardware != fingerprint():
+        return None
+    if any(key.endswith(".device") and value != "cpu" for key, value in tuning.values.items()):
+        return None
+    found = [tuning.predicted]
+    if reference_too:
+        reference = [t.predicted for t in tuning.tried if t.what == "reference" and t.predicted is not None]
+        if not reference:
+            return None
+        found += reference
+    return max(predicted.cost_core_ms for predicted in found)
 
 
 def unlike(tuning: Tuning) -> str | None:

@@ -44,8 +44,8 @@ from llamapipe.session.costs import prices_for
 from llamapipe.session.objective import Objective, objective_of
 from llamapipe.session.observing import uses_profiles
 from llamapipe.session.outputs import RESERVED, absent_folders, prepare_folders, remove_empty
-from llamapipe.session.pinned import missing_variant, read_pinned, with_pinned
-from llamapipe.session.processes import boot_of, check_count, operator_files, parse_workers
+from llamapipe.session.pinned import missing_variant, needed_core_ms, read_pinned, with_pinned
+from llamapipe.session.processes import boot_of, check_count, operator_files, parse_workers, workers_at
 from llamapipe.session.request import RunRequest
 from llamapipe.session.resolve import LoadedPipeline, load_pipeline
 from llamapipe.session.sinks import with_asked_sinks, with_jsonl, with_results
@@ -267,7 +267,7 @@ def prepare(
         plan = run_plan(
             compiled,
             streams,
-            workers=asked.workers,
+            workers=asked.workers if awaited else _workers(asked, request, sources),
             sinks=compiled.sinks,
             slo=_judged(objective),
             faults=_faults(request),
@@ -341,6 +341,7 @@ class _Asked:
     objective: Objective
     machine: Machine
     workers: int
+    tuning: Tuning | None
     needs: Needs
     compiled: Compiled
     fingerprint: Mapping[str, str]
@@ -383,7 +384,7 @@ def _asked(request: RunRequest, *, env: Env, results: bool, on_asset: OnAsset | 
     kept = {local_file(variant.model) for variant in variants if variant is not None}
     given += [str(file) for file in kept if file is not None and str(file.resolve()) not in given]
     identity = fingerprint(request, compiled.stages, compiled.sinks, specs, given)
-    return _Asked(specs, objective, machine, workers, needs, compiled, identity)
+    return _Asked(specs, objective, machine, workers, tuning, needs, compiled, identity)
 
 
 def sources_of(sources: Sequence[str], env: Env, on_asset: OnAsset | None) -> list[SourceSpec]:
@@ -459,6 +460,16 @@ def _faults(request: RunRequest) -> FaultPlan:
 
 def _judged(objective: Objective) -> SloSpec | None:
     return None if objective.unjudged else objective.slo
+
+
+def _workers(asked: _Asked, request: RunRequest, sources: Mapping[str, VideoSource]) -> int:
+    """No more than what was tuned keeps busy at the sources' own rate, where the user has named no number."""
+    tuning, rates = asked.tuning, [float(source.info.fps or 0) for source in sources.values()]
+    paced = all(request.realtime or source.info.live for source in sources.values())
+    if tuning is None or not paced or not all(rates) or parse_workers(request.workers)[1] is not None:
+        return asked.workers
+    cost_core_ms = needed_core_ms(tuning, reference_too=bool(request.shadow) and request.retune)
+    return asked.workers if cost_core_ms is None else workers_at(sum(rates), cost_core_ms, asked.workers)
 
 
 def _own_count(kind: str | None, machine: Machine) -> int:

@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Iterable, Sequence
 from importlib.metadata import entry_points
+from math import ceil
 from pathlib import Path
 
 from llamapipe.control.plan import StagePlan
@@ -17,10 +18,11 @@ from llamapipe.runtime import Boot, StreamFacts, stages_of
 from llamapipe.session.compile import Compiled
 from llamapipe.spec import PLACEMENTS
 
-__all__ = ["boot_of", "check_count", "operator_files", "parse_workers", "slot_bytes"]
+__all__ = ["boot_of", "check_count", "operator_files", "parse_workers", "slot_bytes", "workers_at"]
 
 _MOST_PER_CORE = {"thread": 16, "process": 4}  # of which more only wait for each other
 _MOST_AT_LEAST = {"thread": 64, "process": 16}  # that may be tried on the smallest machine
+_BUSY = 0.5  # share of its time that a worker of a paced stream is to work: more would keep frames waiting
 _MIN_SLOT_BYTES = 1 << 22
 _UHD_PIXELS = 3840 * 2160
 _BYTES_PER_PIXEL = 12  # four times what BGR takes: room for stages that enlarge; untouched memory costs nothing
@@ -50,6 +52,11 @@ def check_count(count: int, kinds: Iterable[str], cores: float) -> None:
                 f"workers {kind}:{count}: expected at most {most} {plural} on {cores:g} cores, got {count}",
                 hint="left out, llamapipe takes about as many as there are cores",
             )
+
+
+def workers_at(fps: float, cost_core_ms: float, most: int) -> int:
+    """How many are half busy with so many frames a second that take so much each; at most ``most``."""
+    return max(1, min(most, ceil(fps * cost_core_ms / 1000 / _BUSY)))
 
 
 def slot_bytes(streams: Iterable[StreamFacts]) -> int:

@@ -10,7 +10,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 import numpy as np
@@ -257,7 +257,7 @@ class Trials:
             accuracy_high=None if score is None else score[2],
         )
         if pace(predicted):
-            paced = self._paced(request)
+            paced = self._paced(request, predicted)
             if paced is None:
                 return None
             num += paced.frames.decoded
@@ -284,10 +284,11 @@ class Trials:
         self._is_settled = True
         return True
 
-    def _paced(self, request: RunRequest) -> RunSummary | None:
-        """The same at the video's own rate: as it would be served."""
+    def _paced(self, request: RunRequest, predicted: Predicted) -> RunSummary | None:
+        """The same at the video's own rate: as it would be served, by as many workers as that cost takes."""
         few = self._held.first(max(_LEAST_PACED, round(_PACED_S * self._held.fps)))
-        request = replace(request, realtime=True, slo=self._blank.objective)
+        config = msgspec.structs.replace(cast(Tuning, request.config), predicted=predicted)
+        request = replace(request, realtime=True, slo=self._blank.objective, config=config)
         return self._run(request, HeldVideo(few, clock=self._clock, paced=True), lambda _: None)
 
     def _run(self, request: RunRequest, video: HeldVideo, take: Callable[[FrameResult], None]) -> RunSummary | None:

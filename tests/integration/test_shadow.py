@@ -61,6 +61,7 @@ def notes(pipeline: Path, config: Tuning, env: dict[str, str], video: Path, tmp_
     )
     summary = run(request, env=env)
     assert summary.outcome == "done"
+    assert summary.workers == 1  # 10 core-ms a frame, 25 times a second, are half of what one can do
     return [note for note in summary.notes if "drift" in note]
 
 
