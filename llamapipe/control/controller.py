@@ -62,6 +62,7 @@ class _Stream:
 
 _SERVING = (RunState.RUNNING, RunState.DEGRADED)
 _ENDED = (RunState.DONE, RunState.FAILED, RunState.CANCELLED)
+_ENDING = (*_ENDED, RunState.DRAINING)
 
 
 class Controller:
@@ -284,7 +285,7 @@ class Controller:
 
     def _change(self, change: ev.Change) -> None:
         """Run some stages in another way. Not where the run is ending: nothing would be run that way."""
-        if self._over or self._cancelled is not None or self.run.state in (*_ENDED, RunState.DRAINING):
+        if self._over or self._cancelled is not None or self.run.state in _ENDING:
             return
         if self.run.state in _SERVING:
             self.run.to(RunState.RECONFIGURING)
