@@ -110,21 +110,26 @@ def scaled(*, streams: int, fps: float, workers: int, variants: int, duration_s:
     )
 
 
+def marginal(*, streams: int, workers: int, variants: int, duration_s: float) -> tuple[float, int]:
+    """Microseconds of one more invocation, and how many there were: what begins a run is in both of two lengths."""
+    short, short_s = timed(scaled(streams=streams, fps=25, workers=workers, variants=variants, duration_s=duration_s))
+    long, long_s = timed(scaled(streams=streams, fps=25, workers=workers, variants=variants, duration_s=3 * duration_s))
+    return 1e6 * (long_s - short_s) / (long.invocations - short.invocations), long.invocations
+
+
 def decisions(output: Path | None) -> None:
     """Microseconds an invocation, everything in it: events, decisions, the simulation itself."""
     by_workers = []
     for workers in (10, 100, 1_000, 10_000):
         streams = max(1, workers // 10)
-        judged, took_s = timed(
-            scaled(streams=streams, fps=25, workers=workers, variants=4, duration_s=max(2.0, 200 / streams))
-        )
-        by_workers.append((workers, 1e6 * took_s / judged.invocations))
-        print(f"{workers} workers: {by_workers[-1][1]:.0f} us an invocation ({judged.invocations})", flush=True)
+        cost_us, number = marginal(streams=streams, workers=workers, variants=4, duration_s=max(4.0, 200 / streams))
+        by_workers.append((workers, cost_us))
+        print(f"{workers} workers: {cost_us:.0f} us an invocation ({number})", flush=True)
     by_variants = []
-    for variants in (1, 4, 16, 64):
-        judged, took_s = timed(scaled(streams=20, fps=25, workers=200, variants=variants, duration_s=8))
-        by_variants.append((variants, 1e6 * took_s / judged.invocations))
-        print(f"{variants} variants: {by_variants[-1][1]:.0f} us an invocation ({judged.invocations})", flush=True)
+    for variants in (1, 4, 16, 64, 256):
+        cost_us, number = marginal(streams=20, workers=200, variants=variants, duration_s=16)
+        by_variants.append((variants, cost_us))
+        print(f"{variants} variants: {cost_us:.0f} us an invocation ({number})", flush=True)
     if output is not None:
         output.write_text(plot(by_workers, by_variants))
         print(f"wrote {output}")
