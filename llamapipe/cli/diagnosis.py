@@ -65,7 +65,7 @@ def doctor(
     """
     terminal = terminal_of(ctx)
     findings = [_python()]
-    looks = [_machine, _packages, _codec, _backends, _cache, *([_index] if network else []), _extras]
+    looks = [_llamapipe, _machine, _packages, _codec, _backends, _cache, *([_index] if network else []), _extras]
     for look in looks:
         try:
             findings += look()
@@ -79,11 +79,16 @@ def doctor(
 
 
 def _python() -> Finding:
+    return Finding("python", "ok", platform.python_version())
+
+
+def _llamapipe() -> list[Finding]:
+    from llamapipe import __version__
     from llamapipe.control import controller
 
     compiled = Path(controller.__file__).suffix != ".py"
     how = "compiled" if compiled else "interpreted: a wheel built where a C compiler is decides faster"
-    return Finding("python", "ok", f"{platform.python_version()}, llamapipe {how}")
+    return [Finding("llamapipe", "ok", f"{__version__}, {how}")]
 
 
 def _machine() -> list[Finding]:

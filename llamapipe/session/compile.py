@@ -257,9 +257,9 @@ def _configurations(
     needs: Needs,
     ways: Sequence[tuple[Variant, int]],
 ) -> tuple[Configuration, tuple[Candidate, ...], tuple[Candidate, ...], Sequence[Weighed]]:
-    """The configuration that is budgeted for, all candidates where something is known of them, what stands by of
+    """What is budgeted for, all candidates where something is known of them, what stands by, and what was considered.
 
-    ``ways``, and what else was considered.
+    ``ways`` are those that the stage may be changed to.
     """
     batch = int(knobs.get("batch") or 1)
     if not manifest.uses_model:

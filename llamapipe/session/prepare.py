@@ -465,7 +465,7 @@ def _judged(objective: Objective) -> SloSpec | None:
 def _workers(asked: _Asked, request: RunRequest, sources: Mapping[str, VideoSource]) -> int:
     """No more than what was tuned keeps busy at the sources' own rate, where the user has named no number."""
     tuning, rates = asked.tuning, [float(source.info.fps or 0) for source in sources.values()]
-    paced = all(request.realtime or source.info.live for source in sources.values())
+    paced = all(_is_paced(request, source) for source in sources.values())
     if tuning is None or not paced or not all(rates) or parse_workers(request.workers)[1] is not None:
         return asked.workers
     cost_core_ms = needed_core_ms(tuning, reference_too=bool(request.shadow) and request.retune)

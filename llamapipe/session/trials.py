@@ -47,9 +47,9 @@ _LEAST_PACED = 12  # frames
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a configuration came to. ``by_stage`` are core-seconds a frame (other devices' by their price against a
+    """What a configuration came to.
 
-    core's), ``items`` items a frame.
+    ``by_stage`` are core-seconds a frame, other devices' by their price against a core's; ``items`` items a frame.
     """
 
     predicted: Predicted

@@ -11,7 +11,7 @@ from llamapipe.catalog import Profile
 from llamapipe.control.serving import actions as act
 from llamapipe.control.serving import events as ev
 from llamapipe.control.serving.autoscaler import Adaptive
-from llamapipe.control.serving.batching import WAITED, form_batch
+from llamapipe.control.serving.batching import form_batch
 from llamapipe.control.serving.fixed import Static
 from llamapipe.control.serving.fleet import Batch, Replica
 from llamapipe.control.serving.infaas import Infaas
@@ -20,6 +20,7 @@ from llamapipe.control.serving.offers import Offer
 from llamapipe.control.serving.plan import Host, ServingPlan
 from llamapipe.control.serving.policies import Admission, Moves, Policy, ServingState
 from llamapipe.control.serving.selector import Selector
+from llamapipe.control.serving.shedding import last_moment_s, why_late
 from llamapipe.control.serving.transit import Transit
 from llamapipe.control.serving.waiting import Pending
 from llamapipe.control.timers import Timers
@@ -385,46 +386,11 @@ class ServingController:
         """Look again when the last moment has come to begin with it, or refuse it now."""
         if not self._policy.sheds or pending.deadline_s == inf or pending.excused or not pending.todo:
             return
-        begin_s = self._last_moment(pending)
+        begin_s = last_moment_s(pending, self._state)
         if begin_s > now_s:
             self._timers.add(begin_s, "query", "", pending.query_id)
         else:
-            self._shed(pending, now_s)
-
-    def _last_moment(self, pending: Pending) -> float:
-        """When the fastest of what is there or will be has to begin."""
-        fleet = self._state.fleet
-        offers = [(replica.offer, replica.health.slowdown) for replica in fleet.of(pending.group.names)]
-        if not offers:
-            known = self._state.selector.offers
-            offers = [(known[name], 1.0) for name in pending.group.names if name in known]
-        # One that is begun with no more than p95 to go is late once in twenty: after a wait, others are taken instead.
-        latest_s = max((pending.deadline_s - offer.p95_s[1] * slowdown for offer, slowdown in offers), default=inf)
-        if latest_s >= pending.arrived_at_s + WAITED * (pending.deadline_s - pending.arrived_at_s):
-            return latest_s
-        least_s = min((offer.median_s[1] * slowdown for offer, slowdown in offers), default=0.0)
-        return pending.deadline_s - least_s
-
-    def _shed(self, pending: Pending, now_s: float) -> None:
-        live = self._state.fleet.of(pending.group.names, loading=False)
-        code, reason = "overload", "what serves it is busy with others"
-        if not live:
-            loads = [known.load_s for name in pending.group.names if (known := self._state.selector.offers.get(name))]
-            code, reason = "cold", f"nothing that serves it is loaded, which takes {min(loads, default=0.0):.2g} s"
-        offers = [replica.offer for replica in live] or [
-            known for name in pending.group.names if (known := self._state.selector.offers.get(name))
-        ]
-        nearest = None
-        if offers:
-            offer = min(offers, key=lambda offer: offer.p95_s[1])
-            wait_s = min((max(replica.free_at_s() - now_s, 0.0) for replica in live), default=offer.load_s)
-            nearest = act.Nearest(
-                offer.name,
-                now_s - pending.arrived_at_s + wait_s + offer.items_p95_s(pending.query.num_items),
-                offer.items_cost(pending.query.num_items),
-                self._state.selector.accuracy(offer, pending.query.accuracy, pending.query.task),
-            )
-        self._refuse(pending, code, reason, nearest)
+            self._refuse(pending, *why_late(pending, self._state, now_s))
 
     # -- replicas ------------------------------------------------------------------------------------------------
 

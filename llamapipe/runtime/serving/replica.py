@@ -37,7 +37,7 @@ LoadVariant = Callable[[Variant, int, tuple[str, ...], float | None], Predictor]
 
 _WARM_UPS = 2  # libraries do part of their work with the first picture: no query shall wait for it
 _BLANK = (432, 768)  # height and width of a picture that nobody asked about
-_NO_SCORE = 0.001
+_NO_SCORE = 0.001  # that nearly every place of a picture has
 _LEAST_PRIORITY = 19
 _KEPT = 16  # predictors for different labels and scores that share one network
 _SWITCH_S = 0.0002  # the thread that predicts waits no longer than this for one that loads beside it
