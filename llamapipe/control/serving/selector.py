@@ -98,7 +98,7 @@ class Selector:
     def seems(self, name: str, host: str, level: float) -> None:
         """A variant takes exp(level) times as long on a host as it was profiled to, while nothing is in its way."""
         levels = self._levels.setdefault(name, {})
-        if abs(level - levels.get(host, 0.0)) > _CHANGED:
+        if host not in levels or abs(level - levels[host]) > _CHANGED:
             levels[host] = level
             self._known.clear()
             self._times.clear()

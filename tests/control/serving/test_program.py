@@ -49,3 +49,13 @@ def test_of_equal_costs_the_one_that_takes_a_burst_better_is_chosen() -> None:
 
 def test_more_replicas_and_more_patience_may_be_busier() -> None:
     assert utilisation(1, 0.03, 0.03) < utilisation(1, 0.03, 0.3) < utilisation(4, 0.03, 0.3)
+
+
+def test_rates_far_below_what_a_replica_serves_have_a_solution() -> None:
+    """As shares of a replica they are within the tolerance that a solver takes for nothing."""
+    options = (Option("a", 2, 0, 1.0, 0.5), Option("b", 3, 0, 1.0, 0.5))
+    demands = (Demand(0.001, {"a": 0.0, "b": 25.0}), Demand(0.001, {"a": 25.0, "b": 0.0}))
+    found = solve(Problem(options, demands, (Room("one", 2, 2**23), Room("two", 4, 2**22))))
+    assert found is not None
+    assert found.replicas == {"a": {"one": 1}, "b": {"two": 1}}
+    assert found.unserved == pytest.approx(0, abs=1e-6)
