@@ -67,7 +67,7 @@ class StageGraph:
         if way <= 0.0:  # nothing on the way takes any time
             return remaining_s
         own = efforts_s[stage]
-        return remaining_s * own / way if own > 0.0 else 0.0
+        return remaining_s * (own / way) if own > 0.0 else 0.0
 
     def budgets_s(self, slo_s: float, efforts_s: Sequence[float]) -> list[float]:
         """The objective of every operation: its share of ``slo_s`` on the longest path that leads through it.
@@ -80,7 +80,7 @@ class StageGraph:
             for other in consumers:
                 before[other] = max(before[other], before[stage] + efforts_s[stage])
         return [
-            slo_s * own / (up + down) if up + down > 0 else slo_s
+            slo_s * (own / (up + down)) if up + down > 0 else slo_s  # a share first: it never rounds to more than one
             for own, up, down in zip(efforts_s, before, after, strict=True)
         ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llamapipe.errors import UsageError
@@ -73,6 +73,7 @@ def test_slack_is_that_of_the_worst_of_all_listed_paths(
 
 
 @given(graphs(), st.floats(0.001, 100))
+@example((StageGraph([()]), [5e-324]), 0.75)  # the least that there is: multiplied first it would be rounded up
 def test_budgets_along_a_path_never_exceed_the_objective(
     graph_and_efforts: tuple[StageGraph, list[float]], slo: float
 ) -> None:
