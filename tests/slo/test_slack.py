@@ -68,7 +68,7 @@ def test_slack_is_that_of_the_worst_of_all_listed_paths(
     for path in graph.paths():
         for place, stage in enumerate(path):
             rest = sum(efforts[o] for o in path[place:])
-            share = left if rest <= 0 else left * efforts[stage] / rest
+            share = left if rest <= 0 else left * (efforts[stage] / rest)
             assert graph.slack_s(stage, left, efforts) <= share + 1e-9
 
 
