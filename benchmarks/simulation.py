@@ -80,9 +80,14 @@ def timed(scenario: Scenario) -> tuple[Judgement, float]:
     return judged, time.process_time() - begun_s
 
 
-def scaled(*, streams: int, fps: float, workers: int, variants: int, duration_s: float) -> Scenario:
-    """A detector with so many variants and a drawing after it, a third of the machines busy."""
-    busy = 1000 * workers / (3 * streams * fps)  # milliseconds a frame
+def scaled(
+    *, streams: int, fps: float, workers: int, variants: int, duration_s: float, busy_ms: float | None = None
+) -> Scenario:
+    """A detector with so many variants and a drawing after it; frames take so long that a third of the workers is busy.
+
+    ``busy_ms``: they take that long instead.
+    """
+    busy = 1000 * workers / (3 * streams * fps) if busy_ms is None else busy_ms
     candidates = [
         {
             "variant": f"v{i}",
@@ -110,36 +115,48 @@ def scaled(*, streams: int, fps: float, workers: int, variants: int, duration_s:
     )
 
 
-def marginal(*, streams: int, workers: int, variants: int, duration_s: float) -> tuple[float, int]:
+def marginal(
+    *, streams: int, workers: int, variants: int, duration_s: float, busy_ms: float | None = None
+) -> tuple[float, int]:
     """Microseconds of one more invocation, and how many there were: what begins a run is in both of two lengths."""
-    short, short_s = timed(scaled(streams=streams, fps=25, workers=workers, variants=variants, duration_s=duration_s))
-    long, long_s = timed(scaled(streams=streams, fps=25, workers=workers, variants=variants, duration_s=3 * duration_s))
+
+    def run(times: int) -> tuple[Judgement, float]:
+        lasts_s = times * duration_s
+        return timed(
+            scaled(streams=streams, fps=25, workers=workers, variants=variants, duration_s=lasts_s, busy_ms=busy_ms)
+        )
+
+    (short, short_s), (long, long_s) = run(1), run(3)
     return 1e6 * (long_s - short_s) / (long.invocations - short.invocations), long.invocations
 
 
 def decisions(output: Path | None) -> None:
     """Microseconds an invocation, everything in it: events, decisions, the simulation itself."""
-    by_workers = []
+    by_workers, by_scale = [], []
     for workers in (10, 100, 1_000, 10_000):
-        streams = max(1, workers // 10)
-        cost_us, number = marginal(streams=streams, workers=workers, variants=4, duration_s=max(4.0, 200 / streams))
+        cost_us, number = marginal(streams=10, workers=workers, variants=4, duration_s=40, busy_ms=13)
         by_workers.append((workers, cost_us))
-        print(f"{workers} workers: {cost_us:.0f} us an invocation ({number})", flush=True)
+        print(f"{workers} workers for 10 streams: {cost_us:.0f} us an invocation ({number})", flush=True)
+    for workers in (10, 100, 1_000, 10_000):
+        streams = workers // 10
+        cost_us, number = marginal(streams=streams, workers=workers, variants=4, duration_s=max(4.0, 200 / streams))
+        by_scale.append((workers, cost_us))
+        print(f"{workers} workers for {streams} streams: {cost_us:.0f} us an invocation ({number})", flush=True)
     by_variants = []
     for variants in (1, 4, 16, 64, 256):
         cost_us, number = marginal(streams=20, workers=200, variants=variants, duration_s=16)
         by_variants.append((variants, cost_us))
         print(f"{variants} variants: {cost_us:.0f} us an invocation ({number})", flush=True)
     if output is not None:
-        output.write_text(plot(by_workers, by_variants))
+        output.write_text(plot({"workers": by_workers, "workers and streams": by_scale, "variants": by_variants}))
         print(f"wrote {output}")
 
 
-def plot(by_workers: list[tuple[int, float]], by_variants: list[tuple[int, float]]) -> str:
-    """Both lines over a logarithmic axis: what grows with the logarithm is straight."""
+def plot(lines: dict[str, list[tuple[int, float]]]) -> str:
+    """All lines over a logarithmic axis: what grows with the logarithm is straight."""
     width, height, left, bottom = 640, 300, 60, 40
-    top = 1.15 * max(y for _, y in [*by_workers, *by_variants])
-    decades = math.log10(max(x for x, _ in by_workers))
+    top = 1.15 * max(y for line in lines.values() for _, y in line)
+    decades = math.log10(max(x for line in lines.values() for x, _ in line))
 
     def place(x: float, y: float) -> str:
         across = left + math.log10(x) / decades * (width - left - 20)
@@ -147,11 +164,11 @@ def plot(by_workers: list[tuple[int, float]], by_variants: list[tuple[int, float
 
     box = f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12"'
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {box}>']
-    for name, line, colour in (("workers", by_workers, "#2a6fdb"), ("variants", by_variants, "#b97a08")):
+    for (name, line), colour in zip(lines.items(), ("#2a6fdb", "#2a8f4f", "#b97a08"), strict=True):
         points = " ".join(place(x, y) for x, y in line)
         parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{points}"/>')
         x, y = place(*line[-1]).split(",")
-        parts.append(f'<text x="{float(x) - 60}" y="{float(y) - 8}" fill="{colour}">{name}</text>')
+        parts.append(f'<text x="{x}" y="{float(y) - 8}" fill="{colour}" text-anchor="end">{name}</text>')
     for decade in range(int(decades) + 1):
         x, _ = place(10**decade, 0).split(",")
         parts.append(f'<text x="{x}" y="{height - 20}" fill="#777" text-anchor="middle">{10**decade:,}</text>')

@@ -99,6 +99,7 @@ class Chooser:
         # A stage that waits is not looked at before one of these: so many items are there, somebody has become free,
         # the time has come.
         self._asleep: list[tuple[int, int, float] | None] = [None] * len(plan.stages)
+        self._looks_s = [inf] * len(plan.stages)  # the earliest timer that is set for a stage that waits
         self._margin_s = 0.0
         steers = plan.policy.name == "llamapipe" and plan.policy.feedback and plan.latency_slo_s is not None
         self._step_s = _MARGIN_STEP * (plan.latency_slo_s or 0.0) if steers else 0.0
@@ -395,9 +396,21 @@ class Chooser:
         """Wait for so many items, a time, and unless ``seats`` is false, for somebody to become free."""
         enough = _NEVER if num_items == inf else int(num_items)
         self._asleep[stage] = enough, self._workforce.freed if seats else -1, until_s
-        if until_s < inf:
-            self._timers.add(until_s, "look", "", stage)
+        self._look(stage, until_s)
         return _WAIT_WORKER if seats else _WAIT_BATCH
+
+    def _look(self, stage: int, at_s: float) -> None:
+        if at_s < self._looks_s[stage]:
+            self._looks_s[stage] = at_s
+            self._timers.add(at_s, "look", "", stage)
+
+    def looked(self, stage: int, now_s: float) -> None:
+        """A timer has rung for a stage that waited when it was set; it may wait for a later time by now."""
+        if self._looks_s[stage] <= now_s:
+            self._looks_s[stage] = inf
+        asleep = self._asleep[stage]
+        if asleep is not None and asleep[2] > now_s:
+            self._look(stage, asleep[2])
 
 
 def _alone_s(candidate: Candidate) -> float:

@@ -315,14 +315,12 @@ class Controller:
         for kind, name, number in self._timers.due(now_s):
             if over:
                 continue
-            if kind == "straggle":
-                self._work.straggles(number)
-            elif kind == "hang":
-                self._work.hangs(number)
+            if kind == "watch":
+                self._work.look_at(self._workforce.seats[name], now_s)
             elif kind == "restore":
                 self._work.restore_hangs(name, number)
-            elif kind == "look":
-                continue  # every event is followed by a look at what waits
+            elif kind == "look":  # every event is followed by one at what waits
+                self._work.chooser.looked(number, now_s)
             elif kind == "respawn":
                 self._workforce.respawn(self._workforce.seats[name], number)
             else:
@@ -426,8 +424,8 @@ class Controller:
         if state is ItemState.DONE:
             self._out.append(act.Hold(self.plan.stages[stage].name, frame.stream, frame.seq, sampled.seq))
             for _, key in self.topology.probes[stage]:
-                frame.measures[key] = sampled.measures.get(key, 0.0)
-        self._flow.settle(frame, stage, state, sampled.count[stage], *sampled.why[stage])
+                frame.set_measure(key, sampled.measure(key))
+        self._flow.settle(frame, stage, state, sampled.count[stage], *sampled.why(stage))
 
     def _stage_settled(self, frame: FrameRecord, stage: int) -> None:
         if self._choosing:

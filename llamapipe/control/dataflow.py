@@ -16,6 +16,7 @@ from llamapipe.spec.when import When, parse_when
 
 __all__ = ["Dataflow", "FrameRecord", "Topology"]
 
+_NO_REASON = ("", "")
 _ENDED_BADLY = (ItemState.FAILED, ItemState.DROPPED, ItemState.CANCELLED)  # in order of precedence
 
 
@@ -69,12 +70,12 @@ class FrameRecord:
         "open_stages",
         "order",
         "pts_s",
+        "reasons",
         "remaining",
         "seq",
         "sinks_missing",
         "state",
         "stream",
-        "why",
     )
 
     def __init__(
@@ -89,12 +90,34 @@ class FrameRecord:
         self.state = [ItemState.WAITING] * n
         self.count = [0] * n  # items out, valid once the state is final
         self.remaining = [0] * n  # items whose result is awaited
-        self.lost_items = [0] * n  # items that were filtered
         self.missing = [len(p) for p in topology.producers]  # producers without a record
         self.sinks_missing = [len(p) for p in topology.sink_producers]
-        self.why: list[tuple[str, str]] = [("", "")] * n  # (stage, reason) of anything but done
-        self.measures: dict[str, float] = {}  # `when` figures by key
         self.open_stages = n
+        # Most frames have none of these, and thousands are on their way: an empty container each would be memory to
+        # walk over. By stage.
+        self.lost_items: dict[int, int] | None = None  # items that were filtered
+        self.reasons: dict[int, tuple[str, str]] | None = None  # (stage, reason) of anything but done
+        self.measures: dict[str, float] | None = None  # `when` figures by key
+
+    def why(self, stage: int) -> tuple[str, str]:
+        """(stage, reason) of anything but done."""
+        return _NO_REASON if self.reasons is None else self.reasons.get(stage, _NO_REASON)
+
+    def blame(self, stage: int, origin: str, reason: str) -> None:
+        """Why the stage is, or will be, anything but done."""
+        if self.reasons is None:
+            self.reasons = {}
+        self.reasons[stage] = (origin, reason)
+
+    def measure(self, key: str) -> float:
+        """A figure for `when`; 0 where nothing was measured."""
+        return 0.0 if self.measures is None else self.measures.get(key, 0.0)
+
+    def set_measure(self, key: str, value: float) -> None:
+        """A figure for `when`."""
+        if self.measures is None:
+            self.measures = {}
+        self.measures[key] = value
 
 
 class Dataflow:
@@ -142,14 +165,16 @@ class Dataflow:
         self.ledger.items_done[plan.name] += 1
         frame.remaining[stage] -= 1
         if count == FAILED_ITEM:
-            frame.why[stage] = (plan.name, f"{plan.name}: {error}")
+            frame.blame(stage, plan.name, f"{plan.name}: {error}")
         elif count == FILTERED_ITEM:
-            frame.lost_items[stage] += 1
+            if frame.lost_items is None:
+                frame.lost_items = {}
+            frame.lost_items[stage] = frame.lost_items.get(stage, 0) + 1
         else:
             frame.count[stage] += count
         for (combine, key), value in zip(self.topology.probes[stage], measures, strict=False):
-            known = frame.measures.get(key, 0.0)
-            frame.measures[key] = known + value if combine == "sum" else max(known, value)
+            known = frame.measure(key)
+            frame.set_measure(key, known + value if combine == "sum" else max(known, value))
         self._item_over(frame, stage)
 
     def item_cancelled(self, frame: FrameRecord, stage: int, reason: str) -> None:
@@ -157,18 +182,18 @@ class Dataflow:
         plan = self.topology.stages[stage]
         self.ledger.items_done[plan.name] += 1
         frame.remaining[stage] -= 1
-        if not frame.why[stage][1]:
-            frame.why[stage] = ("", reason)
+        if not frame.why(stage)[1]:
+            frame.blame(stage, "", reason)
         self._item_over(frame, stage)
 
     def _item_over(self, frame: FrameRecord, stage: int) -> None:
         plan = self.topology.stages[stage]
         if frame.remaining[stage]:
             return
-        origin, reason = frame.why[stage]
+        origin, reason = frame.why(stage)
         if reason:  # only what failed has somebody whose fault it was
             self.settle(frame, stage, ItemState.FAILED if origin else ItemState.CANCELLED, 0, origin, reason)
-        elif frame.lost_items[stage] and self.topology.level[stage] < 0:
+        elif frame.lost_items is not None and stage in frame.lost_items and self.topology.level[stage] < 0:
             self.settle(frame, stage, ItemState.FILTERED, 0, plan.name, "filtered")
         else:
             self.settle(frame, stage, ItemState.DONE, frame.count[stage])
@@ -186,7 +211,8 @@ class Dataflow:
         """Write the stage's one record, and look at whoever waited for it."""
         frame.state[stage] = state
         frame.count[stage] = count
-        frame.why[stage] = (origin, reason)
+        if origin or reason or frame.reasons is not None:
+            frame.blame(stage, origin, reason)
         frame.open_stages -= 1
         self.settled.append((frame, stage))
         for consumer in self.topology.consumers[stage]:
@@ -213,10 +239,10 @@ class Dataflow:
         for bad in (*_ENDED_BADLY, ItemState.FILTERED):
             if bad in states:
                 producer = self.topology.producers[stage][states.index(bad)]
-                self.settle(frame, stage, bad, 0, *frame.why[producer])
+                self.settle(frame, stage, bad, 0, *frame.why(producer))
                 return
         when = self.topology.whens[stage]
-        if when is not None and not when.decide({a.key: a.test(frame.measures.get(a.key, 0.0)) for a in when.atoms}):
+        if when is not None and not when.decide({a.key: a.test(frame.measure(a.key)) for a in when.atoms}):
             if plan.hides:  # fail closed: what should have been hidden was not looked at
                 self.settle(frame, stage, ItemState.FAILED, 0, plan.name, f"{plan.name}: skipped a hiding stage")
             else:
@@ -229,9 +255,9 @@ class Dataflow:
         states = [frame.state[producer] for producer in producers]
         for bad in _ENDED_BADLY:
             if bad in states:
-                self.ended.append((frame, sink, bad.value, *frame.why[producers[states.index(bad)]]))
+                self.ended.append((frame, sink, bad.value, *frame.why(producers[states.index(bad)])))
                 return
         if states and all(state is ItemState.FILTERED for state in states):
-            self.ended.append((frame, sink, ItemState.FILTERED.value, *frame.why[producers[0]]))
+            self.ended.append((frame, sink, ItemState.FILTERED.value, *frame.why(producers[0])))
         else:
             self.ended.append((frame, sink, "delivered", "", ""))

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
@@ -29,6 +30,7 @@ from llamapipe.control.policies import chooser_for
 from llamapipe.control.queues import Item, StageQueue
 from llamapipe.control.suspects import Suspects
 from llamapipe.control.timers import Timers
+from llamapipe.control.watching import Watch
 from llamapipe.control.workforce import Seat, Workforce
 
 __all__ = ["Dispatcher", "Invocation"]
@@ -107,6 +109,7 @@ class Dispatcher:
         self._flow = flow
         self._workforce = workforce
         self._timers = timers
+        self._watch = Watch(timers)
         self.out = out
         self.queues = [StageQueue(stage.stateful) for stage in plan.stages]
         order = -1 if plan.policy.deep_first else 1
@@ -317,7 +320,7 @@ class Dispatcher:
             seat.free_at_s = max(seat.free_at_s, now_s) + self._usual_s(invocation)
         self._workforce.changed(seat)
         if len(seat.held) == 1:
-            self._watch(invocation, now_s)
+            self._begins(invocation, now_s)
         slo = self._plan.latency_slo_s
         self.out.append(
             act.Dispatch(
@@ -437,7 +440,7 @@ class Dispatcher:
             seat.restoring -= 1
             self._unblock(seat)
             if seat.held and not seat.restoring:
-                self._watch(self.invocations[seat.held[0]], now_s)
+                self._begins(self.invocations[seat.held[0]], now_s)
 
     def unable(self, seat: Seat, stage: int) -> None:
         """A worker cannot load the stage: it is nobody's home there."""
@@ -455,6 +458,7 @@ class Dispatcher:
         seat.held.clear()
         seat.guarded = False
         seat.free_at_s = now_s
+        self._watch.end(seat)
         for number in reversed(held):
             invocation = self.invocations.pop(number)
             if invocation.void:
@@ -520,11 +524,15 @@ class Dispatcher:
         first = seat.held[0] == number
         seat.held.remove(number)
         seat.guarded = False
-        if first and seat.held:
-            self._watch(self.invocations[seat.held[0]], now_s)
+        if first:
+            self._watch.end(seat)
+            if seat.held:
+                self._begins(self.invocations[seat.held[0]], now_s)
 
-    def _watch(self, invocation: Invocation, now_s: float) -> None:
-        if invocation.seat.restoring:  # it has to wait for that first
+    def _begins(self, invocation: Invocation, now_s: float) -> None:
+        """Its worker comes to it."""
+        seat = invocation.seat
+        if seat.restoring:  # it has to wait for that first
             return
         faults = self._faults
         durations = [self._durations[invocation.stage][invocation.choice]]
@@ -532,21 +540,29 @@ class Dispatcher:
         known_s = [of_stage.p95_s for of_stage in durations if of_stage.p95_s is not None]
         p95_s = sum(known_s) if len(known_s) == len(durations) else None
         hang_s = faults.first_hang_s if p95_s is None else max(faults.hang_factor * p95_s, faults.hang_floor_s)
-        if not invocation.seat.answered.issuperset(invocation.stages):  # it may import, compile and warm up
+        if not seat.answered.issuperset(invocation.stages):  # it may import, compile and warm up
             hang_s = max(hang_s, faults.warm_hang_s)
-        self._timers.add(now_s + hang_s, "hang", "", invocation.number)
+        slow_s = inf
         twins = self._plan.policy.stragglers and not self._plan.stages[invocation.stage].stateful
         if p95_s is not None and all(of_stage.settled for of_stage in durations) and twins:
             slow_s = max(faults.straggler_factor * p95_s, faults.straggler_floor_s)
-            self._timers.add(now_s + slow_s, "straggle", "", invocation.number)
+        self._watch.begin(seat, now_s + slow_s, now_s + hang_s)
 
-    def straggles(self, number: int) -> None:
+    def look_at(self, seat: Seat, now_s: float) -> None:
+        """What the seat runs may have taken too long by now."""
+        late, hung = self._watch.rang(seat, now_s)
+        if late:
+            self._straggles(seat.held[0])
+        if hung:
+            self._hangs(seat.held[0])
+
+    def _straggles(self, number: int) -> None:
         """The invocation takes longer than it should."""
         invocation = self.invocations.get(number)
         if invocation is not None and not invocation.void and invocation.twin is None and self._may_twin(invocation):
             self._late.append(invocation)
 
-    def hangs(self, number: int) -> None:
+    def _hangs(self, number: int) -> None:
         """The invocation will never return."""
         invocation = self.invocations.get(number)
         if invocation is not None:
@@ -563,7 +579,7 @@ class Dispatcher:
     def silent(self, seat: Seat) -> None:
         """What a silent worker holds is worth a second one."""
         for number in seat.held:
-            self.straggles(number)
+            self._straggles(number)
 
     def _may_twin(self, invocation: Invocation) -> bool:
         return not self._plan.stages[invocation.stage].stateful

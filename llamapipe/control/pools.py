@@ -15,13 +15,14 @@ class Pool:
     """Seats of one kind on one device, by how many invocations each holds.
 
     A seat is put in anew whenever something about it has changed; what is left of its old place is skipped when it
-    comes up. Among the idle ones the first of the plan is taken, so that the last ones stay idle and can be spared;
-    among the busy ones the one that is expected to be free first.
+    comes up, or swept out once such places are the most. Among the idle ones the first of the plan is taken, so that
+    the last ones stay idle and can be spared; among the busy ones the one that is expected to be free first.
     """
 
-    __slots__ = ("_heaps", "_max_queued")
+    __slots__ = ("_heaps", "_max_queued", "num_seats")
 
     def __init__(self, max_queued: int) -> None:
+        self.num_seats = 0  # that there may be
         self._max_queued = max_queued
         self._heaps: list[list[tuple[float, int, int, Seat]]] = [[] for _ in range(max_queued + 1)]
 
@@ -31,7 +32,11 @@ class Pool:
         if seat.usable:
             held = self._max_queued if seat.guarded else len(seat.held)
             entry = (seat.free_at_s if held else 0.0, seat.index, seat.stamp, seat)
-            heapq.heappush(self._heaps[min(held, self._max_queued)], entry)
+            heap = self._heaps[min(held, self._max_queued)]
+            if len(heap) > 2 * self.num_seats:  # nobody asks for a busy seat as long as another is idle
+                heap[:] = [old for old in heap if old[2] == old[3].stamp]
+                heapq.heapify(heap)
+            heapq.heappush(heap, entry)
 
     def freest(self, stage: int, choice: int, avoid: str = "") -> Seat | None:
         """A seat with room that has the candidate loaded; the one to be avoided only if there is no other."""

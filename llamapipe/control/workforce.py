@@ -6,9 +6,9 @@ A *seat* is a worker's place in the plan; whoever fills it may die and be replac
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from llamapipe.control import actions as act
 from llamapipe.control.lifecycle import LINK, REPLICA, LinkState, Machine, ReplicaState
@@ -28,7 +28,7 @@ class Seat:
     stages: tuple[int, ...]  # that it is to serve
     link: Machine[LinkState]
     replicas: dict[tuple[int, int], Machine[ReplicaState]] = field(default_factory=dict)  # by stage and candidate
-    held: deque[int] = field(default_factory=deque)  # invocations out to it, oldest first: that one is being run
+    held: list[int] = field(default_factory=list)  # invocations out to it, oldest first: that one is being run
     guarded: bool = False  # it has an item that must have a worker to itself, see `llamapipe.control.suspects`
     answered: set[int] = field(default_factory=set)  # stages that this incarnation has answered for
     incarnation: int = 0
@@ -40,6 +40,9 @@ class Seat:
     stamp: int = 0  # counts its changes, see `llamapipe.control.pools`
     homes: int = 0  # memories that are there, or are to be
     restoring: int = 0  # memories that are being brought up there
+    late_s: float = inf  # when what it runs is late, and when it hangs, see `llamapipe.control.watching`
+    hung_s: float = inf
+    rings_s: float = inf  # the earliest timer that is set for the two
     blocked: dict[tuple[int, str], None] = field(default_factory=dict)  # (stage, stream) that wait for it alone
 
     @property
@@ -95,7 +98,7 @@ class Workforce:
         for index, worker in enumerate(plan.workers):
             stages = tuple(i for i, stage in enumerate(plan.stages) if stage.placement == worker.kind)
             self.seats[worker.name] = Seat(worker, index, stages, Machine(worker.name, LINK, LinkState.UNKNOWN))
-            self._pools.setdefault((worker.kind, worker.device), Pool(plan.max_queued))
+            self._pools.setdefault((worker.kind, worker.device), Pool(plan.max_queued)).num_seats += 1
         self._pools_of = [
             [
                 [

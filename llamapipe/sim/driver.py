@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import heapq
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
@@ -442,6 +444,18 @@ def _of_source(event: ev.Event, stream: str) -> bool:
     return isinstance(event, ev.FramesArrived | ev.FrameUndecodable) and event.stream == stream
 
 
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Nothing in a simulation refers to itself: the garbage collector would only walk over all that is in flight."""
+    at_work = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if at_work:
+            gc.enable()
+
+
 def simulate(
     plan: RunPlan,
     world: World,
@@ -470,18 +484,19 @@ def simulate(
         for awaited in plan.streams:
             if awaited.awaited:  # a world without moments says what comes, not when
                 sim.later(0.0, ev.StreamOpened(awaited.stream, awaited.drop_policy, awaited.max_pending, awaited.paced))
-    while not result.outcome:
-        event = sim.next_event()
-        if event is None:
-            raise LlamapipeError("the simulation stopped before the run was over: nothing is left to happen")
-        sim.note(event)
-        result.num_events += 1
-        actions = controller.step(event, sim.now_s)
-        if observe is not None:
-            observe(sim.now_s, event, actions)
-        for action in actions:
-            sim.carry_out(action)
-        arrives = isinstance(event, ev.FramesArrived | ev.FrameUndecodable) and world.moments is None
-        if arrives and sim.sources[event.stream].trace.paced:  # type: ignore[union-attr]  # narrowed by `arrives`
-            sim.next_paced(event.stream)  # type: ignore[union-attr]
+    with _collector_at_rest():
+        while not result.outcome:
+            event = sim.next_event()
+            if event is None:
+                raise LlamapipeError("the simulation stopped before the run was over: nothing is left to happen")
+            sim.note(event)
+            result.num_events += 1
+            actions = controller.step(event, sim.now_s)
+            if observe is not None:
+                observe(sim.now_s, event, actions)
+            for action in actions:
+                sim.carry_out(action)
+            arrives = isinstance(event, ev.FramesArrived | ev.FrameUndecodable) and world.moments is None
+            if arrives and sim.sources[event.stream].trace.paced:  # type: ignore[union-attr]  # narrowed by `arrives`
+                sim.next_paced(event.stream)  # type: ignore[union-attr]
     return result
