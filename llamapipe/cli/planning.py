@@ -43,10 +43,12 @@ def plan(
 ) -> None:
     """Say what a run would do: the objective of every operation, the variants considered, and why each lost.
 
-    Nothing is run. Exit code 3 where the objective cannot be met.
+    Nothing is run, but for sampled frames where a floor of agreement asks for it. Exit code 3 where the objective
+    cannot be met.
 
     llamapipe plan blur-faces -i sample:bikes --realtime --slo p95=200ms
     """
+    from llamapipe.cli.run import sampled
     from llamapipe.session.planning import explain_plan
     from llamapipe.session.request import RunRequest
 
@@ -63,7 +65,7 @@ def plan(
         workers=workers,
         prices=prices,
     )
-    view = explain_plan(request)
+    view = explain_plan(sampled(request, terminal))
     if json:
         terminal.json(view)
     else:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llamapipe.report import PlanView
     from llamapipe.session import Progress, RunRequest
 
-__all__ = ["run"]
+__all__ = ["run", "sampled"]
 
 
 class DropChoice(StrEnum):
@@ -82,7 +82,8 @@ def run(
         bool,
         typer.Option(
             "--tune",
-            help="Tune for the first video, or take what is known of one like it. Takes a tenth of its length at most.",
+            help="Tune for the first video, or take what is known of one like it. Takes a tenth of its length, "
+            "10 s of a short one.",
             rich_help_panel=_OBJECTIVE,
         ),
     ] = False,
@@ -248,6 +249,7 @@ def run(
         if config is not None:
             raise UsageError("--tune finds a configuration, --config gives one", hint="leave one of them out")
         request = _tuned(request, terminal)
+    request = sampled(request, terminal)
     return _plan(request, terminal, json) if dry_run else _run(request, terminal, json, explain=explain)
 
 
@@ -270,6 +272,19 @@ def _tuned(request: RunRequest, terminal: Terminal) -> RunRequest:
         tuned = tune_for(request, on_step=lines.show)
     terminal.note(str(tuned))
     return replace(request, config=tuned.tuning)
+
+
+def sampled(request: RunRequest, terminal: Terminal) -> RunRequest:
+    """The request with what its floor needs to know of variants on its own video."""
+    from llamapipe.cli.tuning import TrialLines
+    from llamapipe.clock import SystemClock, system_env
+    from llamapipe.session.agreeing import with_agreements
+
+    with TrialLines(terminal) as lines:
+        request = with_agreements(request, clock=SystemClock(), env=system_env(), on_step=lines.show)
+    if request.agreed is not None:
+        terminal.note(request.agreed.note)
+    return request
 
 
 def _plan(request: RunRequest, terminal: Terminal, json: bool) -> int:

@@ -90,7 +90,7 @@ def tune(
         typer.Option(
             "--budget-s",
             metavar="SECONDS",
-            help="All that tuning may take. Left out: a tenth of the video's length, at least 3.",
+            help="All that tuning may take. Left out: a tenth of the video's length, 10 below 30 s.",
             rich_help_panel=_BUDGET,
         ),
     ] = None,

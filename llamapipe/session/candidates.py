@@ -36,6 +36,8 @@ class Needs:
     chooses: bool = False  # there is an objective: several candidates are of use
     threads: int | None = None  # that an invocation may take; None: any
     prices: Prices = CORE_SECONDS
+    # Of a stage, how far variants agree on the run's own video; others are not known to. None: the catalogue is asked.
+    agreed: Mapping[Variant, float] | None = None
 
     @property
     def least(self) -> float:
@@ -60,7 +62,7 @@ def candidates_for(
     """
     fitting = [profile for profile in profiles if _fits(profile, default, wanted, needs)]
     if needs.floor is not None:
-        known = [(profile, _accuracy(profile, needs.floor, wanted.get("task"))) for profile in fitting]
+        known = [(profile, _accuracy(profile, needs, wanted.get("task"))) for profile in fitting]
         reaching = [(profile, value) for profile, value in known if value is not None and value >= needs.least]
         if known and not reaching:
             _refuse(needs.floor, known)
@@ -95,7 +97,7 @@ def weigh(
     for profile in profiles:
         if profile.variant.model != default.model and (task is None or task not in profile.tasks):
             continue
-        accuracy = _accuracy(profile, needs.floor, task) if needs.floor is not None else None
+        accuracy = _accuracy(profile, needs, task)
         place = places.get(profile.variant)
         why = _loss(profile, default, wanted, needs, candidates, accuracy) if place is None else _win(place, needs)
         found.append(Weighed(profile, place, accuracy, why))
@@ -133,6 +135,8 @@ def _loss(
     if needs.floor is None:
         if (variant.model, variant.input_size) != (default.model, default.input_size):
             return "another model or input size: without a floor, only the usual ones are considered"
+    elif accuracy is None and needs.agreed is not None:
+        return "not tried on this video"
     elif accuracy is None:
         return f"no figure of {needs.floor.metric}"
     elif accuracy < needs.least:
@@ -164,8 +168,12 @@ def _fits(profile: Profile, default: Variant, wanted: Mapping[str, Any], needs: 
     return variant.model == default.model or (task is not None and task in profile.tasks)
 
 
-def _accuracy(profile: Profile, floor: Floor, task: str | None) -> float | None:
-    figure = profile.accuracy_of(floor.metric, task=task)
+def _accuracy(profile: Profile, needs: Needs, task: str | None) -> float | None:
+    if needs.floor is None:
+        return None
+    if needs.agreed is not None:
+        return needs.agreed.get(profile.variant)
+    figure = profile.accuracy_of(needs.floor.metric, task=task)
     return None if figure is None else figure.value
 
 
@@ -174,7 +182,8 @@ def _refuse(floor: Floor, known: Sequence[tuple[Profile, float | None]]) -> None
     if not told:
         raise UsageError(
             f"accuracy {floor.metric} >= {floor.value:g} cannot be promised: no variant here has that figure",
-            hint="ask for another metric, or for agreement by a bare number",
+            hint="give a bare number, which is agreement and measured on the video itself; or measure it: "
+            "llamapipe models build --ground-truth LABELS",
         )
     value, best = max(told, key=lambda entry: entry[0])
     raise UsageError(

@@ -75,12 +75,13 @@ def compile_pipeline(
     profiles: Sequence[Profile] = (),
     needs: Needs = Needs(),  # noqa: B008  # frozen
     standby: Mapping[str, Sequence[tuple[Variant, int]]] | None = None,
+    agreed: Mapping[str, Mapping[Variant, float]] | None = None,
 ) -> Compiled:
     """Choose every stage's candidates and, unless told not to, fetch what they need.
 
     ``placement`` is where stages run that do not say: thread or process. ``profiles`` are what is known of variants on
     this machine; without any, a stage has the first variant that fits. ``standby`` are (variant, batch) that a stage
-    may be changed to while it runs.
+    may be changed to while it runs. ``agreed`` says by stage how far variants agree on the video that is run.
 
     Raises SpecError where no variant fits a stage, AssetError where a model cannot be had.
     """
@@ -96,8 +97,9 @@ def compile_pipeline(
         op = next(op for op in spec.ops if op.name == name)
         try:
             ways = (standby or {}).get(name)
+            its = needs if agreed is None or name not in agreed else replace(needs, agreed=agreed[name])
             plan, params, weighed[name] = _stage(
-                op, manifests, stage_levels[name], depths, placement, profiles, needs, ways
+                op, manifests, stage_levels[name], depths, placement, profiles, its, ways
             )
         except LlamapipeError as error:
             problems.append(Problem(error.code, error.message, f"stage {name}", error.hint))

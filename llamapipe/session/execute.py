@@ -182,6 +182,16 @@ class _Job:
     held: VideoSource | None = None
 
     def run(self) -> RunSummary:
+        if self.held is None:
+            from llamapipe.session.agreeing import with_agreements
+
+            self.request = with_agreements(
+                self.request,
+                clock=self.clock,
+                env=self.env,
+                on_asset=self._on_asset(self.clock.now_s()),
+                interrupt=self.interrupt,
+            )
         started_s, started_cpu_s = self.clock.now_s(), self.clock.cpu_s()
         started_at = datetime.fromtimestamp(self.clock.wall_s(), UTC).isoformat(timespec="seconds")
         if self.request.resume and self.request.output is not None:
@@ -259,8 +269,11 @@ class _Job:
                 cpu_s=self.clock.cpu_s() - started_cpu_s + before.cpu_s,
                 observed=observed,
             )
-            if shadow is not None:
-                summary = msgspec.structs.replace(summary, notes=[*summary.notes, *shadow.notes])
+            agreed = self.request.agreed
+            notes = [agreed.note] if agreed is not None and agreed.warns else []
+            notes += shadow.notes if shadow is not None else []
+            if notes:
+                summary = msgspec.structs.replace(summary, notes=[*summary.notes, *notes])
             if self.request.output is not None:
                 summary = _write_reports(self.request.output, summary, watcher, pictures, prepared)
             if keeper is not None:

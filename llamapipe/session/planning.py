@@ -1,11 +1,15 @@
-"""``llamapipe plan``: what would be run, why, and what it would come to. Nothing is run.
+"""``llamapipe plan``: what would be run, why, and what it would come to.
+
+Nothing is run, but for sampled frames where the floor of accuracy needs to know how far variants agree on the video.
 
 An objective is split into one for each operation (`llamapipe.slo`), by what the candidates that are budgeted for take.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from llamapipe.clock import Clock, Env, SystemClock, system_env
 from llamapipe.control import StagePlan
@@ -18,6 +22,9 @@ from llamapipe.session.prepare import Prepared, prepare
 from llamapipe.session.request import RunRequest
 from llamapipe.slo import StageGraph
 from llamapipe.spec import Prices
+
+if TYPE_CHECKING:
+    from llamapipe.session.searching import Step
 
 __all__ = ["explain_plan", "view_of"]
 
@@ -32,10 +39,23 @@ class _Known:
     cost: float
 
 
-def explain_plan(request: RunRequest, *, clock: Clock | None = None, env: Env | None = None) -> PlanView:
-    """Check everything, choose, and say why. Raises what `run` raises where the run could not begin."""
+def explain_plan(
+    request: RunRequest,
+    *,
+    on_step: Callable[[Step], None] = lambda _: None,
+    clock: Clock | None = None,
+    env: Env | None = None,
+) -> PlanView:
+    """Check everything, choose, and say why; ``on_step`` is told of what is tried on sampled frames.
+
+    Raises what `run` raises where the run could not begin.
+    """
     clock = clock if clock is not None else SystemClock()
-    prepared = prepare(request, clock=clock, env=env if env is not None else system_env(), dry=True, results=True)
+    env = env if env is not None else system_env()
+    from llamapipe.session.agreeing import with_agreements
+
+    request = with_agreements(request, clock=clock, env=env, on_step=on_step)
+    prepared = prepare(request, clock=clock, env=env, dry=True, results=True)
     try:
         return view_of(prepared)
     finally:

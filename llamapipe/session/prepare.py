@@ -376,6 +376,7 @@ def _asked(request: RunRequest, *, env: Env, results: bool, on_asset: OnAsset | 
             profiles=profiles,
             needs=needs,
             standby=standby,
+            agreed=request.agreed.by_stage if request.agreed is not None else None,
         )
     except SpecError as error:
         raise error if tuning is None else missing_variant(error, tuning) from error

@@ -57,7 +57,11 @@ def plan_run(request: RunRequest, *, clock: Clock | None = None, env: Env | None
     Raises what `run` raises where the run could not begin.
     """
     clock = clock if clock is not None else SystemClock()
-    prepared = prepare(request, clock=clock, env=env if env is not None else system_env(), dry=True)
+    env = env if env is not None else system_env()
+    from llamapipe.session.agreeing import with_agreements
+
+    request = with_agreements(request, clock=clock, env=env)
+    prepared = prepare(request, clock=clock, env=env, dry=True)
     try:
         return _preview(prepared)
     finally:

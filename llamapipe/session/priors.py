@@ -1,6 +1,8 @@
 """What a search expects of configurations before it has tried them: cost by profiles, accuracy by what is usual.
 
-Both are given as a mean and as what may make all of it wrong at once, each a column of features whose weight is normal
+Speed and latency follow from cost: beside what stages without a model take, a frame waits for its networks.
+
+Each is given as a mean and as what may make all of it wrong at once, each a column of features whose weight is normal
 around zero with a deviation of about one (see `llamapipe.tune.search.Trend`): one trial of a model then tells of all
 that runs this model, at whatever size and rate. Taken for an error of every point by itself, the same guess would
 look the surer the more points there are, and a model that is usually worse would never be given its one trial.
@@ -23,7 +25,7 @@ from llamapipe.session.trials import Trial
 from llamapipe.session.tunable import StageChoices, Tunable
 from llamapipe.tune import Point, Trend
 
-__all__ = ["accuracy_trend", "cost_trend", "is_profiled"]
+__all__ = ["accuracy_trend", "cost_trend", "is_profiled", "latency_trend", "pace_trend"]
 
 # Deviations of the logarithm of a cost.
 _LEVEL = 0.3  # of profiles all together, as on a machine that has other work
@@ -52,6 +54,19 @@ def is_profiled(choices: Tunable) -> bool:
 def cost_trend(choices: Tunable, reference: Trial, fps: float) -> Trend | None:
     """Of the logarithm of core-milliseconds a frame; None where no stage has a model."""
     return _Costs(choices, reference, fps) if choices.stages else None
+
+
+def pace_trend(choices: Tunable, reference: Trial, fps: float) -> Trend | None:
+    """Of the logarithm of seconds a frame, read as fast as it can be; None where no stage has a model."""
+    return _Paces(_Costs(choices, reference, fps), reference) if choices.stages else None
+
+
+def latency_trend(choices: Tunable, reference: Trial, fps: float, known_s: float | None) -> Trend | None:
+    """Of the logarithm of a frame's latency, seconds; None where no stage has a model.
+
+    ``known_s`` is the reference's, None where it was not measured.
+    """
+    return _Latencies(_Costs(choices, reference, fps), known_s) if choices.stages else None
 
 
 def accuracy_trend(choices: Tunable, reference: Trial, fps: float) -> Trend | None:
@@ -95,6 +110,25 @@ class _Costs:
             columns.append(np.array([_LIKE * (self._choices.variant(point, stage)[1] > 1) for point in points]))
         return np.stack(columns, axis=1)
 
+    def networks_s(self, point: Point) -> float:
+        """That a frame waits for the networks of the stages, one after another."""
+        waits_s = 0.0
+        for stage in self._choices.stages:
+            variant, batch = self._choices.variant(point, stage)
+            calls = max(1.0, self._reference.items.get(stage.stage, 1.0) / batch)
+            waits_s += calls * batch * self._item_s(stage, variant, batch) / variant.threads
+        return waits_s
+
+    @property
+    def rest_s(self) -> float:
+        """That stages without a model take of a frame."""
+        return self._rest_s
+
+    @property
+    def reference(self) -> Point:
+        """What others are compared with."""
+        return self._choices.reference
+
     def _core_ms(self, point: Point) -> float:
         core_s = self._rest_s
         for stage in self._choices.stages:
@@ -115,6 +149,40 @@ class _Costs:
         items = rate * self._reference.items.get(stage.stage, 1.0)
         known_s = self._reference.by_stage.get(stage.stage, 0.0) / max(items, 1e-6)
         return known_s * _pixels(variant) / _pixels(best)
+
+
+class _Paces:
+    """A `Trend`: seconds a frame go with cost, whatever number of workers shares it."""
+
+    def __init__(self, costs: _Costs, reference: Trial) -> None:
+        self._costs = costs
+        pace_s = 1 / max(reference.predicted.frames_per_s, 1e-6)
+        self._shift = log(pace_s) - float(costs.mean([costs.reference])[0])
+
+    def mean(self, points: Sequence[Point]) -> NDArray[np.float64]:
+        """See `Trend`."""
+        return self._costs.mean(points) + self._shift
+
+    def features(self, points: Sequence[Point]) -> NDArray[np.float64]:
+        """See `Trend`."""
+        return self._costs.features(points)
+
+
+class _Latencies:
+    """A `Trend`: what a frame waits for its networks, and for all else as long as it does with the reference's."""
+
+    def __init__(self, costs: _Costs, known_s: float | None) -> None:
+        self._costs = costs
+        networks_s = costs.networks_s(costs.reference)
+        self._rest_s = costs.rest_s if known_s is None else max(costs.rest_s, known_s - networks_s)
+
+    def mean(self, points: Sequence[Point]) -> NDArray[np.float64]:
+        """See `Trend`."""
+        return np.array([log(max(1e-5, self._rest_s + self._costs.networks_s(point))) for point in points])
+
+    def features(self, points: Sequence[Point]) -> NDArray[np.float64]:
+        """See `Trend`."""
+        return self._costs.features(points)
 
 
 class _Accuracies:

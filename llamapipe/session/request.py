@@ -7,12 +7,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from llamapipe.catalog import Variant
 from llamapipe.spec.model import PipelineSpec
 from llamapipe.tune.tuning import Tuning
 
-__all__ = ["DropPolicy", "Progress", "RunRequest"]
+__all__ = ["Agreements", "DropPolicy", "Progress", "RunRequest"]
 
 DropPolicy = Literal["block", "drop-oldest", "drop-newest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreements:
+    """How far the variants of each stage agree with the reference on a video, in 0..1; others are not known to."""
+
+    by_stage: Mapping[str, Mapping[Variant, float]]
+    note: str  # where that comes from, in a sentence
+    warns: bool = False  # nothing but the reference may run, and the note says why
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,7 @@ class RunRequest:
     shadow: float = 0.0  # share of frames on which a configuration is compared with its reference meanwhile
     retune: bool = True  # where that finds it too far off: go over to the reference, and search anew meanwhile
     config: Path | Tuning | None = None  # what `tune` found, or its file; ``sets`` go before it
+    agreed: Agreements | None = None  # None: found out where the floor needs it and the catalogue does not know
 
 
 @dataclass(frozen=True, slots=True)

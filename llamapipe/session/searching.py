@@ -8,7 +8,7 @@ from math import inf
 
 from llamapipe.clock import Clock
 from llamapipe.errors import LlamapipeError, UsageError
-from llamapipe.session.priors import accuracy_trend, cost_trend, is_profiled
+from llamapipe.session.priors import accuracy_trend, cost_trend, is_profiled, latency_trend, pace_trend
 from llamapipe.session.targets import Targets
 from llamapipe.session.trials import Evaluator, Trial
 from llamapipe.session.tunable import Tunable
@@ -105,11 +105,14 @@ class _Searcher:
         if trend is not None and is_profiled(choices) and reference.predicted.accuracy == 1.0:
             space = _no_dearer(space, choices.reference, trend)
         initial = min(_INITIAL if trend is not None else _INITIAL_UNTOLD, len(space.points))
+        fps, known_s = self._targets.fps, self._targets.latency_s(reference.predicted)
         search = Search(
             space,
             constraints=self._targets.constraints(
                 accuracy=reference.predicted.accuracy is not None,
-                trend=accuracy_trend(choices, reference, self._targets.fps),
+                trend=accuracy_trend(choices, reference, fps),
+                pace=pace_trend(choices, reference, fps),
+                latency=latency_trend(choices, reference, fps, known_s),
             ),
             seed=self._seed,
             initial=initial,

@@ -20,7 +20,10 @@ from llamapipe.media import SourceSpec, activity, open_source
 from llamapipe.media.contract import Decoded, SourceInfo, SourceStats, Undecodable
 from llamapipe.media.pictures import AvPicture
 
-__all__ = ["HeldVideo", "Stretches", "decode_stretches", "joined"]
+__all__ = ["HeldVideo", "Part", "Stretches", "decode_stretches", "joined", "part_s"]
+
+Part = tuple[float | None, float | None]
+"""Seconds from the beginning of a video between which its frames are; None: its beginning, its end."""
 
 _USUAL_FPS = 25.0
 _MOST_BYTES = 384 << 20  # of decoded pictures that are kept
@@ -32,7 +35,7 @@ _LUMA_WIDTH = 96  # of the pictures that videos are compared by
 class Stretches:
     """``frames`` in order of time; ``indices`` are their places in the video, from 0; a number of the stretch each."""
 
-    info: SourceInfo  # of the whole video
+    info: SourceInfo  # of the whole video, or the part that it is for
     frames: tuple[Decoded, ...]
     indices: tuple[int, ...]
     stretch: tuple[int, ...]
@@ -44,7 +47,7 @@ class Stretches:
 
     @property
     def media_s(self) -> float:
-        """Length of the whole video."""
+        """Length of the whole video, or of the part."""
         return self.info.duration_s or (self.info.num_frames or len(self.frames)) / self.fps
 
     def first(self, count: int) -> Stretches:
@@ -85,19 +88,41 @@ def joined(parts: Sequence[Stretches]) -> Stretches:
     )
 
 
-def decode_stretches(spec: SourceSpec, info: SourceInfo, count: int, stretches: int, *, clock: Clock) -> Stretches:
-    """About ``count`` frames in so many stretches, or all of a video that has no more. Raises SourceError."""
+def part_s(info: SourceInfo, start_s: float | None, end_s: float | None) -> float:
+    """Length of a part of a video; 0 where nobody can say."""
+    whole_s = info.duration_s or 0.0
+    end_s = whole_s if end_s is None else min(end_s, whole_s) if whole_s else end_s
+    return max(0.0, end_s - (start_s or 0.0))
+
+
+def decode_stretches(
+    spec: SourceSpec,
+    info: SourceInfo,
+    count: int,
+    stretches: int,
+    *,
+    clock: Clock,
+    part: Part = (None, None),
+) -> Stretches:
+    """About ``count`` frames of a part in so many stretches, or all where there are no more. Raises SourceError."""
     fps = float(info.fps or _USUAL_FPS)
     times_s, happens = activity(Path(spec.uri))
     if not len(times_s):
         times_s = np.arange(info.num_frames or round((info.duration_s or 0) * fps) or count) / fps
         happens = np.ones(len(times_s))
-    total = len(times_s)
+    begin = int(np.searchsorted(times_s, part[0])) if part[0] is not None else 0
+    end = int(np.searchsorted(times_s, part[1])) if part[1] is not None else len(times_s)
+    if (begin, end) != (0, len(times_s)):
+        if begin >= end:
+            raise SourceError(f"source {spec.shown}: there is no frame in the part that was asked for")
+        info = replace(info, num_frames=end - begin, duration_s=(end - begin) / fps)
+    happens = happens[begin:end]
+    total = len(happens)
     frame_bytes = max(1, round(info.width * info.height * _BYTES_A_PIXEL))
     count = max(2, min(count, total, _MOST_BYTES // frame_bytes))
     stretches = max(1, min(stretches, count // 2)) if count < total else 1
-    each = count // stretches
-    starts = _starts(happens, each, stretches) if count < total else [0]
+    each = max(1, min(count, total) // stretches)
+    starts = [begin + start for start in (_starts(happens, each, stretches) if count < total else [0])]
     frames: list[Decoded] = []
     indices: list[int] = []
     numbers: list[int] = []

@@ -31,24 +31,31 @@ class Targets:
             found["accuracy"] = Interval(low, low - _LOW_WIDTH, low + _LOW_WIDTH)
         pace = max(predicted.frames_per_s, 1e-6)
         if self.latency is not None:
-            found["load"] = _about(self.fps / pace, 0.1)
-            late_s = self._latency_s(predicted)
+            found["load"] = _about(1 / pace, 0.1)
+            late_s = self.latency_s(predicted)
             if late_s is not None:
                 found["latency"] = _about(late_s, 0.2)
         if self.seconds is not None:
-            found["time"] = _about(self.num_frames / pace, 0.1)
+            found["time"] = _about(1 / pace, 0.1)
         return found
 
-    def constraints(self, *, accuracy: bool, trend: Trend | None = None) -> list[Constraint]:
-        """As the search takes them. ``trend`` is of accuracy."""
+    def constraints(
+        self,
+        *,
+        accuracy: bool,
+        trend: Trend | None = None,
+        pace: Trend | None = None,
+        latency: Trend | None = None,
+    ) -> list[Constraint]:
+        """As the search takes them. ``trend`` is of accuracy; ``pace`` and ``latency`` of logarithms of seconds."""
         found = [Constraint("accuracy", self.floor, at_least=True, trend=trend)] if accuracy else []
         if self.latency is not None:
             found += [
-                Constraint("load", _FULL, logarithmic=True),
-                Constraint("latency", self.latency[1], logarithmic=True),
+                Constraint("load", _FULL / self.fps, logarithmic=True, trend=pace),
+                Constraint("latency", self.latency[1], logarithmic=True, trend=latency),
             ]
         if self.seconds is not None:
-            found.append(Constraint("time", self.seconds, logarithmic=True))
+            found.append(Constraint("time", self.seconds / max(1, self.num_frames), logarithmic=True, trend=pace))
         return found
 
     def shortfall(self, predicted: Predicted) -> float:
@@ -59,7 +66,7 @@ class Targets:
         pace = max(predicted.frames_per_s, 1e-6)
         if self.latency is not None:
             missed.append(1 - pace / (self.fps * _FULL))
-            late_s = self._latency_s(predicted)
+            late_s = self.latency_s(predicted)
             missed.append(inf if late_s is None else 1 - self.latency[1] / late_s)
         if self.seconds is not None:
             missed.append(1 - self.seconds * pace / max(1, self.num_frames))
@@ -71,7 +78,8 @@ class Targets:
             return False
         return replace(self, latency=None).shortfall(predicted) == 0 and self.fps <= _FULL * predicted.frames_per_s
 
-    def _latency_s(self, predicted: Predicted) -> float | None:
+    def latency_s(self, predicted: Predicted) -> float | None:
+        """At the objective's quantile; None where it was not measured, or there is no such objective."""
         if self.latency is None:
             return None
         ms = {0.5: predicted.p50_ms, 0.95: predicted.p95_ms, 0.99: predicted.p99_ms}.get(self.latency[0])

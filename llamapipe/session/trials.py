@@ -40,6 +40,8 @@ _SEED = 0
 _Z_95 = 1.645  # of a 95th percentile
 _DEVIATIONS = (0.03, 0.3)  # least and most of a cost: two runs are never equal
 _PACED_S = 0.6  # of video that latency is measured on
+_PACED_LONGER_S = 2.0  # the same, where a few late frames decide: the first ones of a run are, whatever it runs
+_NARROWLY = 2.0  # times the objective, up to which it was missed narrowly
 _FEWEST = 40  # frames of a trial
 _MOST_NETWORKS = 4
 _LEAST_PACED = 12  # frames
@@ -208,6 +210,7 @@ class Trials:
         self._prices = prices
         self._blank = blank
         self._held = held
+        self._all_held = held  # for latency: frames that are not compared cost no time of their own
         self._judge = judge
         self._interrupt = interrupt
         self._clock = clock
@@ -286,10 +289,15 @@ class Trials:
 
     def _paced(self, request: RunRequest, predicted: Predicted) -> RunSummary | None:
         """The same at the video's own rate: as it would be served, by as many workers as that cost takes."""
-        few = self._held.first(max(_LEAST_PACED, round(_PACED_S * self._held.fps)))
         config = msgspec.structs.replace(cast(Tuning, request.config), predicted=predicted)
         request = replace(request, realtime=True, slo=self._blank.objective, config=config)
-        return self._run(request, HeldVideo(few, clock=self._clock, paced=True), lambda _: None)
+        summary = None
+        for length_s in (_PACED_S, _PACED_LONGER_S):
+            few = self._all_held.first(max(_LEAST_PACED, round(length_s * self._held.fps)))
+            summary = self._run(request, HeldVideo(few, clock=self._clock, paced=True), lambda _: None)
+            if summary is None or not _is_missed_narrowly(summary):
+                break
+        return summary
 
     def _run(self, request: RunRequest, video: HeldVideo, take: Callable[[FrameResult], None]) -> RunSummary | None:
         return run_trial(request, video, take, interrupt=self._interrupt, clock=self._clock, env=self._env)
@@ -318,6 +326,14 @@ def run_trial(
     if summary.outcome == "failed":
         raise LlamapipeError(summary.error or "the trial failed")
     return summary
+
+
+def _is_missed_narrowly(summary: RunSummary) -> bool:
+    """Whether a longer look may find that a latency objective is met."""
+    slo = summary.slo
+    if slo is None or slo.met or slo.value is None or slo.limit is None:
+        return False
+    return slo.limit < slo.value <= _NARROWLY * slo.limit
 
 
 def _deviation(stages: Sequence[StageSummary]) -> float:

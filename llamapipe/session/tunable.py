@@ -36,6 +36,7 @@ _LEAST_RATE = 2.0  # frames a second that a stage looks at, at least
 _MOST_POINTS = 3000
 _AS_IT_IS = "as it is"
 _FIXED = ("model", "backend", "device", "precision", "input_size", "threads")
+_OF_VARIANTS = ("model", "engine", "side")  # knobs of the space that say which variant it is
 _ORDER = (Precision.FP32, Precision.BF16, Precision.FP16, Precision.INT8)  # the most exact first
 
 
@@ -80,6 +81,13 @@ class Tunable:
         choice = self.choices[point]
         found = next(v for v in stage.variants if _sets(stage.stage, v).items() <= choice.items())
         return found, int(choice[f"{stage.stage}.batch"])
+
+    def variants_alone(self) -> Tunable:
+        """With every other knob as it is at the reference."""
+        kept = [at for at, knob in enumerate(self.space.knobs) if knob.name.rpartition(".")[2] not in _OF_VARIANTS]
+        points = {p: c for p, c in self.choices.items() if all(p[at] == self.reference[at] for at in kept)}
+        default = self.default if self.default in points else self.reference
+        return replace(self, space=Space(self.space.knobs, list(points)), choices=points, default=default)
 
     def space_near(self, point: Point, stages: Sequence[str]) -> Space:
         """The space in which these stages have what they have at a point."""

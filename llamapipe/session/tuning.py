@@ -25,7 +25,7 @@ from llamapipe.session.prepare import OnAsset, profiles_here, sources_of
 from llamapipe.session.request import RunRequest
 from llamapipe.session.resolve import LoadedPipeline, load_pipeline
 from llamapipe.session.searching import OnStep, search_configuration
-from llamapipe.session.stretches import Stretches, decode_stretches
+from llamapipe.session.stretches import Stretches, decode_stretches, part_s
 from llamapipe.session.targets import Targets
 from llamapipe.session.trials import Judge, Trials, judged_results
 from llamapipe.session.tunable import Choice, Tunable, asked_knobs, tunable
@@ -56,8 +56,11 @@ __all__ = [
 ]
 
 _SHARE_OF_MEDIA = 0.1
+_SHORT_MEDIA_S = 30.0  # a tenth of what is shorter is not enough to load a few networks
+_SHORT_BUDGET_S = 10.0
 _LEAST_BUDGET_S = 3.0
 _USUAL_FLOOR = 0.9
+_SEARCH = 2  # of the way to search: what an earlier one has found is not taken for what this one would find
 _STRETCHES = 4
 _FRAMES = (40, 480)  # fewest and most that are looked at
 _REFERENCE_SHARE = 0.35  # of the budget that the reference's frames may take
@@ -85,7 +88,7 @@ class TuneRequest:
     min_accuracy: float | None = None  # replaces the pipeline's
     labels: Path | None = None  # ground truth of the video: accuracy is AP at IoU 0.5 then
     labels_stage: str | None = None  # whose boxes are compared with it
-    budget_s: float | None = None  # None: a tenth of the video, 3 s at least
+    budget_s: float | None = None  # None: a tenth of the video, 10 s of one below 30 s
     budget_frames: int | None = None  # worked on in all trials together; None: as many as the seconds allow
     knobs: Sequence[str] = ()  # "STAGE.KNOB=V1,V2": more to try
     reference: Mapping[str, str] = field(default_factory=dict)  # "STAGE.KNOB" -> value of the reference
@@ -93,6 +96,9 @@ class TuneRequest:
     ops_files: Sequence[Path] = ()
     prices: Path | None = None  # price list; None: the user's own, else core-seconds
     again: bool = False  # search even where a like video is known
+    start_s: float | None = None  # of the part of the video that it is for; None: its beginning
+    end_s: float | None = None
+    variants_alone: bool = False  # how right variants are is asked, at any latency; batch and rate stay
     seed: int = 0
 
 
@@ -150,6 +156,8 @@ def tune_for(
         workers=request.workers,
         ops_files=request.ops_files,
         prices=request.prices,
+        start_s=request.start_s,
+        end_s=request.end_s,
     )
     tuned = tune(asked, on_step=on_step, interrupt=interrupt, clock=clock, env=env)
     if not tuned.tuning.feasible:
@@ -234,21 +242,24 @@ class _Tuning:
         self._check_labels(loaded)
         source = self._source()
         info = self._facts(source)
-        media_s = info.duration_s or 0.0
-        usual_s = max(_LEAST_BUDGET_S, _SHARE_OF_MEDIA * media_s)
-        budget_s = usual_s if request.budget_s is None else request.budget_s
+        media_s = part_s(info, request.start_s, request.end_s)
+        budget_s = _usual_budget_s(media_s) if request.budget_s is None else request.budget_s
         if not 0 < budget_s < inf:
             raise UsageError(
                 f"--budget-s {budget_s:g}: expected more than 0, and no infinity", hint="for example --budget-s 60"
             )
         slo = parse_slo(request.slo) if request.slo is not None else loaded.spec.slo
+        slo = None if request.variants_alone else slo
         choices = self._choices(loaded, float(info.fps or 25))
-        held = decode_stretches(source, info, self._num_frames(choices, budget_s), _STRETCHES, clock=self._clock)
+        count = self._num_frames(choices, budget_s)
+        part = (request.start_s, request.end_s)
+        held = decode_stretches(source, info, count, _STRETCHES, clock=self._clock, part=part)
         blank = self._blank(loaded, choices, held, Path(source.uri).name, budget_s)
         blank = msgspec.structs.replace(blank, objective="" if slo is None else format_slo(slo))
         key = self._key(blank)
         known = self._known(blank, key)
-        if known is not None and known[1] <= LIKE and not request.again and _still_holds(known[0], choices):
+        holds = known is not None and _still_holds(known[0], choices, self._targets(blank, held, slo))
+        if known is not None and known[1] <= LIKE and not request.again and holds:
             return Tuned(known[0], (known[0].video, known[1]))
         tuning = self._searched(loaded, choices, held, blank, slo, known)
         if tuning.feasible:
@@ -267,7 +278,7 @@ class _Tuning:
         return msgspec.structs.replace(tuning, objective=objective)
 
     def _choices(self, loaded: LoadedPipeline, fps: float) -> Tunable:
-        return tunable(
+        found = tunable(
             loaded,
             profiles_here(self._env),
             AssetStore(cache_root(self._env), env=self._env),
@@ -276,6 +287,7 @@ class _Tuning:
             reference={key: parse_scalar(value) for key, value in self._request.reference.items()},
             prices=self._prices,
         )
+        return found.variants_alone() if self._request.variants_alone else found
 
     def _blank(self, loaded: LoadedPipeline, choices: Tunable, held: Stretches, video: str, budget_s: float) -> Tuning:
         """What is known of the tuning before anything was tried."""
@@ -379,6 +391,7 @@ class _Tuning:
         request = self._request
         return msgspec.json.encode(
             [
+                *(_SEARCH, request.variants_alone),
                 *(blank.digest, blank.objective, blank.metric, blank.floor, dict(request.sets), list(request.knobs)),
                 *(dict(request.reference), str(request.workers or ""), self._labels(), request.labels_stage or ""),
                 *([self._prices.model_dump(mode="json")] if self._prices.devices else []),
@@ -419,14 +432,7 @@ class _Tuning:
         if request.labels is not None:
             results, truths = self._labelled(results, held, request.labels)
         judge = Judge(results, truths)
-        num_frames = held.info.num_frames or round(held.media_s * held.fps)
-        targets = Targets(
-            blank.floor,
-            None if slo is None else slo.latency,
-            None if slo is None else slo.deadline_s,
-            num_frames,
-            held.fps,
-        )
+        targets = self._targets(blank, held, slo)
         stop = threading.Event()
         run = RunRequest(
             request.pipeline,
@@ -485,6 +491,11 @@ class _Tuning:
             notes=tuple(notes),
         )
 
+    def _targets(self, blank: Tuning, held: Stretches, slo: SloSpec | None) -> Targets:
+        num_frames = held.info.num_frames or round(held.media_s * held.fps)
+        latency, deadline_s = (None, None) if slo is None else (slo.latency, slo.deadline_s)
+        return Targets(blank.floor, latency, deadline_s, num_frames, held.fps)
+
     def _labelled(
         self, results: Sequence[str], held: Stretches, labels: Path
     ) -> tuple[list[str], dict[int, list[Row]]]:
@@ -512,6 +523,11 @@ class _Tuning:
                 return
 
 
+def _usual_budget_s(media_s: float) -> float:
+    """Seconds that tuning may take where the user does not say."""
+    return _SHARE_OF_MEDIA * media_s if media_s >= _SHORT_MEDIA_S else _SHORT_BUDGET_S
+
+
 def _enough(floor: float) -> int:
     """Boxes from which a configuration that is a little better than the floor can be told to be so (Wilson, 1927)."""
     return round(_SLACK * _Z**2 * floor / max(0.01, 1 - floor))
@@ -536,8 +552,13 @@ def _remarks(judge: Judge, choices: Tunable, floor: float, more: str) -> list[st
     return []
 
 
-def _still_holds(tuning: Tuning, choices: Tunable) -> bool:
-    """Whether there is still the same to choose from: no variant is gone, and none has come since."""
+def _still_holds(tuning: Tuning, choices: Tunable, targets: Targets) -> bool:
+    """Whether there is still the same to choose from: no variant is gone, and none has come since.
+
+    And whether it is fast enough for this video: a deadline is another one where there are more frames.
+    """
+    if tuning.predicted is None or targets.shortfall(tuning.predicted) > 0:
+        return False
     there = any(choice.items() <= tuning.values.items() for choice in choices.choices.values())
     return there and tuning.points == len(choices.space.points)
 

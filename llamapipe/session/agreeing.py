@@ -1,0 +1,145 @@
+"""How far variants agree on the video that is run, where a floor asks for agreement and the catalogue has no figure.
+
+The reference agrees with itself. Of what would be cheaper, a few configurations are tried on sampled frames of the
+video, as `llamapipe tune` does it and within the same budget, at any latency: that is left to the run, which decides
+by it invocation by invocation. What is found is kept in the catalogue, with the video that it was found on, and holds
+for videos like it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from llamapipe.catalog import Precision, Variant
+from llamapipe.clock import Clock, Env
+from llamapipe.errors import InterruptedRun, LlamapipeError
+from llamapipe.inference import AssetStore, cache_root
+from llamapipe.media import SourceSpec
+from llamapipe.session.observing import uses_profiles
+from llamapipe.session.prepare import OnAsset, profiles_here, sources_of
+from llamapipe.session.request import Agreements, RunRequest
+from llamapipe.session.resolve import load_pipeline
+from llamapipe.session.searching import OnStep
+from llamapipe.session.tunable import StageChoices, stage_choices
+from llamapipe.session.tuning import Tuned, TuneRequest, tune
+from llamapipe.tune import Tuning
+
+__all__ = ["with_agreements"]
+
+
+def with_agreements(
+    request: RunRequest,
+    *,
+    clock: Clock,
+    env: Env,
+    on_step: OnStep = lambda _: None,
+    on_asset: OnAsset | None = None,
+    interrupt: threading.Event | None = None,
+) -> RunRequest:
+    """The request with what its floor needs to know of variants; as it is where there is no such floor.
+
+    Raises InterruptedRun, and SpecError, UsageError, SourceError or AssetError where pipeline or sources cannot be had.
+    """
+    if request.agreed is not None or request.config is not None or not request.sources:
+        return request
+    loaded = load_pipeline(
+        request.pipeline, env=env, params=request.params, sets=request.sets, ops_files=request.ops_files
+    )
+    floor = loaded.spec.accuracy
+    if floor is None or (floor.metric or "agreement") != "agreement":
+        return request
+    profiles = profiles_here(env)
+    try:
+        stages = stage_choices(loaded, profiles, AssetStore(cache_root(env), env=env), [])
+    except LlamapipeError:
+        return request  # the run says what is wrong, of all stages at once
+    if not any(stage.profiles for stage in stages):
+        why = "nothing is known of variants here" if uses_profiles(env) else "there are no profiles, or they are off"
+        tasks = ", ".join(dict.fromkeys(stage.task for stage in stages if stage.task)) or "TASK"
+        note = f"{why}, so the reference runs; for cheaper variants: llamapipe models profile --task {tasks}"
+        return replace(request, agreed=Agreements({}, note, warns=True)) if stages else request
+    if not any(stage.profiles and not _is_told(stage) for stage in stages):
+        return request
+    variants = [profile.variant for profile in profiles]
+    only = {s.stage: {v: 1.0 for v in variants if _finds_same(v, s.variants[0])} for s in stages}
+    video = next((spec for spec in sources_of(request.sources, env, on_asset) if spec.kind == "file"), None)
+    if video is None:
+        note = (
+            "no frames of a live source can be tried beforehand, so the reference runs, which agrees with itself; "
+            "for cheaper variants record some of it: llamapipe tune"
+        )
+        return replace(request, agreed=Agreements(only, note, warns=True))
+    try:
+        found = tune(_asked(request, video), on_step=on_step, interrupt=interrupt, clock=clock, env=env)
+    except InterruptedRun:
+        raise
+    except LlamapipeError as error:
+        note = f"nothing cheaper could be tried, so the reference runs: {error.message}"
+        return replace(request, agreed=Agreements(only, note, warns=True))
+    tuning = found.tuning
+    by_stage = {s.stage: only[s.stage] | _found(s.stage, len(stages), tuning, variants) for s in stages}
+    return replace(request, agreed=Agreements(by_stage, _said(found)))
+
+
+def _is_told(stage: StageChoices) -> bool:
+    """Whether the catalogue says of some variant how far it agrees."""
+    return any(p.accuracy_of("agreement", task=stage.task or None) is not None for p in stage.profiles.values())
+
+
+def _asked(request: RunRequest, video: SourceSpec) -> TuneRequest:
+    return TuneRequest(
+        request.pipeline,
+        video.uri,
+        params=request.params,
+        sets=request.sets,
+        workers=request.workers,
+        ops_files=request.ops_files,
+        prices=request.prices,
+        start_s=request.start_s,
+        end_s=request.end_s,
+        variants_alone=True,
+    )
+
+
+def _found(stage: str, num_stages: int, tuning: Tuning, variants: Sequence[Variant]) -> dict[Variant, float]:
+    """Lower ends of the intervals of all that was tried.
+
+    Of several stages only the best configuration counts: errors of stages add up at the sinks, and of variants that
+    were right enough each with the others' references nobody knows what they are together.
+    """
+    tried = [t for t in tuning.tried if num_stages == 1 or t.values.items() <= tuning.values.items()]
+    found: dict[Variant, float] = {}
+    for one in tried:
+        if one.predicted is not None and (low := one.predicted.accuracy_low) is not None:
+            found |= {v: low for v in variants if _is_of(v, stage, one.values)}
+    return found
+
+
+def _is_of(variant: Variant, stage: str, values: Mapping[str, Any]) -> bool:
+    """Whether the variant finds what was found with these values."""
+    backend, device, precision = (str(values[f"{stage}.{name}"]) for name in ("backend", "device", "precision"))
+    height, width = values[f"{stage}.input_size"]
+    other = Variant(str(values[f"{stage}.model"]), backend, device, precision, (int(height), int(width)))
+    return _finds_same(variant, other)
+
+
+def _finds_same(one: Variant, other: Variant) -> bool:
+    """Libraries that compute a network in the same precision do; but each quantises in its own way."""
+    same = (one.model, one.device, one.precision, one.input_size)
+    quantised = one.precision == Precision.INT8 and one.backend != other.backend
+    return same == (other.model, other.device, other.precision, other.input_size) and not quantised
+
+
+def _said(found: Tuned) -> str:
+    tuning = found.tuning
+    num = sum(tried.predicted is not None for tried in tuning.tried)
+    fit = sum(tried.fits for tried in tuning.tried)
+    said = (
+        f"agreement of {num} configurations with the reference on {tuning.video}: {fit} have at least {tuning.floor:g}"
+    )
+    if found.cached_from is not None:
+        return f"{said}; tried earlier, the video is alike (distance {found.cached_from[1]:.2f})"
+    return f"{said}; tried in {tuning.took_s:.1f} s"
