@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llamapipe.cli import completion
-from llamapipe.cli.options import Json, OpsFiles, PricesFile, Quiet, Sets, Verbose, assignments, terminal_of
+from llamapipe.cli.options import Json, OpsFiles, PricesFile, Quiet, Sets, Verbose, assignments, seconds, terminal_of
 
 if TYPE_CHECKING:
     from llamapipe.cli.terminal import Terminal
@@ -33,6 +33,8 @@ def plan(
         str | None, typer.Option("--slo", metavar="SLO", help="Objective: p95=200ms (p50, p99) or deadline=30s.")
     ] = None,
     realtime: Annotated[bool, typer.Option("--realtime", help="Files at their own rate, like a camera.")] = False,
+    start: Annotated[str | None, typer.Option("--start", metavar="TIME", help="Begin at: seconds or h:mm:ss.")] = None,
+    end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Stop before: seconds or h:mm:ss.")] = None,
     sets: Sets = None,
     ops_files: OpsFiles = None,
     workers: Annotated[str | None, typer.Option("--workers", metavar="KIND", help="As in run.")] = None,
@@ -59,6 +61,8 @@ def plan(
         sources or ["sample:bikes"],
         slo=slo,
         realtime=realtime,
+        start_s=seconds("--start", start),
+        end_s=seconds("--end", end),
         params=params,
         sets=given,
         ops_files=[Path(file) for file in ops_files or ()],

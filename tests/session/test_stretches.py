@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from llamapipe.clock import SystemClock
+from llamapipe.errors import SourceError
 from llamapipe.media import SourceSpec, activity, open_source
-from llamapipe.session.stretches import HeldVideo, Stretches, decode_stretches
+from llamapipe.session.stretches import HeldVideo, Stretches, decode_stretches, part_s
 from llamapipe.testing.clock import FakeClock
 
 
@@ -41,6 +42,21 @@ def test_stretches_lie_where_something_happens(street: SourceSpec) -> None:
     assert times_s[-1] == pytest.approx(376 / 12.5)
     found = held(street, 40, 4)
     assert happens[list(found.indices)].mean() > happens.mean()
+
+
+def test_of_a_part_only_its_frames_are_taken_and_counted(street: SourceSpec) -> None:
+    source = open_source(street, clock=SystemClock())
+    source.close()
+    part = (8.0, 16.0)
+    few = decode_stretches(street, source.info, 24, 3, clock=SystemClock(), part=part)
+    assert all(100 <= index < 200 for index in few.indices)
+    assert few.info.num_frames == 100
+    assert few.media_s == pytest.approx(8)
+    assert part_s(source.info, *part) == pytest.approx(8)
+    whole = decode_stretches(street, source.info, 500, 3, clock=SystemClock(), part=part)
+    assert whole.indices == tuple(range(100, 200))
+    with pytest.raises(SourceError, match="no frame in the part"):
+        decode_stretches(street, source.info, 24, 3, clock=SystemClock(), part=(90.0, None))
 
 
 def test_a_short_video_is_taken_whole(clip: Path) -> None:
