@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -88,7 +88,30 @@ class _Started:
     errors: Any  # the file that it writes its output to
 
 
-def _start(module: str, fd: int, env: Env, *arguments: str) -> _Started:
+@contextlib.contextmanager
+def _started_on(cores: Sequence[int]) -> Iterator[None]:
+    """What this thread starts meanwhile keeps to these cores from its first moment on; none: to those of the thread."""
+    if not cores:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _move(pid: int, cores: Sequence[int]) -> None:
+    """Have all threads of a process keep to these cores; none: leave them."""
+    if not cores:
+        return
+    with contextlib.suppress(OSError):  # one that ends meanwhile
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            os.sched_setaffinity(int(thread), cores)
+
+
+def _start(module: str, fds: Sequence[int], env: Env, *arguments: str) -> _Started:
     errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process; a pipe could fill up and block it
     try:
         process = subprocess.Popen(
@@ -96,7 +119,7 @@ def _start(module: str, fd: int, env: Env, *arguments: str) -> _Started:
             stdin=subprocess.PIPE,
             stdout=errors,
             stderr=errors,
-            pass_fds=[fd],
+            pass_fds=fds,
             env={**env, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
             process_group=0,  # Ctrl-C is for the engine, which tells its workers
         )
@@ -110,7 +133,9 @@ class Spares:
     """A process of ``module`` that has started and imported what takes long, and waits to be told who it is.
 
     A replica that is wanted at once is there in the time that its network takes to load. A spare holds no core: its
-    imports have the least priority there is. ``fd`` is that of the shared picture memory. Used by one thread.
+    imports have the least priority there is. That is not enough for whoever is woken on the same core: what loads a
+    library is in the kernel for milliseconds, where nobody takes its place. Hence `hold`. ``fd`` is that of the shared
+    picture memory. Used by one thread.
     """
 
     def __init__(self, module: str, fd: int, env: Env) -> None:
@@ -118,30 +143,72 @@ class Spares:
         self._fd = fd
         self._env = env
         self._spare: _Started | None = None
+        self._told = -1  # becomes readable when the spare has prepared; closed then
+        self._held = False
+
+    @property
+    def prepared(self) -> bool:
+        """Whether there is one that has nothing more to do."""
+        if not self._alive():
+            return False
+        if self._told >= 0:
+            try:
+                os.eventfd_read(self._told)
+            except BlockingIOError:
+                return False
+            self._listen(-1)
+        return True
 
     def fill(self) -> None:
         """Start one where there is none. That none can be started is no error: the next replica will say so."""
         if self._alive():
             return
-        with contextlib.suppress(OSError):
-            self._spare = _start(_SPARE, self._fd, self._env, self.module)
+        told = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        try:
+            self._spare = _start(_SPARE, (self._fd, told), self._env, self.module, str(told))
+        except OSError:
+            os.close(told)
+            return
+        self._listen(told)
+
+    def hold(self) -> None:
+        """Have it stop preparing, wherever it is, until `go_on`."""
+        if not self._held and not self.prepared and self._spare is not None:
+            self._spare.process.send_signal(signal.SIGSTOP)
+            self._held = True
+
+    def go_on(self) -> None:
+        """Have it prepare again."""
+        if self._held and self._spare is not None:
+            self._spare.process.send_signal(signal.SIGCONT)
+        self._held = False
 
     def take(self) -> _Started | None:
         """The spare, which is the caller's from now on; None where there is none."""
         if not self._alive():
             return None
+        self.go_on()
         spare, self._spare = self._spare, None
+        self._listen(-1)
         return spare
 
     def close(self) -> None:
         """End it."""
         spare, self._spare = self._spare, None
+        self._held = False
+        self._listen(-1)
         if spare is not None:
             spare.process.kill()
             spare.process.wait()
             assert spare.process.stdin is not None
             spare.process.stdin.close()
             spare.errors.close()
+
+    def _listen(self, told: int) -> None:
+        """To this one from now on, -1 none."""
+        if self._told >= 0:
+            os.close(self._told)
+        self._told = told
 
     def _alive(self) -> bool:
         """Whether there is one; one that has ended by itself is cleared away."""
@@ -183,7 +250,10 @@ class ProcessWorker:
         try:
             started = self.spares.take() if self.spares is not None else None
             if started is None:
-                started = _start(boot.module, boot.fd, self.env)
+                with _started_on(boot.cores):  # on its way up it would be in the way of those on others
+                    started = _start(boot.module, (boot.fd,), self.env)
+            else:
+                _move(started.process.pid, boot.cores)
             self._process, self._errors = started.process, started.errors
             self._pidfd = os.pidfd_open(self._process.pid)
             data = msgspec.msgpack.encode(boot)

@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import secrets
+import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -57,6 +58,7 @@ _MEMORY_SHARE = 0.8  # of what is free: the rest is for pictures, and for what o
 _MEMORY_SLACK_BYTES = 1 << 28  # that a replica may take beyond twice its profile: address space is not memory yet
 # What 99 of 100 queries that do not wait take beside their invocations, until they have shown it: as on two cores.
 _TRANSIT_S = {"thread": 0.002, "process": 0.004}
+_SWITCH_S = 0.0005  # an answer waits no longer than this for the solver, or for what its user computes in Python
 _WORTHWHILE = 0.95  # a larger batch has to save this much of the time an item, or it gets no network of its own
 
 
@@ -161,14 +163,18 @@ class Session:
             token=self._token,
             watch=watch,
             spares=self._spares,
+            num_cores=int(read_machine().cores),
         )
         self._cv_threads = -1
+        self._switch_s = 0.0
 
     def __enter__(self) -> Session:
         import cv2
 
         self._cv_threads = cv2.getNumThreads()
         cv2.setNumThreads(1)  # cores are planned: nothing starts threads behind their backs
+        self._switch_s = sys.getswitchinterval()
+        sys.setswitchinterval(min(self._switch_s, _SWITCH_S))
         if self._kind == "process":
             solve(Problem((), (), ()))  # what it imports takes half a second, which no query shall wait for
         self._server.__enter__()
@@ -189,6 +195,7 @@ class Session:
             self._arena.close()
             if self._cv_threads >= 0:
                 cv2.setNumThreads(self._cv_threads)
+                sys.setswitchinterval(self._switch_s)
                 self._cv_threads = -1
 
     # -- asking --------------------------------------------------------------------------------------------------

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from llamapipe.clock import system_env
-from llamapipe.runtime import Spares
+from llamapipe.runtime import ProcessWorker, Spares
+from llamapipe.runtime.process import ProcessBoot
 from llamapipe.runtime.serving.replica import ReplicaBoot
 
 PREPARED = """
@@ -72,6 +75,59 @@ def test_a_spare_that_has_died_is_nobody(spares: Spares) -> None:
     spares._spare.process.kill()
     spares._spare.process.wait()
     assert spares.take() is None
+
+
+def test_a_held_spare_waits_where_it_is_until_it_may_go_on(spares: Spares) -> None:
+    spares.fill()
+    spares.hold()
+    assert spares._spare is not None
+    stat = Path(f"/proc/{spares._spare.process.pid}/stat")
+    until_s = time.monotonic() + 60
+    while stat.read_text().rpartition(")")[2].split()[0] != "T":
+        assert time.monotonic() < until_s
+    assert not spares.prepared
+    spares.go_on()
+    while not spares.prepared:
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
+    spares.hold()
+    assert stat.read_text().rpartition(")")[2].split()[0] != "T"  # it has nothing to do that could be in the way
+
+
+def test_a_held_spare_that_is_taken_goes_on(spares: Spares) -> None:
+    spares.fill()
+    spares.hold()
+    taken = spares.take()
+    assert taken is not None
+    taken.process.communicate(timeout=60)
+    assert taken.process.returncode == 0
+    taken.errors.close()
+
+
+def test_a_process_keeps_to_its_cores_from_its_first_moment(tmp_path: Path) -> None:
+    """Not only once it has been told who it is: until then its imports would be in the way of others."""
+    (tmp_path / "affine.py").write_text("import os; print(*os.sched_getaffinity(0), flush=True); input()")
+
+    class AffineBoot(ProcessBoot, frozen=True, kw_only=True):
+        module: ClassVar[str] = "affine"
+
+    mine = os.sched_getaffinity(0)
+    core = max(mine)
+    with open(os.devnull) as nothing:
+        boot = AffineBoot(
+            name="r0", identity="r0", address="", token="", fd=nothing.fileno(), slot_bytes=1, cores=(core,)
+        )
+        env = {**system_env(), "PYTHONPATH": str(tmp_path)}
+        worker = ProcessWorker("r0", boot, env)
+        worker.start("ipc://@nobody")
+        assert os.sched_getaffinity(0) == mine
+        until_s = time.monotonic() + 60
+        while not os.pread(worker._errors.fileno(), 1, 0):
+            assert time.monotonic() < until_s
+            time.sleep(0.01)
+        assert os.pread(worker._errors.fileno(), 100, 0).decode().split() == [str(core)]
+        worker.kill()
+        worker.reap()
 
 
 def test_no_spare_calls_the_maker_of_openvino() -> None:

@@ -45,6 +45,8 @@ __all__ = ["Control", "Served", "Server", "Watch"]
 
 _POLL_MS = 50  # how late a dead thread may be noticed
 _SILENT_AFTER_S = 5.0
+_CALM_S = 0.005  # without a query: then a spare process may prepare on a machine that has no core to itself for it
+_ROOMY = 2  # cores that no replica holds: one for whoever asks and answers, one for a spare process
 
 Watch = Callable[[ev.ServingEvent, float, Sequence[act.ServingAction]], None]
 """Is told of every event that control has taken: (event, now_s, actions). Called by the server's thread."""
@@ -95,8 +97,9 @@ class Server:
     """Serves queries until it is closed. A context manager; `submit` may be called by any thread.
 
     ``make_replica`` is given what control wants started and the name that it shall have on the socket. ``solve`` runs
-    beside everything else. ``spares`` is filled whenever a replica is ready. ``address`` is that of threads,
-    ``process_address`` that of processes, where there are any.
+    beside everything else. ``spares`` is filled when a replica is ready, or, with less than two of the machine's
+    ``num_cores`` that no replica holds, when no query is worked on. ``address`` is that of threads, ``process_address``
+    that of processes, where there are any.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class Server:
         token: str = "",
         watch: Watch | None = None,
         spares: Spares | None = None,
+        num_cores: int = 0,
     ) -> None:
         self._controller = controller
         self._arena = arena
@@ -123,6 +127,9 @@ class Server:
         self._token = token
         self._watch = watch
         self._spares = spares
+        self._num_cores = num_cores
+        self._spare_wanted = False
+        self._worked_s = 0.0  # when a query was last worked on
         self._inbox: deque[Callable[[], None]] = deque()
         self._lock = threading.Lock()
         self._next_id = 0
@@ -267,12 +274,30 @@ class Server:
         deadline_s = self._controller.next_deadline_s()
         if deadline_s is not None and self._clock.now_s() >= deadline_s:
             self._tell(ev.Tick())
+        self._mind_spare()
 
     def _wait_ms(self) -> int:
+        wait_s = _POLL_MS / 1000
+        if self._spare_wanted and not self._batches:
+            wait_s = _CALM_S
         deadline_s = self._controller.next_deadline_s()
-        if deadline_s is None:
-            return _POLL_MS
-        return max(0, min(_POLL_MS, int((deadline_s - self._clock.now_s()) * 1000) + 1))
+        if deadline_s is not None:
+            wait_s = min(wait_s, deadline_s - self._clock.now_s())
+        return max(0, min(_POLL_MS, int(wait_s * 1000) + 1))
+
+    def _mind_spare(self) -> None:
+        """Have a spare process prepare, but not where it would be in the way of queries."""
+        if not self._spare_wanted or self._spares is None or self._closing:
+            return
+        if self._crowded() and (self._batches or self._clock.now_s() < self._worked_s + _CALM_S):
+            return
+        self._spares.fill()
+        self._spares.go_on()
+        self._spare_wanted = not self._spares.prepared
+
+    def _crowded(self) -> bool:
+        """Whether a process that prepares shares a core with a replica, or with those who bring it its queries."""
+        return self._num_cores - sum(len(replica.action.cores) for replica in self._replicas.values()) < _ROOMY
 
     def _begin_closing(self, now: bool) -> None:
         self._closing = True
@@ -318,8 +343,7 @@ class Server:
         if message.error is None:
             replica.ready = True
             self._tell(ev.ReplicaReady(name, message.load_s))
-            if self._spares is not None and not self._closing:
-                self._spares.fill()
+            self._spare_wanted = self._spares is not None
         else:  # its cores are free when it has ended
             replica.error = message.error if message.hint is None else f"{message.error} ({message.hint})"
             self._stop(name)
@@ -328,6 +352,7 @@ class Server:
         batch = self._batches.pop(message.batch, None)
         if batch is None:  # of a replica that was given up meanwhile
             return
+        self._worked_s = self._clock.now_s()
         if isinstance(batch, act.Serve):
             places = [(part.query_id, part.first + i) for part in batch.parts for i in range(part.count)]
             for i, ((number, item), boxes) in enumerate(zip(places, message.boxes, strict=True)):
@@ -377,6 +402,8 @@ class Server:
     def _carry_out(self, action: act.ServingAction) -> None:
         match action:
             case act.Serve():
+                if self._spare_wanted and self._spares is not None and self._crowded():
+                    self._spares.hold()
                 items: list[Wanted] = []
                 for part in action.parts:
                     asked = self._asked[part.query_id]

@@ -18,7 +18,7 @@ from llamapipe.data import Boxes, Image
 from llamapipe.errors import BackendError, LlamapipeError, QueryRefused
 from llamapipe.inference import AssetStore, cache_root, required_assets
 from llamapipe.media import BgrPicture
-from llamapipe.runtime import LocalArena, ProcessWorker, SharedArena, WorkerPeer
+from llamapipe.runtime import LocalArena, ProcessWorker, SharedArena, Spares, WorkerPeer
 from llamapipe.runtime.serving.replica import Replica, ReplicaBoot
 from llamapipe.runtime.serving.server import Server
 
@@ -77,7 +77,12 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def in_threads(script: Script, load: Callable[..., Bright] = lambda *_: Bright()) -> Server:
+def in_threads(
+    script: Script,
+    load: Callable[..., Bright] = lambda *_: Bright(),
+    spares: Spares | None = None,
+    num_cores: int = 0,
+) -> Server:
     arena = LocalArena()
     clock = SystemClock()
 
@@ -91,7 +96,41 @@ def in_threads(script: Script, load: Callable[..., Bright] = lambda *_: Bright()
         make_replica=make,
         solve=lambda *_: None,
         address=f"inproc://test-{id(script)}",
+        spares=spares,
+        num_cores=num_cores,
     )
+
+
+class Asked(Spares):
+    """What a server asks of spare processes; the one that there is never is prepared."""
+
+    prepared = False
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def fill(self) -> None:
+        if "fill" not in self.calls:
+            self.calls.append("fill")
+
+    def hold(self) -> None:
+        self.calls.append("hold")
+
+    def go_on(self) -> None:
+        if self.calls[-1] == "hold":
+            self.calls.append("go on")
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+
+class Slow(Bright):
+    """Takes its time for dim pictures."""
+
+    def predict(self, images: Sequence[Image]) -> list[Boxes]:
+        if images[0].bgr[0, 0, 0] == 100:
+            time.sleep(0.05)
+        return super().predict(images)
 
 
 def picture(value: int = 200) -> BgrPicture:
@@ -155,6 +194,34 @@ def test_whatever_is_unanswered_when_control_breaks_is_told_so() -> None:
         server.submit(Query(task="bright"), [picture()]).result(10)
     with pytest.raises(LlamapipeError, match="control is broken"):
         server.close()
+
+
+@pytest.mark.parametrize(
+    ("num_cores", "calls"),
+    [
+        (2, ["fill", "hold", "go on", "hold", "go on", "close"]),
+        (3, ["fill", "close"]),
+    ],
+)
+def test_a_spare_prepares_while_no_query_is_worked_on_unless_it_has_a_core_to_itself(
+    num_cores: int, calls: list[str]
+) -> None:
+    core = min(os.sched_getaffinity(0))
+    script = Script(
+        Prepare=lambda e: [start(cores=(core,))],
+        ReplicaReady=lambda e: [act.Answer(script.events[0].query_id, VARIANT.name, "it is there", 0.0)],
+        QueryArrived=lambda e: [serve_one(e)],
+        BatchDone=lambda e: [answer(e)],
+        Close=stop_all,
+    )
+    spares = Asked()
+    with in_threads(script, lambda *_: Slow(), spares, num_cores) as server:
+        server.prepare(Query(task="bright")).result(10)
+        wait_for(lambda: spares.calls == ["fill"])
+        for held in (1, 2):
+            server.submit(Query(task="bright"), [picture(100)]).result(10)
+            wait_for(lambda count=held: spares.calls.count("go on") == calls.count("go on") * count // 2)
+    assert spares.calls == calls
 
 
 def test_no_query_is_taken_after_closing() -> None:
