@@ -137,9 +137,7 @@ def _said(found: Tuned) -> str:
     tuning = found.tuning
     num = sum(tried.predicted is not None for tried in tuning.tried)
     fit = sum(tried.fits for tried in tuning.tried)
-    said = (
-        f"agreement of {num} configurations with the reference on {tuning.video}: {fit} have at least {tuning.floor:g}"
-    )
+    said = f"{fit} of {num} configurations agree with the reference by at least {tuning.floor:g} on {tuning.video}"
     if found.cached_from is not None:
         return f"{said}; tried earlier, the video is alike (distance {found.cached_from[1]:.2f})"
     return f"{said}; tried in {tuning.took_s:.1f} s"

@@ -73,6 +73,7 @@ _HINT_NOISE = 0.2  # relative, of another video's cost
 _BESIDE = 2.0  # times the budget, for a search that has only what a run leaves of the machine
 _REFERRED = ("model", "backend", "device", "precision", "input_size")
 _SEARCHED = (*_REFERRED, "batch", "sample_fps")  # of every stage with a model
+_SPENT = 0.7  # of the budget, from which the search did not end of itself: another trial no longer fitted in
 _HINT_WIDTH = 0.1  # of another video's accuracy, either side
 
 
@@ -196,12 +197,21 @@ def refusal(tuning: Tuning) -> str:
     wanted = [f"{tuning.metric} of at least {tuning.floor:g}"] if tuning.metric != "none" else []
     wanted += [tuning.objective] if tuning.objective else []
     tried = f"none of {len(tuning.tried)} configurations of {tuning.pipeline} that were tried"
+    if len(tuning.tried) < tuning.points and tuning.took_s > _SPENT * tuning.budget_s:
+        tried += f" in {tuning.took_s:.1f} s"
     return f"{tried} has {' and '.join(wanted)} on {tuning.video}"
 
 
 def nearest(tuning: Tuning) -> str | None:
-    """What comes closest where nothing fits, in words."""
-    return None if tuning.nearest is None else described(tuning.nearest)
+    """What comes closest where nothing fits, in words, and what may find more."""
+    if tuning.nearest is None:
+        return None
+    found = described(tuning.nearest)
+    told = [note.partition("llamapipe models profile")[2] for note in tuning.notes if "models profile" in note]
+    more = [f"measure what variants take: llamapipe models profile{asks}" for asks in dict.fromkeys(told)]
+    if len(tuning.tried) < tuning.points and tuning.took_s > _SPENT * tuning.budget_s:
+        more.append(f"give it more time: llamapipe tune --budget-s {round(3 * tuning.budget_s)}")
+    return "; ".join([found, *more])
 
 
 def described(tried: Tried) -> str:
