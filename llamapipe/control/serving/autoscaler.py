@@ -2,6 +2,9 @@
 
 Between two solutions a jump in load is met at once by the greedy half of the program, starts only. What a solution
 leaves out is stopped when no solution of the last seconds wanted it and the others can carry the load.
+
+However much comes, nothing is started for those who do not wait: somebody who asks again when he has his answer keeps
+one replica busy all the time, and has nothing of a second one.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ __all__ = ["Adaptive"]
 _QUANTILE_Z = 1.65  # of the Poisson count that is planned for
 _URGENT_GAP_S = 0.02
 _PRESSED = 0.25  # of the time left that those who wait may take up before somebody is started: it has to come up, too
+_WAITED_S = 2.0  # a stream in which nobody has waited for so long is served by what is there
+_SINGLY = 0.5  # of what the quickest serves one query after the other: up to there no batches form that are worth it
 _STEPS = 8  # latencies are told apart by an eighth of their doubling
 
 
@@ -37,6 +42,7 @@ class _Stream:
     num_items: float = 1.0  # a query, smoothed
     forecast: Forecast = field(default_factory=Forecast)
     least_items_per_s: float = 0.0  # announced
+    waited_s: float = -inf  # when one of them last came while nothing was idle that serves it
     until_s: float = 0.0  # there is to be something for it until then
     planned: float = 0.0  # items a second that the last plan was made for
     stirred: bool = False  # more has come since that was looked at
@@ -70,6 +76,8 @@ class Adaptive:
         stream.forecast.arrived(query.num_items, now_s)
         stream.until_s = max(stream.until_s, now_s + self.state.plan.linger_s)
         stream.stirred = True
+        if query.num_items > 1 or self._waits(names):
+            stream.waited_s = now_s
 
     def prepare(self, query: Query, names: frozenset[str], items_per_s: float, until_s: float, now_s: float) -> None:
         """Count what is announced as if it came."""
@@ -148,6 +156,13 @@ class Adaptive:
         moves.stop = self._stops(solution, now_s, starved=starved)
         return moves
 
+    def _waits(self, names: frozenset[str]) -> bool:
+        """Whether a query that has just come is not begun at once, though it is not the only one."""
+        replicas = self.state.fleet.of(names, loading=False)
+        if replicas:
+            return all(replica.batch is not None for replica in replicas)
+        return sum(pending.group.names == names for pending in self.state.waiting.pending.values()) > 1
+
     # -- demand --------------------------------------------------------------------------------------------------
 
     def _stream(self, query: Query, names: frozenset[str]) -> _Stream:
@@ -177,6 +192,14 @@ class Adaptive:
         horizon_s = self.state.plan.period_s + min(loads, default=0.0)
         rate = stream.forecast.expected(now_s, horizon_s)
         rate += _QUANTILE_Z * sqrt(rate * stream.num_items / max(horizon_s, 1.0))
+        if now_s - stream.waited_s > _WAITED_S:
+            there = sum(
+                self._throughput(replica.offer, stream, 0.0)
+                for replica in self.state.fleet.serving()
+                if replica.offer.name in stream.names and not replica.health.interfered
+            )
+            if there > 0:
+                rate = min(rate, there)
         return max(rate, stream.least_items_per_s, 1e-3)
 
     def _throughput(self, offer: Offer, stream: _Stream, items_per_s: float) -> float:
@@ -190,6 +213,12 @@ class Adaptive:
         service_s = items / full
         replicas = max(ceil(items_per_s / full), 1)
         return full * utilisation(replicas, service_s, slack_s)
+
+    def _pace(self, stream: _Stream, items_per_s: float, throughput: dict[str, float]) -> dict[str, float]:
+        """Items a second one query after the other, where they come so seldom."""
+        items = max(round(stream.num_items), 1)
+        singly = {name: items / self.state.selector.offers[name].items_median_s(items) for name in throughput}
+        return singly if items_per_s <= _SINGLY * max(singly.values(), default=0.0) else {}
 
     def _problem(self, now_s: float) -> Problem:
         state = self.state
@@ -211,8 +240,8 @@ class Adaptive:
                 if served > 0:
                     throughput[name] = served
                     chosen[name] = None
-            stream.planned = rate
-            demands.append(Demand(rate, throughput))
+            stream.planned = max(rate, stream.forecast.level(now_s))
+            demands.append(Demand(rate, throughput, self._pace(stream, rate, throughput)))
         options = tuple(
             Option(
                 name,

@@ -11,8 +11,8 @@ Notation: v variants, h hosts, i demands (queries that ask alike).
           sum_v n[v,h] cores[v] <= cores[h], likewise memory  every h
 
 P[i] is above what any replica costs an item, and so high that a demand however small is worth a replica: it stays
-unserved only where there is no room. Among solutions of the same cost the one with more throughput wins, by a
-hundredth of the cost: it takes a burst better, and less work an item.
+unserved only where there is no room. Among solutions of the same cost the one of more pace wins, by a hundredth of the
+cost: it takes less work an item, and where items come in bursts, those better.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Demand(msgspec.Struct, frozen=True, array_like=True):
 
     items_per_s: float
     throughput: dict[str, float]  # items a second that one replica serves within what they ask, by variant
+    pace: dict[str, float] = {}  # items a second of one that is never idle, in such batches as come; where it is told
 
 
 class Room(msgspec.Struct, frozen=True, array_like=True):
@@ -100,7 +101,7 @@ def solve(problem: Problem, time_limit_s: float = 1.0) -> Solution | None:
     size = 2 * num_n + len(flows) + num_i
     cost = np.zeros(size)
     upper = np.full(size, np.inf)
-    best = [max((d.throughput.get(o.variant, 0.0) for d in problem.demands), default=0.0) for o in problem.options]
+    best = [max((_pace(demand, o.variant) for demand in problem.demands), default=0.0) for o in problem.options]
     most = max(best, default=0.0) or 1.0
     for k, (v, h) in enumerate(pairs):
         option, room = problem.options[v], problem.rooms[h]
@@ -166,10 +167,10 @@ def greedy(problem: Problem) -> Solution:
     spare: dict[str, float] = {}  # share of its chosen replicas that is not used yet, by variant
     unserved = 0.0
 
-    def worth(option: Option, rate: float, need: float, *, runs: bool) -> tuple[float, float]:
-        count = max(ceil(need / rate - 1e-9), 1)
+    def worth(option: Option, demand: Demand, need: float, *, runs: bool) -> tuple[float, float]:
+        count = max(ceil(need / demand.throughput[option.variant] - 1e-9), 1)
         switching = 0.0 if runs else max(option.load_s, _SOON_S) / problem.horizon_s
-        return (option.cost_per_s * (count + switching), -rate)
+        return (option.cost_per_s * (count + switching), -_pace(demand, option.variant))
 
     for demand in sorted(problem.demands, key=lambda demand: len(demand.throughput)):
         need = demand.items_per_s
@@ -189,7 +190,7 @@ def greedy(problem: Problem) -> Solution:
                     if option.device not in devices[host] or option.cores > cores or option.memory_bytes > memory:
                         continue
                     runs = running[option.variant].get(host, 0) > 0
-                    value = worth(option, rate, need, runs=runs)
+                    value = worth(option, demand, need, runs=runs)
                     if chosen is None or value < chosen[0]:
                         chosen = (value, host, option, rate)
             if chosen is None:
@@ -217,6 +218,10 @@ def keeps(problem: Problem, solution: Solution) -> bool:
         if sum(option.memory_bytes * count for option, count in here) > room.memory_bytes:
             return False
     return True
+
+
+def _pace(demand: Demand, variant: str) -> float:
+    return demand.pace.get(variant, demand.throughput.get(variant, 0.0))
 
 
 def _cost(problem: Problem, replicas: dict[str, dict[str, int]]) -> float:

@@ -41,6 +41,13 @@ def test_a_moment_of_loading_more_is_no_reason_for_a_variant_that_works_more_an_
     assert list(solution.replicas) == ["quick"]
 
 
+@pytest.mark.parametrize("how", [solve, greedy])
+def test_of_equal_costs_the_one_that_is_quicker_with_such_batches_as_come_is_chosen(how) -> None:
+    """What serves most in batches of eight is not the best for queries that come one by one."""
+    demand = Demand(5, {"a": 10, "b": 30}, {"a": 10, "b": 9})
+    assert list(how(Problem((option("a"), option("b")), (demand,), ROOM)).replicas) == ["a"]
+
+
 def test_of_equal_costs_the_one_that_takes_a_burst_better_is_chosen() -> None:
     solution = solve(Problem((option("a"), option("b")), (Demand(5, {"a": 10, "b": 30}),), ROOM))
     assert solution is not None

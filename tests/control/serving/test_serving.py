@@ -161,3 +161,48 @@ def test_a_floor_is_held_against_the_figure_of_the_task_that_is_asked_for() -> N
     (refuse,) = control.step(ev.QueryArrived(1, Query(task="people", accuracy=Floor(0.9))), 0.0)
     assert refuse.reason == "task people: the highest agreement is 0.7, 0.9 is asked"
     assert of(act.StartReplica, control.step(ev.QueryArrived(2, Query(task="cars", accuracy=Floor(0.9))), 0.0))
+
+
+def one_after_the_other(control, *, at_once: int, until_s: float, **query) -> tuple[int, int]:
+    """So many who ask again as soon as they are answered, for as long: (queries answered, replicas in the end)."""
+    now_s, number = 0.0, 0
+    running: list[tuple[float, int]] = []
+    loading: dict[str, float] = {}
+    asking: list[int] = []
+
+    def take(actions) -> None:
+        for action in actions:
+            if isinstance(action, act.StartReplica):
+                loading[action.replica] = now_s + 0.3
+            elif isinstance(action, act.Serve):
+                running.append((now_s + 0.03, action.batch_id))
+            elif isinstance(action, act.Answer):
+                asking.append(action.query_id)
+
+    take(control.step(ev.Prepare(0, Query(**query)), now_s))
+    while now_s < until_s:
+        now_s += 0.01
+        for replica in [replica for replica, ready_s in loading.items() if ready_s <= now_s]:
+            del loading[replica]
+            take(control.step(ev.ReplicaReady(replica, 0.3), now_s))
+        for done in [done for done in running if done[0] <= now_s]:
+            running.remove(done)
+            take(control.step(ev.BatchDone(done[1], 0.03), now_s))
+        if asking == [0]:  # it is prepared
+            asking += [0] * (at_once - 1)
+        while asking:
+            asking.pop()
+            number += 1
+            take(control.step(ev.QueryArrived(number, Query(**query)), now_s))
+        take(control.step(ev.Tick(), now_s))
+    return number, len(control.replicas())
+
+
+def test_nothing_is_started_for_those_who_never_wait() -> None:
+    """Who asks again when he has his answer keeps a replica busy all the time, and has nothing of a second one."""
+    query = {"task": "people", "latency_s": 0.2}
+    for at_once in (1, 2):
+        control = controller(profile("a", batches=(1,)), cores=range(4))
+        answered, replicas = one_after_the_other(control, at_once=at_once, until_s=5.0, **query)
+        assert answered > at_once * 100
+        assert (replicas > 1) == (at_once > 1)
