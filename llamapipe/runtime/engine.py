@@ -5,6 +5,7 @@ Messages become events for `control`, its actions become messages. Decides nothi
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from llamapipe.media import SINKS
 from llamapipe.runtime.arena import Arena
 from llamapipe.runtime.checkpoints import CheckpointBook, StreamPoint
 from llamapipe.runtime.crew import Crew, WorkerPeer
+from llamapipe.runtime.gathering import Gathering
 from llamapipe.runtime.granting import Granting
 from llamapipe.runtime.journal import Journal
 from llamapipe.runtime.observer import Observer
@@ -159,6 +161,8 @@ class Engine:
         self._awaited = {stream.stream for stream in controller.plan.streams if stream.awaited}
         self._answers: list[Message] = []  # of the writers
         self._granting = Granting({s.stream: s.drop_policy == "block" for s in controller.plan.streams})
+        self._gathering = Gathering(controller.plan)
+        self._frozen = False  # what was there when work began is no garbage collector's business
         self._result: EngineResult | None = None
         self._partial = EngineResult("failed", "")
         self._crashes: dict[str, str] = {}
@@ -188,7 +192,9 @@ class Engine:
             while self._result is None:
                 ready = dict(poller.poll(self._wait_ms()))
                 if ready:
-                    self._drain()
+                    if (pause_s := self._gathering.pause_s) > 0.0:
+                        self._clock.sleep(pause_s)
+                    self._gathering.took(self._drain(), self._clock.now_s())
                 self._flush()
                 self._take_answers()
                 now_s = self._clock.now_s()
@@ -217,17 +223,19 @@ class Engine:
 
     # -- messages to events -------------------------------------------------------------------------------------
 
-    def _drain(self) -> None:
-        """Everything that is there now, then one flush: messages of a burst leave together."""
+    def _drain(self) -> int:
+        """Everything that is there now, then one flush: messages of a burst leave together. How many there were."""
+        taken = 0
         while True:
             try:
                 identity = self._router.recv(_NOBLOCK)
                 data = self._router.recv(_NOBLOCK)  # a message comes whole
             except zmq.Again:
-                return
+                return taken
+            taken += 1
             self._take(identity.decode(), decode(data))
             if self._result is not None:
-                return
+                return taken
 
     def _take_answers(self) -> None:
         """What this thread's own writers have to say. Never in the midst of other actions."""
@@ -333,9 +341,16 @@ class Engine:
         if message.error is None:
             self._observer.loaded(stage, worker, message.load_s, message.variant)
             self._tell(ev.ReplicaLoaded(message.replica, message.load_s))
+            self._freeze()
         else:
             self._partial.hint = message.hint
             self._tell(ev.ReplicaFailed(message.replica, message.error))
+
+    def _freeze(self) -> None:
+        """Modules and plans stay: the garbage collector would walk over all of them every few seconds, for nothing."""
+        if not self._frozen and not gc.get_freeze_count():
+            self._frozen = True
+            gc.freeze()
 
     def _restored(self, peer: str, message: Restored) -> None:
         worker = self._crew.current(peer)
@@ -568,6 +583,8 @@ class Engine:
 
     def _shut_down(self) -> None:
         """Every thread and process ends before the socket does: nothing is left to linger."""
+        if self._frozen:
+            gc.unfreeze()
         for writer in self._writers.values():
             writer.close(abort=True)
         for name in self._threads:
