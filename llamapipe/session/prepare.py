@@ -267,7 +267,7 @@ def prepare(
         plan = run_plan(
             compiled,
             streams,
-            workers=asked.workers if awaited else _workers(asked, request, sources),
+            workers=asked.workers if awaited else _workers(asked, request, sources, machine),
             sinks=compiled.sinks,
             slo=_judged(objective),
             faults=_faults(request),
@@ -463,14 +463,22 @@ def _judged(objective: Objective) -> SloSpec | None:
     return None if objective.unjudged else objective.slo
 
 
-def _workers(asked: _Asked, request: RunRequest, sources: Mapping[str, VideoSource]) -> int:
-    """No more than what was tuned keeps busy at the sources' own rate, where the user has named no number."""
+def _workers(asked: _Asked, request: RunRequest, sources: Mapping[str, VideoSource], machine: Machine) -> int:
+    """Where the user has named no number, no more than are of use at the sources' own rate.
+
+    That is what was tuned keeps busy, and a worker a core where there are more sources: these leave no core idle, and
+    workers that take turns on one only drive each other out of its cache.
+    """
     tuning, rates = asked.tuning, [float(source.info.fps or 0) for source in sources.values()]
     paced = all(_is_paced(request, source) for source in sources.values())
-    if tuning is None or not paced or not all(rates) or parse_workers(request.workers)[1] is not None:
+    if not paced or parse_workers(request.workers)[1] is not None:
         return asked.workers
+    cores = max(1, int(machine.cores))
+    most = cores if len(sources) > cores else asked.workers
+    if tuning is None or not all(rates):
+        return most
     cost_core_ms = needed_core_ms(tuning, reference_too=bool(request.shadow) and request.retune)
-    return asked.workers if cost_core_ms is None else workers_at(sum(rates), cost_core_ms, asked.workers)
+    return most if cost_core_ms is None else workers_at(sum(rates), cost_core_ms, most)
 
 
 def _own_count(kind: str | None, machine: Machine) -> int:

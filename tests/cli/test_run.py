@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from llamapipe.report import RunSummary
+from llamapipe.runtime import read_machine
 from tests.cli.conftest import PLAIN, Cli
 
 FAILING = '''\
@@ -52,6 +53,23 @@ def test_explain_says_what_is_planned_and_how_it_was_decided(cli: Cli, plain: Pa
     ]
     ended = cli("run", plain, "-i", clip, "-o", tmp_path / "out", "-q", "--explain", "--json", "--force")
     assert RunSummary.from_json(ended.out.encode()).plan is not None
+
+
+def test_many_paced_sources_have_a_worker_a_core_unless_told_otherwise(
+    cli: Cli, plain: Path, clip: Path, tmp_path: Path
+) -> None:
+    cores = max(1, int(read_machine().cores))
+
+    def workers(count: int, *options: str) -> int:
+        args = [part for _ in range(count) for part in ("-i", str(clip))]
+        ended = cli("run", plain, *args, "-o", tmp_path / "out", "-q", "--json", "--force", *options)
+        assert ended.code == 0, ended.err
+        return RunSummary.from_json(ended.out.encode()).workers
+
+    assert workers(cores + 1, "--realtime") == cores
+    assert workers(1, "--realtime") == cores + 1  # somebody else is to decode and write meanwhile
+    assert workers(cores + 1) == cores + 1
+    assert workers(cores + 1, "--realtime", "--workers", str(cores + 1)) == cores + 1
 
 
 def test_quiet_and_json_leave_only_the_summary(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
