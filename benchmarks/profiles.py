@@ -39,7 +39,7 @@ CLIPS = {
     "face-detection": "sample:bikes",
 }
 
-_SECONDS = 0.5  # that each point is called for
+_SECONDS = 1.0  # that each point is called for
 _LEAST_KIB = 400_000  # this process has grown by the networks before: what one more takes does not show
 _BATCHES = (1, 2, 4)
 _LABELS = {"person-detection": ("person",), "face-detection": ("face",)}

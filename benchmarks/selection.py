@@ -9,7 +9,8 @@
    share of queries that broke a constraint, and its measured cost over that of the oracle's choice.
 
 A query that is refused though a variant was chosen for those before it counts as broken, like one that is late. The
-oracle takes the cheapest of which 99 of 100 answers came in time.
+oracle takes the cheapest of which 99 of 100 answers came in time. A hundred queries say little of one in a hundred:
+hence their number.
 
 Targets at which all feasible variants cost within 1.3 x of each other do not count: there any choice is a good one.
 Every step is kept under --store: an interrupted sweep goes on where it was, and --for-s ends one early.
@@ -43,7 +44,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=["person-detection", "face-detection"])
     parser.add_argument("--store", type=Path, default=Path("out/selection"))
-    parser.add_argument("--queries", type=int, default=100, help="at each target")
+    parser.add_argument("--queries", type=int, default=300, help="at each target, and of the oracle to each variant")
     parser.add_argument("--for-s", type=float, default=float("inf"), help="stop after so long; call again to go on")
     arguments = parser.parse_args()
     until_s = time.monotonic() + arguments.for_s
@@ -53,7 +54,7 @@ def main() -> int:
         if profiles is None:
             print(f"{task}: profiling is not over; call again")
             return 0
-        oracle = swept(task, profiles, arguments.store / f"oracle-{task}.jsonl", until_s)
+        oracle = swept(task, profiles, arguments.store / f"oracle-{task}.jsonl", arguments.queries, until_s)
         if oracle is None:
             print(f"{task}: the oracle's sweep is not over; call again")
             return 0
@@ -62,7 +63,9 @@ def main() -> int:
     return 0
 
 
-def swept(task: str, profiles: Sequence[Profile], kept: Path, until_s: float) -> dict[str, dict[str, float]] | None:
+def swept(
+    task: str, profiles: Sequence[Profile], kept: Path, num: int, until_s: float
+) -> dict[str, dict[str, float]] | None:
     """Latency and cost by variant, measured again; None where time ran out."""
     known = {line["variant"]: line for line in lines(kept)}
     frames = frames_of(CLIPS[task], 24, 7)
@@ -77,7 +80,7 @@ def swept(task: str, profiles: Sequence[Profile], kept: Path, until_s: float) ->
         with Session(workers="process", profiles=[profile]) as session:
             session.query(pictures[0], variant=profile.variant.name)
             answers = [
-                session.query(pictures[i % len(pictures)], variant=profile.variant.name).latency_s for i in range(200)
+                session.query(pictures[i % len(pictures)], variant=profile.variant.name).latency_s for i in range(num)
             ]
         known[profile.variant.name] = line = {
             "variant": profile.variant.name,

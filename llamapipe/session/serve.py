@@ -58,7 +58,7 @@ _MEMORY_SHARE = 0.8  # of what is free: the rest is for pictures, and for what o
 _MEMORY_SLACK_BYTES = 1 << 28  # that a replica may take beyond twice its profile: address space is not memory yet
 # What 99 of 100 queries that do not wait take beside their invocations, until they have shown it: as on two cores.
 _TRANSIT_S = {"thread": 0.002, "process": 0.004}
-_SWITCH_S = 0.0005  # an answer waits no longer than this for the solver, or for what its user computes in Python
+_SWITCH_S = 0.0002  # an answer waits no longer than this for the solver, or for what its user computes in Python
 _WORTHWHILE = 0.95  # a larger batch has to save this much of the time an item, or it gets no network of its own
 
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 __all__ = ["Transit"]
 
 _QUANTILE = 0.99
-_STEP, _STEP_S = 0.25, 0.00005  # of what is held of it now, and at least
-_CHANGED = 0.2  # what decisions go by is renewed when what is seen is that far from it
+_STEP, _STEP_S = 0.15, 0.00005  # of what is held of it now, and at least
+# What decisions go by is renewed when what is seen is that far from it: farther than one step, for one query in a
+# hundred is beyond what is held of them.
+_CHANGED = 0.2
 
 
 @dataclass(slots=True)

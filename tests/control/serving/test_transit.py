@@ -32,6 +32,15 @@ def test_the_99th_percentile_is_found_from_above_and_from_below() -> None:
         assert 0.6 * expected < transit.used_s < 1.6 * expected
 
 
+def test_one_query_that_was_long_on_its_way_changes_no_decision() -> None:
+    """One in a hundred is: a variant that was right for those before is right for those after it."""
+    transit = Transit(0.004)
+    assert not transit.observe(0.02)
+    assert not any(transit.observe(0.001) for _ in range(100))
+    assert not transit.observe(0.02)
+    assert transit.observe(0.02)
+
+
 def test_a_variant_is_fast_enough_with_its_way_or_not_at_all() -> None:
     selector = Selector(lambda device: 1.0)
     selector.update([profile("quick", 0.01), profile("close", 0.043, tail=1.05)])
