@@ -81,6 +81,7 @@ def _is_plain(stage: StagePlan) -> bool:
         or stage.fan_out
         or stage.filters
         or stage.sample_fps is not None
+        or stage.hold_unless is not None
         or stage.num_choices > 1
         or stage.changeable
     )

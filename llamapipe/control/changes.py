@@ -21,11 +21,14 @@ class Changes:
 
     def __init__(self, plan: RunPlan, workforce: Workforce) -> None:
         self._index = {stage.name: i for i, stage in enumerate(plan.stages)}
+        self._can_hold = [stage.hold_unless is not None for stage in plan.stages]
         self._workforce = workforce
         self._wanted: ev.Change | None = None
         self._reason = ""  # why something could not be loaded
         self.sample_fps = [stage.sample_fps for stage in plan.stages]
         """How often each stage looks, now."""
+        self.holds = list(self._can_hold)
+        """Whether each stage holds what it gave while its condition says so, now."""
 
     @property
     def pending(self) -> bool:
@@ -54,7 +57,9 @@ class Changes:
             if not any(seat.serves(stage, choice) for seat in self._workforce):
                 return act.Changed(change.settings, change.why, self._reason or "nobody can load it")
         for setting in change.settings:
-            self.sample_fps[self._index[setting.stage]] = setting.sample_fps
+            stage = self._index[setting.stage]
+            self.sample_fps[stage] = setting.sample_fps
+            self.holds[stage] = setting.holds and self._can_hold[stage]
         return act.Changed(change.settings, change.why)
 
     def ways_of(self, changed: act.Changed) -> list[tuple[int, int]]:

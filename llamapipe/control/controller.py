@@ -18,7 +18,7 @@ from llamapipe.control import actions as act
 from llamapipe.control import events as ev
 from llamapipe.control.changes import Changes
 from llamapipe.control.checkpoints import Checkpointer
-from llamapipe.control.dataflow import Dataflow, FrameRecord, Topology
+from llamapipe.control.dataflow import ENDED_BADLY, Dataflow, FrameRecord, Topology
 from llamapipe.control.dispatch import Dispatcher
 from llamapipe.control.ledger import Ledger, SinkAccount
 from llamapipe.control.lifecycle import RUN, ItemState, LinkState, Machine, RunState
@@ -87,7 +87,9 @@ class Controller:
             s.stream: _Stream(s, i, window, [_Cursor() for _ in plan.sinks]) for i, s in enumerate(plan.streams)
         }
         self._sink_index = {sink.name: i for i, sink in enumerate(plan.sinks)}
-        self._in_order = [s.stateful or s.sample_fps is not None or s.changeable for s in plan.stages]
+        self._in_order = [
+            s.stateful or s.sample_fps is not None or s.hold_unless is not None or s.changeable for s in plan.stages
+        ]
         self._sequencers: dict[tuple[int, str], Sequencer] = {}
         self._samplers: dict[tuple[int, str], Sampler] = {}
         self._choosing = self._work.chooser.active
@@ -300,8 +302,8 @@ class Controller:
             for stage, choice in self._changes.ways_of(changed):
                 self._work.chooser.change(stage, choice)
                 for (sampled, _), sampler in self._samplers.items():
-                    if sampled == stage and (fps := self._changes.sample_fps[stage]) is not None:
-                        sampler.begin_anew(fps)
+                    if sampled == stage:
+                        sampler.begin_anew(self._changes.sample_fps[stage])
         if self.run.state is RunState.RECONFIGURING:
             self.run.to(RunState.RUNNING if self._workforce.whole() else RunState.DEGRADED)
 
@@ -391,8 +393,7 @@ class Controller:
     def _take_turn(self, frame: FrameRecord, stage: int) -> None:
         if frame.state[stage] is not ItemState.WAITING:  # it was ended while it waited for its turn
             return
-        sample_fps = self._changes.sample_fps[stage]
-        if sample_fps is not None and self._held(frame, stage, sample_fps):
+        if self._held(frame, stage):
             return
         n = self._flow.start(frame, stage)
         if n and not self._work.answered_ahead(frame, stage):
@@ -403,13 +404,20 @@ class Controller:
     def _sequencer(self, stage: int, stream: str) -> Sequencer:
         return self._sequencers.setdefault((stage, stream), Sequencer())
 
-    def _held(self, frame: FrameRecord, stage: int, fps: float) -> bool:
-        """Whether the frame takes over the last sampled frame's outputs instead of being worked on."""
+    def _held(self, frame: FrameRecord, stage: int) -> bool:
+        """Whether the frame takes over the outputs of the last frame looked at instead of being worked on."""
+        fps = self._changes.sample_fps[stage]
+        hold = self.topology.holds[stage] if self._changes.holds[stage] else None
+        if fps is None and hold is None:
+            return False
         sampler = self._samplers.get((stage, frame.stream))
         if sampler is None:
             segment_frames = self._checkpoints.segment_frames(frame.stream)
             sampler = self._samplers[stage, frame.stream] = Sampler(fps, segment_frames)
-        if sampler.takes(frame):
+        changed = hold is None or frame.passes(hold)
+        if hold is not None and sampler.last is not None and sampler.last.state[stage] in ENDED_BADLY:
+            changed = True  # there is nothing to hold, and nobody knows for how long there would not be
+        if sampler.takes(frame, changed):
             return False
         sampled = sampler.last
         assert sampled is not None

@@ -14,10 +14,11 @@ from llamapipe.control.lifecycle import ItemState
 from llamapipe.control.plan import RunPlan
 from llamapipe.spec.when import When, parse_when
 
-__all__ = ["Dataflow", "FrameRecord", "Topology"]
+__all__ = ["ENDED_BADLY", "Dataflow", "FrameRecord", "Topology"]
 
+ENDED_BADLY = (ItemState.FAILED, ItemState.DROPPED, ItemState.CANCELLED)
+"""Without outputs that were meant to be there, in order of precedence."""
 _NO_REASON = ("", "")
-_ENDED_BADLY = (ItemState.FAILED, ItemState.DROPPED, ItemState.CANCELLED)  # in order of precedence
 
 
 class Topology:
@@ -28,11 +29,12 @@ class Topology:
         self.sinks = plan.sinks
         self.index = {stage.name: i for i, stage in enumerate(plan.stages)}
         self.whens: list[When | None] = [parse_when(s.when) if s.when else None for s in plan.stages]
+        self.holds: list[When | None] = [parse_when(s.hold_unless) if s.hold_unless else None for s in plan.stages]
         self.producers: list[tuple[int, ...]] = []
-        for stage, when in zip(plan.stages, self.whens, strict=True):
+        for stage, when, hold in zip(plan.stages, self.whens, self.holds, strict=True):
             names = {edge.stage for edge in stage.inputs if edge.stage}
-            if when is not None:
-                names |= {atom.stage for atom in when.atoms}
+            for condition in (when, hold):
+                names |= {atom.stage for atom in condition.atoms} if condition is not None else set()
             if stage.level:
                 names.add(stage.level)
             self.producers.append(tuple(sorted(self.index[name] for name in names)))
@@ -49,10 +51,10 @@ class Topology:
         for i, producers in enumerate(self.sink_producers):
             for producer in producers:
                 self.sink_consumers[producer].append(i)
-        # What each stage's workers must measure for the `when` expressions further down.
+        # What each stage's workers must measure for the conditions of stages further down.
         self.probes: list[list[tuple[str, str]]] = [[] for _ in plan.stages]  # (combine, key)
-        for when in self.whens:
-            for atom in when.atoms if when is not None else ():
+        for condition in (both for pair in zip(self.whens, self.holds, strict=True) for both in pair):
+            for atom in condition.atoms if condition is not None else ():
                 probe = (atom.combine, atom.key)
                 if probe not in self.probes[self.index[atom.stage]]:
                     self.probes[self.index[atom.stage]].append(probe)
@@ -118,6 +120,10 @@ class FrameRecord:
         if self.measures is None:
             self.measures = {}
         self.measures[key] = value
+
+    def passes(self, condition: When) -> bool:
+        """Whether what was measured of the frame meets it."""
+        return condition.decide({a.key: a.test(self.measure(a.key)) for a in condition.atoms})
 
 
 class Dataflow:
@@ -236,13 +242,13 @@ class Dataflow:
     def _consider(self, frame: FrameRecord, stage: int) -> None:
         plan = self.topology.stages[stage]
         states = [frame.state[producer] for producer in self.topology.producers[stage]]
-        for bad in (*_ENDED_BADLY, ItemState.FILTERED):
+        for bad in (*ENDED_BADLY, ItemState.FILTERED):
             if bad in states:
                 producer = self.topology.producers[stage][states.index(bad)]
                 self.settle(frame, stage, bad, 0, *frame.why(producer))
                 return
         when = self.topology.whens[stage]
-        if when is not None and not when.decide({a.key: a.test(frame.measure(a.key)) for a in when.atoms}):
+        if when is not None and not frame.passes(when):
             if plan.hides:  # fail closed: what should have been hidden was not looked at
                 self.settle(frame, stage, ItemState.FAILED, 0, plan.name, f"{plan.name}: skipped a hiding stage")
             else:
@@ -253,7 +259,7 @@ class Dataflow:
     def _end(self, frame: FrameRecord, sink: int) -> None:
         producers = self.topology.sink_producers[sink]
         states = [frame.state[producer] for producer in producers]
-        for bad in _ENDED_BADLY:
+        for bad in ENDED_BADLY:
             if bad in states:
                 self.ended.append((frame, sink, bad.value, *frame.why(producers[states.index(bad)])))
                 return

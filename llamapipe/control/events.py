@@ -210,6 +210,7 @@ class Setting(msgspec.Struct, frozen=True, omit_defaults=True):
     stage: str
     choice: int
     sample_fps: float | None = None  # None: every frame
+    holds: bool = True  # as its plan's ``hold_unless`` says, where it says something
 
 
 class Change(_Event, frozen=True):

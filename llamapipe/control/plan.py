@@ -109,6 +109,7 @@ class StagePlan(msgspec.Struct, frozen=True):
     hides: bool = False
     when: str | None = None
     sample_fps: float | None = None
+    hold_unless: str | None = None  # a condition: where it does not hold, the last outputs are given again
     max_items: int = 64  # fan-out cap per frame
     placement: str = "thread"  # kind of worker that serves it: thread | process
     candidates: tuple[Candidate, ...] = ()  # ways to run it, the first as ``configuration`` says; empty: only that way

@@ -42,31 +42,41 @@ class Sequencer:
 
 
 class Sampler:
-    """Which frames a stage with ``sample_fps`` looks at, by presentation time; the rest hold the last one's outputs.
+    """Which frames a stage looks at that does not look at all; the rest hold the outputs of the last one that it did.
 
-    The first that comes of every segment is looked at, so that nothing is held across a place where a run may be
-    taken up again. ``waiting`` are held frames by the sampled frame that they wait for.
+    With ``fps``, so many a second by presentation time, at most. Of these, only those in which, or since the last one
+    of which, something has changed. The first that comes of every segment is looked at, so that nothing is held across
+    a place where a run may be taken up again. ``waiting`` are held frames by the frame that they wait for.
     """
 
-    __slots__ = ("_bucket", "_fps", "_segment_frames", "last", "waiting")
+    __slots__ = ("_bucket", "_changed", "_fps", "_order", "_segment_frames", "last", "waiting")
 
-    def __init__(self, fps: float, segment_frames: int = 0) -> None:
+    def __init__(self, fps: float | None, segment_frames: int = 0) -> None:
         self._fps = fps
         self._segment_frames = segment_frames
         self._bucket: int | None = None
+        self._order = -1  # of the last frame that came
+        self._changed = False  # something, since the last frame that was looked at
         self.last: FrameRecord | None = None
         self.waiting: dict[int, list[FrameRecord]] = {}
 
-    def begin_anew(self, fps: float) -> None:
+    def begin_anew(self, fps: float | None) -> None:
         """At this rate, with the next frame that comes."""
-        self._fps, self._bucket = fps, None
+        self._fps, self._bucket, self._changed = fps, None, True
 
-    def takes(self, frame: FrameRecord) -> bool:
-        """Whether this frame is worked on. Called in stream order."""
-        bucket = int(frame.pts_s * self._fps + 1e-6)
-        if self.last is not None and bucket == self._bucket and not self._is_apart(frame.seq, self.last.seq):
+    def takes(self, frame: FrameRecord, changed: bool) -> bool:
+        """Whether this frame is worked on. Called in stream order; ``changed``: it is not as the one before."""
+        # What frames showed that never came here nobody knows.
+        self._changed = self._changed or changed or frame.order != self._order + 1
+        self._order = frame.order
+        bucket = frame.order if self._fps is None else int(frame.pts_s * self._fps + 1e-6)
+        if (
+            self.last is not None
+            and (bucket == self._bucket or not self._changed)
+            and not self._is_apart(frame.seq, self.last.seq)
+        ):
             return False
-        self._bucket = bucket
+        self._bucket, self._changed = bucket, False
         self.last = frame
         return True
 

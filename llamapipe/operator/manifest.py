@@ -61,6 +61,7 @@ class Knob(StrEnum):
     BATCH = "batch"
     THREADS = "threads"
     SAMPLE_FPS = "sample_fps"
+    SKIP_STILL = "skip_still"
     MIN_SCORE = "min_score"
     PLACEMENT = "placement"
 
@@ -138,6 +139,12 @@ class Manifest:
     def short_name(self) -> str:
         """``detect`` of ``llamapipe/detect@v1``."""
         return self.type.split("/", 1)[1].split("@", 1)[0]
+
+    @property
+    def can_skip_still(self) -> bool:
+        """Whether it can hold what it last gave while its pictures stay as they are: nothing hangs on it but these."""
+        gives_pictures = any(port.kind is PortKind.FRAMES for port in self.outputs.values())
+        return self.frames_input is not None and self.state is State.NONE and not (gives_pictures or self.hides)
 
     @property
     def frames_input(self) -> str | None:

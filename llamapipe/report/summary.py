@@ -141,10 +141,12 @@ class StageRuns(msgspec.Struct, frozen=True):
     variant: str | None
     batch: int
     sample_fps: float | None  # None: every frame
+    skips_still: bool = False  # frames without motion
 
     def __str__(self) -> str:
         rate = f" at {self.sample_fps:g} fps" if self.sample_fps is not None else ""
-        return f"{self.stage} as {self.variant}, batch {self.batch}{rate}"
+        still = " where something moves" if self.skips_still else ""
+        return f"{self.stage} as {self.variant}, batch {self.batch}{rate}{still}"
 
 
 class ConfigurationChange(msgspec.Struct, frozen=True):

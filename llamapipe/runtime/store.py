@@ -12,7 +12,7 @@ from llamapipe.wire import ItemOutputs, Payload
 
 __all__ = ["FrameStore", "PayloadStore"]
 
-_KEPT_SAMPLES = 256  # sampled results a stream's held frames may still ask for
+_KEPT_SAMPLES = 256  # results of a stage that a stream's held frames may still ask for
 
 
 class FrameStore:
@@ -36,8 +36,12 @@ class PayloadStore:
         self._ports = {stage.name: {port: i for i, port in enumerate(stage.outputs)} for stage in plan.stages}
         self._arena = arena
         self._frames: dict[tuple[str, int], FrameStore] = {}
-        self._samples: dict[str, dict[tuple[str, int], dict[int, list[list[Payload]]]]] = {
-            stage.name: {} for stage in plan.stages if stage.sample_fps is not None or stage.changeable
+        # By stream: a still one holds a result for as long as it takes others to give any number of them.
+        self._samples: dict[tuple[str, str], dict[int, dict[int, list[list[Payload]]]]] = {
+            (stage.name, stream.stream): {}
+            for stage in plan.stages
+            if stage.sample_fps is not None or stage.hold_unless is not None or stage.changeable
+            for stream in plan.streams
         }
 
     def __len__(self) -> int:
@@ -59,15 +63,15 @@ class PayloadStore:
             for payload in payloads:
                 if isinstance(payload, FrameRef):
                     frame.slots.add((payload.slot, payload.generation))
-        samples = self._samples.get(stage)
+        samples = self._samples.get((stage, stream))
         if samples is not None:
-            samples[stream, seq] = frame.outputs[stage]
+            samples[seq] = frame.outputs[stage]
             if len(samples) > _KEPT_SAMPLES:
                 del samples[next(iter(samples))]
 
     def hold(self, stage: str, stream: str, seq: int, from_seq: int) -> None:
         """Give a frame the stage's outputs of an earlier one."""
-        held = self._samples[stage].get((stream, from_seq))
+        held = self._samples[stage, stream].get(from_seq)
         if held is not None:
             self._frames[stream, seq].outputs[stage] = held
 

@@ -58,7 +58,12 @@ def change_to(
     """To a tuning's values, of a run with these stages. Raises UsageError where one cannot be run like that."""
     wanted = {stage.name: stage for stage in _compiled(request, tuning, profiles, env).stages}
     settings = [
-        ev.Setting(stage.name, _number(stage, wanted[stage.name]), wanted[stage.name].sample_fps)
+        ev.Setting(
+            stage.name,
+            _number(stage, wanted[stage.name]),
+            wanted[stage.name].sample_fps,
+            wanted[stage.name].hold_unless is not None,
+        )
         for stage in stages
         if stage.changeable
     ]

@@ -50,6 +50,7 @@ from llamapipe.spec.model import OpSpec
 
 __all__ = ["Compiled", "compile_pipeline", "latency_of", "run_plan"]
 
+_MOTION = "llamapipe/motion@v1"
 _LIVE_FRAMES = 4  # of a stream that does not wait, in flight: what comes in a moment in which others have their turn
 
 
@@ -89,6 +90,7 @@ def compile_pipeline(
     stage_levels = levels(spec, manifests)
     depths: dict[str, int] = {}
     stages: list[StagePlan] = []
+    motions = _Motions(registry, [op.name for op in spec.ops])
     setups: dict[str, StageSetup] = {}
     problems: list[Problem] = []
     weighed: dict[str, Sequence[Weighed]] = {}
@@ -96,10 +98,16 @@ def compile_pipeline(
     for name in topological(spec):
         op = next(op for op in spec.ops if op.name == name)
         try:
+            if (motion := motions.before(op, manifests[name])) is not None and motion.name not in depths:
+                known = {**manifests, motion.name: registry.manifest(motion.type)}
+                plan, params, _ = _stage(motion, known, "", depths, placement, profiles, needs, None)
+                depths[motion.name] = plan.depth
+                stages.append(plan)
+                setups[motion.name] = StageSetup(plan, registry.get(motion.type), params)
             ways = (standby or {}).get(name)
             its = needs if agreed is None or name not in agreed else replace(needs, agreed=agreed[name])
             plan, params, weighed[name] = _stage(
-                op, manifests, stage_levels[name], depths, placement, profiles, its, ways
+                op, manifests, stage_levels[name], depths, placement, profiles, its, ways, motion
             )
         except LlamapipeError as error:
             problems.append(Problem(error.code, error.message, f"stage {name}", error.hint))
@@ -132,6 +140,32 @@ def compile_pipeline(
         for sink in spec.sinks
     )
     return Compiled(spec, tuple(stages), sinks, setups, weighed)
+
+
+class _Motions:
+    """The stages that tell others with ``skip_still`` what moves: one for all that ask the same of the same frames."""
+
+    def __init__(self, registry: Registry, taken: Sequence[str]) -> None:
+        self._registry = registry
+        self._taken = set(taken)
+        self._known: dict[tuple[str, float], OpSpec] = {}
+
+    def before(self, op: OpSpec, manifest: Manifest) -> OpSpec | None:
+        """The one that a stage asks; None: it skips nothing. Raises UsageError where there is no such operator."""
+        share = split_knobs(op.params, manifest)[0].get("skip_still")
+        if not share or manifest.frames_input is None:
+            return None
+        frames = op.inputs[manifest.frames_input][0]
+        found = self._known.get((frames, share))
+        if found is None:
+            name = f"{op.name}-motion"
+            while name in self._taken:
+                name += "-2"
+            self._taken.add(name)
+            port = self._registry.manifest(_MOTION).frames_input or "frames"
+            found = OpSpec(name=name, type=_MOTION, inputs={port: (frames,)}, params={"threshold": share})
+            self._known[frames, share] = found
+        return found
 
 
 def run_plan(
@@ -218,6 +252,7 @@ def _stage(
     profiles: Sequence[Profile],
     needs: Needs,
     ways: Sequence[tuple[Variant, int]] | None,
+    motion: OpSpec | None = None,
 ) -> tuple[StagePlan, Mapping[str, Any], Sequence[Weighed]]:
     manifest = manifests[op.name]
     knobs, given = split_knobs(op.params, manifest)
@@ -226,6 +261,7 @@ def _stage(
     configuration, candidates, standby, weighed = _configurations(manifest, knobs, params, profiles, needs, ways or ())
     above = [depths[edge.stage] for edge in edges if edge.stage]
     above += [depths[atom.stage] for atom in parse_when(op.when).atoms] if op.when else []
+    above += [depths[motion.name]] if motion is not None else []
     return (
         StagePlan(
             name=op.name,
@@ -241,6 +277,7 @@ def _stage(
             hides=manifest.hides,
             when=op.when,
             sample_fps=knobs.get("sample_fps"),
+            hold_unless=None if motion is None else f"any($ops.{motion.name}.events)",
             placement=knobs.get("placement") or placement,
             candidates=candidates,
             standby=standby,

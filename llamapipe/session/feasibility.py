@@ -98,7 +98,7 @@ def _certain(plan: RunPlan) -> list[bool]:
     producers = Topology(plan).producers
     found: list[bool] = []
     for stage, above in zip(plan.stages, producers, strict=True):
-        free = stage.when is None and not stage.level and stage.sample_fps is None
+        free = stage.when is None and not stage.level and stage.sample_fps is None and stage.hold_unless is None
         found.append(free and all(found[i] and not plan.stages[i].filters for i in above))
     return found
 

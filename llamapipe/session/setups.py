@@ -36,10 +36,11 @@ def _load(assets: AssetStore, configuration: Configuration) -> Predictor:
 
 
 def when_atoms(stage: str, stages: Sequence[StagePlan]) -> tuple[Any, ...]:
-    """What `when` expressions further down ask about a stage, in the order that control expects."""
+    """What conditions of stages further down ask about a stage, in the order that control expects."""
     atoms: dict[tuple[str, str], Any] = {}
     for other in stages:
-        for atom in parse_when(other.when).atoms if other.when else ():
-            if atom.stage == stage:
-                atoms.setdefault((atom.combine, atom.key), atom)
+        for condition in (other.when, other.hold_unless):
+            for atom in parse_when(condition).atoms if condition else ():
+                if atom.stage == stage:
+                    atoms.setdefault((atom.combine, atom.key), atom)
     return tuple(atoms.values())

@@ -138,7 +138,8 @@ class Watcher(Observer):
         for setting in action.settings:
             configuration = plans[setting.stage].choice(setting.choice)
             variant = None if configuration.variant is None else configuration.variant.name
-            runs.append(StageRuns(setting.stage, variant, configuration.batch, setting.sample_fps))
+            holds = setting.holds and plans[setting.stage].hold_unless is not None
+            runs.append(StageRuns(setting.stage, variant, configuration.batch, setting.sample_fps, holds))
         frame = max(self._controller.ledger.decoded.values(), default=0)
         self.changes.append(ConfigurationChange(now_s - self.started_s, frame, action.why, runs, action.error))
 

@@ -35,6 +35,9 @@ def knob_problem(key: str, value: Any) -> str | None:
         return None if _is_number(value) and 0 <= value <= 1 else f"expected a number from 0 to 1, got {value!r}"
     if key == "sample_fps":
         return None if _is_number(value) and value > 0 else f"expected frames a second, over 0, got {value!r}"
+    if key == "skip_still":
+        fits = _is_number(value) and 0 <= value <= 1
+        return None if fits else f"expected a share of the picture from 0 to 1, got {value!r}"
     if key == "input_size":
         sizes = value if isinstance(value, list) else [value]
         fits = all(_is_int(size) and size >= 1 for size in sizes) and (sizes is not value or len(sizes) == 2)

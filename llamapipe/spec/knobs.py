@@ -26,7 +26,8 @@ MODEL_KEYS = ("task", "labels", "decoder")
 
 def knob_names(manifest: Manifest) -> tuple[str, ...]:
     """Keys that a stage of this operator takes beside its parameters."""
-    common = (Knob.BATCH.value, Knob.SAMPLE_FPS.value, Knob.PLACEMENT.value)
+    still = (Knob.SKIP_STILL.value,) if manifest.can_skip_still else ()
+    common = (Knob.BATCH.value, Knob.SAMPLE_FPS.value, *still, Knob.PLACEMENT.value)
     if not manifest.uses_model:
         return common
     return (*MODEL_KEYS, *(knob.value for knob in MODEL_KNOBS), *common)

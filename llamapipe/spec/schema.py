@@ -48,6 +48,10 @@ _KNOBS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "batch": ("Items in one call.", _SIZE),
     "threads": ("Threads of one call.", _SIZE),
     "sample_fps": ("Work on so many frames a second only.", {"type": "number", "exclusiveMinimum": 0}),
+    "skip_still": (
+        "Hold the last results while less than this share of the picture changes; 0: never.",
+        {"type": "number", "minimum": 0, "maximum": 1},
+    ),
     "placement": (
         "Where it runs: in a thread of the engine's process, or in a process of its own.",
         {"enum": list(PLACEMENTS)},

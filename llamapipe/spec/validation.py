@@ -380,6 +380,12 @@ class _Validation(Findings):
             first = next(self._known(op.inputs.get(manifest.frames_input or "", ())), None)
             level = given.get(first[0], "") if first is not None else ""
             given[name] = name if manifest.fan_out else level
+            if (
+                manifest.can_skip_still
+                and op.params.get("skip_still")
+                and (level or not op.inputs.get(manifest.frames_input or ""))
+            ):
+                self._skips_still(op, level)
             for port, selectors in op.inputs.items():
                 for stage, output in self._known(selectors):
                     found = given.get(stage, "")
@@ -400,6 +406,13 @@ class _Validation(Findings):
                     got = f"got $ops.{stage}.{output}, one for each crop of {given[stage]}"
                     message = f"sink {sink.name}: expects one picture a frame, {got}"
                     self._say("join", message, ("sinks", i, "inputs"), "give it whole frames")
+
+    def _skips_still(self, op: OpSpec, level: str) -> None:
+        """Motion is looked for in whole frames, one after the other."""
+        got = f"crops of {level}" if level else "no pictures"
+        at = ("ops", self._index(op.name), "skip_still")
+        message = f"stage {op.name}: skip_still: expected whole frames to look for motion in, got {got}"
+        self._say("knob", message, at, "put it on a stage that looks at whole frames")
 
 
 def _atoms(text: str) -> tuple[Atom, ...]:

@@ -15,7 +15,7 @@ from llamapipe.spec.when import parse_when
 
 __all__ = ["dot", "mermaid", "tree"]
 
-_SHOWN = ("task", "model", "labels", "min_score", "sample_fps")  # knobs worth a word in a picture
+_SHOWN = ("task", "model", "labels", "min_score", "sample_fps", "skip_still")  # knobs worth a word in a picture
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from llamapipe_operators.geometry import Crop, Resize
 from llamapipe_operators.hiding import Blur, Pixelate
 from llamapipe_operators.holding import Hold
 from llamapipe_operators.looks import Toonify, Vintage
+from llamapipe_operators.motion import Motion
 from llamapipe_operators.places import LineCrossing, Zones
 from llamapipe_operators.selection import Select
 from llamapipe_operators.tracking import Track
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         detect,
         hold,
         line_crossing,
+        motion,
         motion_gate,
         pixelate,
         resize,
@@ -50,6 +52,7 @@ __all__ = [
     "Detect",
     "Hold",
     "LineCrossing",
+    "Motion",
     "MotionGate",
     "Pixelate",
     "Resize",
@@ -67,6 +70,7 @@ __all__ = [
     "detect",
     "hold",
     "line_crossing",
+    "motion",
     "motion_gate",
     "pixelate",
     "resize",
@@ -87,6 +91,7 @@ OPERATORS: tuple[type[Operator], ...] = (
     Detect,
     Hold,
     LineCrossing,
+    Motion,
     MotionGate,
     Pixelate,
     Resize,

@@ -5,9 +5,6 @@ from __future__ import annotations
 from inspect import cleandoc
 from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from llamapipe.data import Event, Events, Image
 from llamapipe.operator import (
     FILTERED,
@@ -23,7 +20,7 @@ from llamapipe.operator import (
     PortKind,
     State,
 )
-from llamapipe_operators.luma import small_luma
+from llamapipe_operators.motion import COMPARISON, Scene
 
 __all__ = ["MotionGate", "Sample"]
 
@@ -80,9 +77,10 @@ class Sample(Operator):
 class MotionGate(Operator):
     """Let frames through while something moves; the others end here and count as filtered.
 
-    Each picture is compared, small and smoothed, with a background that slowly follows the scene. It works for a
-    camera that stands still. Put it before costly stages of a feed that is empty most of the time. The first
-    frame always passes.
+    Each picture is compared, small and smoothed, with the last one in which something had changed; what counts as noise
+    is learned from the two, and light that changes everywhere is no motion. It works for a camera that stands still.
+    Put it before costly stages of a feed that is empty most of the time. The first frame always passes. To keep every
+    frame, and skip only a stage's work on those without motion, set that stage's `skip_still` instead.
     """
 
     manifest: ClassVar[Manifest] = Manifest(
@@ -94,23 +92,10 @@ class MotionGate(Operator):
             "events": Port(PortKind.EVENTS, "`motion` for each frame let through; value: share of the picture moving"),
         },
         params={
-            "threshold": Param(
-                float, 0.004, "share of the picture that must change to open the gate", minimum=0, maximum=1
-            ),
-            "sensitivity": Param(
-                float,
-                0.7,
-                "how small a change of brightness counts: 0 only strong, 1 the slightest",
-                minimum=0,
-                maximum=1,
-            ),
+            **COMPARISON,
             "hold_s": Param(
                 float, 1.0, "seconds that the gate stays open after the last motion", minimum=0, maximum=600
             ),
-            "adapt_s": Param(
-                float, 4.0, "seconds in which the background takes up what stays still", minimum=0.04, maximum=3600
-            ),
-            "max_side": Param(int, 192, "longer side of the small picture compared, pixels", minimum=16, maximum=1920),
         },
         state=State.PER_STREAM,
         filters=True,
@@ -118,51 +103,28 @@ class MotionGate(Operator):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        # In levels of brightness: 40 (a shadow does not count) down to 4 (just above sensor noise after smoothing).
-        self._min_change = 40.0 * 0.1 ** float(self.params["sensitivity"])
-        self._background: NDArray[np.float32] | None = None
-        self._last_s = 0.0
-        self._open_until_s = float("-inf")
+        self._scene = Scene(float(self.params["sensitivity"]), self.params["max_side"])
+        self._open_until_s: float | None = None  # media time; None: nothing has come yet
 
     def process(self, inputs: Inputs) -> Outputs | Filtered:
         """Pass the frame if the gate is open."""
-        import cv2
-
         image: Image = inputs["frames"]
-        small = cv2.GaussianBlur(small_luma(image, self.params["max_side"]), (5, 5), 0).astype(np.float32)
-        background = self._background
-        if background is None or background.shape != small.shape:
-            self._background = small
-            self._last_s = image.pts_s
+        share = self._scene.changed(image)
+        if self._open_until_s is None:
+            self._scene.keep()
             self._open_until_s = image.pts_s  # the first frame passes, without holding the gate open
-            return {"frames": image, "events": Events([Event("motion", value=1.0)])}
-        changed = np.abs(small - background) > self._min_change
-        share = float(changed.mean())
-        elapsed_s = max(0.0, image.pts_s - self._last_s)
-        # A first-order filter in time: after adapt_s, 63 % of a lasting change has become background.
-        weight = 1.0 - float(np.exp(-elapsed_s / float(self.params["adapt_s"])))
-        self._background = background + np.float32(weight) * (small - background)
-        self._last_s = image.pts_s
-        if share > float(self.params["threshold"]):
+        elif share > float(self.params["threshold"]):
+            self._scene.keep()
             self._open_until_s = image.pts_s + float(self.params["hold_s"])
         elif image.pts_s > self._open_until_s:
             return FILTERED
         return {"frames": image, "events": Events([Event("motion", value=round(share, 6))])}
 
     def snapshot(self) -> Any:
-        """Background as float32 bytes with its shape, and the gate's times in seconds of media time."""
-        background = self._background
-        return {
-            "shape": None if background is None else list(background.shape),
-            "background": b"" if background is None else background.tobytes(),
-            "last_s": self._last_s,
-            "open_until_s": None if np.isinf(self._open_until_s) else self._open_until_s,
-        }
+        """The picture compared with, and until when the gate is open, in seconds of media time."""
+        return {"scene": self._scene.snapshot(), "open_until_s": self._open_until_s}
 
     def restore(self, state: Any) -> None:
         """See `snapshot`."""
-        self._background = None
-        if state["shape"] is not None:
-            self._background = np.frombuffer(state["background"], np.float32).reshape(state["shape"]).copy()
-        self._last_s = state["last_s"]
-        self._open_until_s = float("-inf") if state["open_until_s"] is None else state["open_until_s"]
+        self._scene.restore(state["scene"])
+        self._open_until_s = state["open_until_s"]

@@ -37,6 +37,7 @@ __all__ = [
     "detect",
     "hold",
     "line_crossing",
+    "motion",
     "motion_gate",
     "pixelate",
     "resize",
@@ -118,6 +119,7 @@ def detect(
     decoder: str | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
+    skip_still: float | None = None,
     placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
@@ -142,6 +144,7 @@ def classify(
     decoder: str | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
+    skip_still: float | None = None,
     placement: Placement | None = None,
     name: str | None = None,
     when: When = None,
@@ -320,13 +323,30 @@ def select(
     return _add("select", {"boxes": boxes}, {"boxes": "boxes"}, name, when, BoxesStage, **params)
 
 
+def motion(
+    frames: Frames,
+    *,
+    threshold: float | None = None,
+    sensitivity: float | None = None,
+    still_s: float | None = None,
+    max_side: int | None = None,
+    batch: int | None = None,
+    sample_fps: float | None = None,
+    placement: Placement | None = None,
+    name: str | None = None,
+    when: When = None,
+) -> EventsStage:
+    """Tell which frames show something else than before; gives ``events``."""
+    params = {key: value for key, value in locals().items() if key not in ("frames", "name", "when")}
+    return _add("motion", {"frames": frames}, {"events": "events"}, name, when, EventsStage, **params)
+
+
 def motion_gate(
     frames: Frames,
     *,
     threshold: float | None = None,
     sensitivity: float | None = None,
     hold_s: float | None = None,
-    adapt_s: float | None = None,
     max_side: int | None = None,
     batch: int | None = None,
     sample_fps: float | None = None,
