@@ -36,6 +36,7 @@ from llamapipe.operator import Manifest, PortKind, Registry, State
 from llamapipe.runtime import StageSetup
 from llamapipe.session.candidates import Needs, Weighed, candidates_for, way_to_run, weigh
 from llamapipe.session.setups import predictor_loader, when_atoms
+from llamapipe.session.stillness import MotionStages
 from llamapipe.spec import (
     PLACEMENTS,
     PipelineSpec,
@@ -50,7 +51,6 @@ from llamapipe.spec.model import OpSpec
 
 __all__ = ["Compiled", "compile_pipeline", "latency_of", "run_plan"]
 
-_MOTION = "llamapipe/motion@v1"
 _LIVE_FRAMES = 4  # of a stream that does not wait, in flight: what comes in a moment in which others have their turn
 
 
@@ -90,7 +90,7 @@ def compile_pipeline(
     stage_levels = levels(spec, manifests)
     depths: dict[str, int] = {}
     stages: list[StagePlan] = []
-    motions = _Motions(registry, [op.name for op in spec.ops])
+    motions = MotionStages([op.name for op in spec.ops])
     setups: dict[str, StageSetup] = {}
     problems: list[Problem] = []
     weighed: dict[str, Sequence[Weighed]] = {}
@@ -140,32 +140,6 @@ def compile_pipeline(
         for sink in spec.sinks
     )
     return Compiled(spec, tuple(stages), sinks, setups, weighed)
-
-
-class _Motions:
-    """The stages that tell others with ``skip_still`` what moves: one for all that ask the same of the same frames."""
-
-    def __init__(self, registry: Registry, taken: Sequence[str]) -> None:
-        self._registry = registry
-        self._taken = set(taken)
-        self._known: dict[tuple[str, float], OpSpec] = {}
-
-    def before(self, op: OpSpec, manifest: Manifest) -> OpSpec | None:
-        """The one that a stage asks; None: it skips nothing. Raises UsageError where there is no such operator."""
-        share = split_knobs(op.params, manifest)[0].get("skip_still")
-        if not share or manifest.frames_input is None:
-            return None
-        frames = op.inputs[manifest.frames_input][0]
-        found = self._known.get((frames, share))
-        if found is None:
-            name = f"{op.name}-motion"
-            while name in self._taken:
-                name += "-2"
-            self._taken.add(name)
-            port = self._registry.manifest(_MOTION).frames_input or "frames"
-            found = OpSpec(name=name, type=_MOTION, inputs={port: (frames,)}, params={"threshold": share})
-            self._known[frames, share] = found
-        return found
 
 
 def run_plan(

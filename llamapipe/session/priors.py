@@ -134,7 +134,7 @@ class _Costs:
         for stage in self._choices.stages:
             variant, batch = self._choices.variant(point, stage)
             items = self._reference.items.get(stage.stage, 1.0)
-            rate = self._choices.rate(point, stage, self._fps)
+            rate = self._choices.looked_at(point, stage, self._fps)
             # A network takes as long for a batch that is not full, and of every nth frame alone 1/n as many meet.
             fill = max(1.0, rate * batch)
             core_s += items * rate * self._item_s(stage, variant, batch) * batch / fill
@@ -208,6 +208,8 @@ class _Accuracies:
             columns.append(_PER_HALVING[1] * np.array([_halvings(v, stage, best) for v in variants]))
             columns.append(_LOWER * np.array([v.precision != best.precision for v in variants]))
             columns += [_PER_SECOND[1] * held_s, np.where(held_s > 0, _HELD, 0.0)]
+            # Boxes are held while nothing moves: nothing is usually lost, and more where it is asked for more.
+            columns += [_HELD * np.array([choices.skipped(point, stage) >= s for point in points]) for s in stage.looks]
         columns += _columns(choices, points, lambda v: v.model, _OTHER_MODEL[1], but_reference=True)
         return np.stack(columns, axis=1)
 

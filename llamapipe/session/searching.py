@@ -176,7 +176,7 @@ class _Searcher:
         return trial
 
     def _rule_out(self, search: Search, point: Point, trial: Trial) -> None:
-        """Where variants are not right enough, they are no better at a lower sampling rate, nor in other batches."""
+        """Where variants are not right enough, they are no better looking at fewer frames, nor in other batches."""
         accuracy = trial.predicted.accuracy
         if accuracy is None or accuracy >= self._targets.floor - _CLEARLY:
             return
@@ -184,7 +184,9 @@ class _Searcher:
         for other in search.space.points:
             pairs = [(name, a, b) for name, a, b in zip(knobs, point, other, strict=True) if a != b]
             if all(
-                name.endswith(".batch") or (name.endswith(".sample_fps") and float(b) < float(a))
+                name.endswith(".batch")
+                or (name.endswith(".sample_fps") and float(b) < float(a))
+                or (name.endswith(".skip_still") and float(b) > float(a))
                 for name, a, b in pairs
             ):
                 search.fail(other)

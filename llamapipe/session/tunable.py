@@ -6,7 +6,7 @@ A choice is what a point of the search space sets: ``"stage.knob"`` to a value, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from math import sqrt
 from typing import Any
@@ -23,7 +23,7 @@ from llamapipe.spec.model import OpSpec
 from llamapipe.spec.yaml_tree import parse_scalar
 from llamapipe.tune import Knob, Point, Scale, Space
 
-__all__ = ["Choice", "StageChoices", "Tunable", "asked_knobs", "stage_choices", "tunable"]
+__all__ = ["Choice", "StageChoices", "Tunable", "asked_knobs", "stage_choices", "still_stages", "tunable"]
 
 Choice = Mapping[str, Any]
 """``"stage.knob"`` -> value."""
@@ -52,6 +52,7 @@ class StageChoices:
     profiles: Mapping[Variant, Profile]
     per_frame: bool  # looks at whole frames, one by one
     prices: Prices = CORE_SECONDS
+    looks: Mapping[float, float] = field(default_factory=dict)  # by `skip_still`: share of frames that change, 0..1
 
     def core_s(self, variant: Variant, batch: int) -> float | None:
         """Seconds an item by the profile, of a core or of the device that the variant runs on; None: there is none."""
@@ -97,8 +98,16 @@ class Tunable:
         return Space(self.space.knobs, [p for p in self.space.points if all(p[at] == point[at] for at in fixed)])
 
     def rate(self, point: Point, stage: StageChoices, fps: float) -> float:
-        """Share of frames that a stage looks at."""
+        """Share of frames that a stage looks at, those without motion included."""
         return min(1.0, float(self.choices[point].get(f"{stage.stage}.sample_fps", fps)) / fps)
+
+    def looked_at(self, point: Point, stage: StageChoices, fps: float) -> float:
+        """Share of frames that a stage looks at."""
+        return self.rate(point, stage, fps) * stage.looks.get(self.skipped(point, stage), 1.0)
+
+    def skipped(self, point: Point, stage: StageChoices) -> float:
+        """Share of the picture that must change for the stage to look; 0: it looks anyhow."""
+        return float(self.choices[point].get(f"{stage.stage}.skip_still", 0.0))
 
 
 def asked_knobs(texts: Sequence[str]) -> dict[str, list[Any]]:
@@ -126,11 +135,14 @@ def tunable(
     asked: Mapping[str, Sequence[Any]],
     reference: Choice,
     prices: Prices = CORE_SECONDS,
+    looks: Mapping[str, Mapping[float, float]] | None = None,
 ) -> Tunable:
     """The space of a pipeline on a video of ``fps``.
 
     ``asked`` are knobs with values that the user wants tried, the first is the reference's; ``reference`` are values
-    of the reference that the user names. Raises UsageError for a knob that is not there.
+    of the reference that the user names. ``looks`` are values of `skip_still` to try, by stage of those that
+    `still_stages` names, with the share of frames that each leaves to be looked at. Raises UsageError for a knob that
+    is not there.
     """
     types = {op.type: loaded.registry.manifest(op.type) for op in loaded.spec.ops}
     for key, value in ((key, value) for key, values in asked.items() for value in values):
@@ -138,16 +150,27 @@ def tunable(
     for key, value in reference.items():
         apply_sets(loaded.spec, as_sets({key: value}), types, flag="--reference")
     notes: list[str] = []
-    stages = [replace(stage, prices=prices) for stage in stage_choices(loaded, profiles, assets, notes)]
+    stages = [
+        replace(
+            stage,
+            prices=prices,
+            looks=(looks or {}).get(stage.stage, {}) if f"{stage.stage}.skip_still" not in asked else {},
+        )
+        for stage in stage_choices(loaded, profiles, assets, notes)
+    ]
     used = dict.fromkeys(v.device for stage in stages for v in stage.variants)
     devices = [device for device in used if device != "cpu"] if prices.devices else []
     notes += [f"costs go by prices: a second of {d} counts as {prices.in_cores(d):.3g} of a core" for d in devices]
     sampled = {
         stage.stage: _rates(fps)
         for stage in stages
-        if stage.per_frame and f"{stage.stage}.sample_fps" not in asked and not _is_set(loaded, stage.stage)
+        if stage.per_frame
+        and f"{stage.stage}.sample_fps" not in asked
+        and not _is_set(loaded, stage.stage, "sample_fps")
     }
     named = [Knob(key, tuple(map(_plain, values)), _scale(values)) for key, values in asked.items()]
+    if _count(stages, sampled, named) > _MOST_POINTS:  # one of them tells whether it pays
+        stages = [replace(stage, looks=dict(list(stage.looks.items())[:1])) for stage in stages]
     while _count(stages, sampled, named) > _MOST_POINTS and any(len(rates) > 1 for rates in sampled.values()):
         sampled = {stage: rates[:-1] if len(rates) > 1 else rates for stage, rates in sampled.items()}
     points = _points(stages, sampled, asked)
@@ -159,8 +182,10 @@ def tunable(
         for point, choice in points.items()
         if all({**_sets(s.stage, s.default), f"{s.stage}.batch": 1}.items() <= choice.items() for s in stages)
         and not any(key.endswith(".sample_fps") and key.split(".")[0] in sampled for key in choice)
+        and not any(s.looks and f"{s.stage}.skip_still" in choice for s in stages)
     )
-    accurate = any(len(s.variants) > 1 for s in stages) or bool(asked) or any(len(r) > 1 for r in sampled.values())
+    accurate = any(len(s.variants) > 1 or s.looks for s in stages) or bool(asked)
+    accurate = accurate or any(len(r) > 1 for r in sampled.values())
     return Tunable(space, points, wanted, default, tuple(stages), tuple(notes), accurate)
 
 
@@ -177,8 +202,21 @@ def stage_choices(
     ]
 
 
-def _is_set(loaded: LoadedPipeline, stage: str) -> bool:
-    return any(op.name == stage and "sample_fps" in op.params for op in loaded.spec.ops)
+def still_stages(loaded: LoadedPipeline) -> list[str]:
+    """Stages with a model that could skip frames without motion: they look at the source's own, and do not yet."""
+    manifests = {op.name: loaded.registry.manifest(op.type) for op in loaded.spec.ops}
+    return [
+        op.name
+        for op in loaded.spec.ops
+        if manifests[op.name].uses_model
+        and manifests[op.name].can_skip_still
+        and op.inputs.get(manifests[op.name].frames_input or "") == ("$source.frames",)
+        and not _is_set(loaded, op.name, "skip_still")
+    ]
+
+
+def _is_set(loaded: LoadedPipeline, stage: str, knob: str) -> bool:
+    return any(op.name == stage and knob in op.params for op in loaded.spec.ops)
 
 
 def _stage(
@@ -322,6 +360,8 @@ def _knobs(stages: Sequence[StageChoices], sampled: Mapping[str, Sequence[float]
         ]
         if stage.stage in sampled:
             found.append(Knob(f"{stage.stage}.sample_fps", tuple(sorted(sampled[stage.stage])), Scale.LOG))
+        if stage.looks:
+            found.append(Knob(f"{stage.stage}.skip_still", (0.0, *stage.looks), Scale.CATEGORY))
     return found
 
 
@@ -337,6 +377,7 @@ def _count(stages: Sequence[StageChoices], sampled: Mapping[str, Sequence[float]
     count = 1
     for stage in stages:
         count *= sum(len(sizes) for sizes in stage.batches.values()) * len(sampled.get(stage.stage, (1,)))
+        count *= 1 + len(stage.looks)
     for knob in named:
         count *= len(knob.values)
     return count
@@ -358,6 +399,13 @@ def _points(
                     continue
                 own.append(((*point, rates[0]), sets))
                 own += [((*point, rate), {**sets, f"{stage.stage}.sample_fps": rate}) for rate in rates[1:]]
+        if stage.looks:
+            still = f"{stage.stage}.skip_still"
+            own = [
+                ((*point, share), {**sets, still: share} if share else sets)
+                for point, sets in own
+                for share in (0.0, *stage.looks)
+            ]
         parts.append(own)
     for key, values in asked.items():
         parts.append([((_plain(value),), {key: value}) for value in values])
@@ -389,7 +437,7 @@ def _reference(
         exact = sum(
             place[s.stage, next(v for v in s.variants if _sets(s.stage, v).items() <= choice.items())] for s in stages
         )
-        return exact, sum(key.endswith(".sample_fps") for key in choice)
+        return exact, sum(key.endswith((".sample_fps", ".skip_still")) for key in choice)
 
     return min(fitting, key=rank)
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from llamapipe.clock import Clock, Env, SystemClock, system_env
 from llamapipe.errors import InterruptedRun, QueryRefused, UsageError
@@ -25,10 +27,11 @@ from llamapipe.session.prepare import OnAsset, profiles_here, sources_of
 from llamapipe.session.request import RunRequest
 from llamapipe.session.resolve import LoadedPipeline, load_pipeline
 from llamapipe.session.searching import OnStep, search_configuration
+from llamapipe.session.stillness import looks_at
 from llamapipe.session.stretches import Stretches, decode_stretches, part_s
 from llamapipe.session.targets import Targets
 from llamapipe.session.trials import Judge, Trials, judged_results
-from llamapipe.session.tunable import Choice, Tunable, asked_knobs, tunable
+from llamapipe.session.tunable import Choice, Tunable, asked_knobs, still_stages, tunable
 from llamapipe.spec import format_slo, parse_slo
 from llamapipe.spec.model import SloSpec
 from llamapipe.spec.names import did_you_mean
@@ -60,7 +63,7 @@ _SHORT_MEDIA_S = 30.0  # a tenth of what is shorter is not enough to load a few 
 _SHORT_BUDGET_S = 10.0
 _LEAST_BUDGET_S = 3.0
 _USUAL_FLOOR = 0.9
-_SEARCH = 2  # of the way to search: what an earlier one has found is not taken for what this one would find
+_SEARCH = 3  # of the way to search: what an earlier one has found is not taken for what this one would find
 _STRETCHES = 4
 _FRAMES = (40, 480)  # fewest and most that are looked at
 _REFERENCE_SHARE = 0.35  # of the budget that the reference's frames may take
@@ -72,7 +75,9 @@ _FAR = 2.0  # times the distance of a like video, up to which another one tells 
 _HINT_NOISE = 0.2  # relative, of another video's cost
 _BESIDE = 2.0  # times the budget, for a search that has only what a run leaves of the machine
 _REFERRED = ("model", "backend", "device", "precision", "input_size")
-_SEARCHED = (*_REFERRED, "batch", "sample_fps")  # of every stage with a model
+_SEARCHED = (*_REFERRED, "batch", "sample_fps", "skip_still")  # of every stage with a model
+_STILL = (0.004, 0.016)  # shares of the picture that must change for a stage to look, tried where little does
+_PAYS = 0.85  # share of frames that change, above which skipping the others is not tried
 _SPENT = 0.7  # of the budget, from which the search did not end of itself: another trial no longer fitted in
 _HINT_WIDTH = 0.1  # of another video's accuracy, either side
 
@@ -189,7 +194,7 @@ def tune_on(
         prices=run.prices,
         again=True,
     )
-    return _Tuning(request, lambda _: None, None, interrupt, clock, env).run_on(held, like.objective)
+    return _Tuning(request, lambda _: None, None, interrupt, clock, env).run_on(held, like)
 
 
 def refusal(tuning: Tuning) -> str:
@@ -260,34 +265,49 @@ class _Tuning:
             )
         slo = parse_slo(request.slo) if request.slo is not None else loaded.spec.slo
         slo = None if request.variants_alone else slo
-        choices = self._choices(loaded, float(info.fps or 25))
-        count = self._num_frames(choices, budget_s)
+        plain = self._choices(loaded, float(info.fps or 25))
+        count = self._num_frames(plain, budget_s)
         part = (request.start_s, request.end_s)
         held = decode_stretches(source, info, count, _STRETCHES, clock=self._clock, part=part)
-        blank = self._blank(loaded, choices, held, Path(source.uri).name, budget_s)
+        luma = held.luma()
+        looks = looks_at(luma, held, loaded.registry, _STILL)
+        skipping = self._choices(loaded, held.fps, dict.fromkeys(still_stages(loaded), looks))
+        choices = skipping if looks[_STILL[0]] <= _PAYS else plain
+        blank = self._blank(loaded, choices, held, luma, Path(source.uri).name, budget_s)
         blank = msgspec.structs.replace(blank, objective="" if slo is None else format_slo(slo))
         key = self._key(blank)
         known = self._known(blank, key)
-        holds = known is not None and _still_holds(known[0], choices, self._targets(blank, held, slo))
-        if known is not None and known[1] <= LIKE and not request.again and holds:
-            return Tuned(known[0], (known[0].video, known[1]))
+        if known is not None and known[1] <= LIKE and not request.again:
+            tuned, far = known
+            targets = self._targets(blank, held, slo)
+            # The like video may have had a little more motion, or a little less.
+            if any(_still_holds(tuned, those, targets) for those in (plain, skipping)):
+                return Tuned(tuned, (tuned.video, far))
         tuning = self._searched(loaded, choices, held, blank, slo, known)
         if tuning.feasible:
             with open_catalogue(self._env, clock=self._clock) as store:
                 store.put_tuning(key, tuning)
         return Tuned(tuning)
 
-    def run_on(self, held: Stretches, objective: str) -> Tuning:
-        """Search on these frames, without latency; ``objective`` is noted all the same."""
+    def run_on(self, held: Stretches, like: Tuning) -> Tuning:
+        """Search on these frames, without latency, for what a run with another tuning can be changed to."""
         budget_s = self._request.budget_s
         assert budget_s is not None
         loaded = self._load(self._request.sets)
-        choices = self._choices(loaded, held.fps)
-        blank = self._blank(loaded, choices, held, Path(held.info.uri).name, budget_s)
+        luma = held.luma()
+        looks = {
+            stage: looks_at(luma, held, loaded.registry, [float(like.values[f"{stage}.skip_still"])])
+            for stage in still_stages(loaded)
+            if f"{stage}.skip_still" in like.values
+        }
+        choices = self._choices(loaded, held.fps, looks)
+        blank = self._blank(loaded, choices, held, luma, Path(held.info.uri).name, budget_s)
         tuning = self._searched(loaded, choices, held, blank, None, None)
-        return msgspec.structs.replace(tuning, objective=objective)
+        return msgspec.structs.replace(tuning, objective=like.objective)
 
-    def _choices(self, loaded: LoadedPipeline, fps: float) -> Tunable:
+    def _choices(
+        self, loaded: LoadedPipeline, fps: float, looks: Mapping[str, Mapping[float, float]] | None = None
+    ) -> Tunable:
         found = tunable(
             loaded,
             profiles_here(self._env),
@@ -296,10 +316,19 @@ class _Tuning:
             asked=asked_knobs(self._request.knobs),
             reference={key: parse_scalar(value) for key, value in self._request.reference.items()},
             prices=self._prices,
+            looks=looks,
         )
         return found.variants_alone() if self._request.variants_alone else found
 
-    def _blank(self, loaded: LoadedPipeline, choices: Tunable, held: Stretches, video: str, budget_s: float) -> Tuning:
+    def _blank(
+        self,
+        loaded: LoadedPipeline,
+        choices: Tunable,
+        held: Stretches,
+        luma: Sequence[NDArray[np.uint8]],
+        video: str,
+        budget_s: float,
+    ) -> Tuning:
         """What is known of the tuning before anything was tried."""
         floor, metric = self._floor(loaded)
         info = held.info
@@ -310,7 +339,7 @@ class _Tuning:
             metric=metric,
             floor=floor,
             hardware=fingerprint(),
-            signature=signature_of(held.luma(), width=info.width, height=info.height, fps=held.fps),
+            signature=signature_of(luma, width=info.width, height=info.height, fps=held.fps),
             video=video,
             values={},
             predicted=None,

@@ -202,4 +202,6 @@ def test_a_sampler_takes_the_same_frames_from_a_segments_beginning_on(
     taken = [frame.seq for frame in came if whole.takes(frame, True)]
     for first in range(0, len(comes), segment_frames):
         later = Sampler(fps, segment_frames)
-        assert [f.seq for f in came if f.seq >= first and later.takes(f, True)] == [seq for seq in taken if seq >= first]
+        assert [f.seq for f in came if f.seq >= first and later.takes(f, True)] == [
+            seq for seq in taken if seq >= first
+        ]
