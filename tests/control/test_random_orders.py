@@ -49,6 +49,18 @@ def sampled_join(**more):
     )
 
 
+def still(**more):
+    """A stage that holds while nothing moves, another that also looks at some frames only, and what follows them."""
+    return plan(
+        stage("motion", frames(), outputs={"events": "events"}, stateful=True),
+        stage("detect", frames(), depth=2, hold_unless="any($ops.motion.events)"),
+        stage("rarely", frames(), depth=2, hold_unless="any($ops.motion.events)", sample_fps=4.0, batch=2),
+        stage("track", boxes("detect"), boxes("rarely", "more"), depth=3, stateful=True),
+        stage("closer", frames(), boxes("track"), depth=4, when="count($ops.detect.boxes) > 0", batch=2),
+        **more,
+    )
+
+
 def filters(**more):
     """Three picture filters in a row, the first of which is not always wanted, beside a tracker that the last reads."""
     return plan(
@@ -94,7 +106,7 @@ def changeable(draw: st.DrawFn, of: StagePlan) -> StagePlan:
 
 
 _RARE = ("cancel", " ends", " fails", "hangs", "is lost", "falls silent", "sends a bad one", "time passes")
-_SHAPES = (detect_only, faces_in_people, gated, sampled_join, filters)
+_SHAPES = (detect_only, faces_in_people, gated, sampled_join, still, filters)
 
 
 @st.composite

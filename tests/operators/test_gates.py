@@ -53,6 +53,17 @@ def test_the_gate_opens_for_motion_and_not_for_noise() -> None:
     assert not set(range(50, 60)) & set(kept)
 
 
+def test_the_gate_closes_behind_who_has_stood_there_for_long() -> None:
+    """A background that had taken them up would have to forget them first."""
+    images = []
+    for i in range(200):
+        pixels = np.full((120, 160, 3), 100, np.uint8)
+        if 10 <= i < 150:
+            pixels[20:100, 60:100] = 220
+        images.append(Image.from_bgr(pixels, seq=i, pts_s=i / 10))
+    assert passed(make(MotionGate, hold_s=0.0), images) == [0, 10, 150]
+
+
 def test_the_gate_says_how_much_moves() -> None:
     gate = make(MotionGate)
     images = scene(range(5, 10))

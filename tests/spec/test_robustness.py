@@ -16,7 +16,7 @@ ports = st.sampled_from(["", "frames", "boxes", "tracks", "others", "x"])
 selectors = st.builds("$ops.{}.{}".format, names, ports) | st.sampled_from(["$source.frames", "$source", "$ops.a", "x"])
 whens = st.none() | st.builds("any({})".format, selectors) | st.just("any(")
 params = st.dictionaries(
-    st.sampled_from(["batch", "margin", "polygon", "sample_fps", "x", "labels"]),
+    st.sampled_from(["batch", "margin", "polygon", "sample_fps", "skip_still", "x", "labels"]),
     st.sampled_from([1, 0.5, None, "x", [], ["a"], {}, float("nan"), True]),
     max_size=2,
 )

@@ -41,6 +41,8 @@ def test_operators_have_their_params_knobs_and_ports():
     assert set(blur["properties"]["inputs"]["oneOf"][1]["properties"]) == {"frames", "boxes"}
     detect = op("llamapipe/detect@v1")
     assert {"task", "model", "precision", "min_score", "batch", "sample_fps", "when"} <= set(detect["properties"])
+    assert "skip_still" in detect["properties"]
+    assert "skip_still" not in op("llamapipe/resize@v1")["properties"]
     assert op("llamapipe/zones@v1")["required"] == ["name", "type", "polygon", "inputs"]
 
 

@@ -235,6 +235,28 @@ def test_stages_that_give_pictures_work_on_every_frame():
     assert "gives pictures" in problem.message
 
 
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ("skip_still: -1", "skip_still: expected a share of the picture from 0 to 1, got -1"),
+        ("skip_still: true", "skip_still: expected a share of the picture from 0 to 1, got True"),
+    ],
+)
+def test_what_counts_as_still_is_a_share_of_the_picture(keys, words):
+    problem = one(stage(keys))
+    assert (problem.code, problem.where) == ("knob", "<text>:6")
+    assert words in problem.message
+
+
+def test_stages_that_look_at_whole_frames_may_skip_still_ones():
+    assert stage("skip_still: 0.004") == []
+    problem = one(check(BLUR_FACES.replace("task: face-detection", "task: face-detection, skip_still: 0.01")))
+    assert (problem.code, problem.where) == ("knob", "<text>:8")
+    assert "expected whole frames to look for motion in, got crops of" in problem.message
+    problem = one(stage("skip_still: 0.01", type="resize"))  # its pictures of the last frame would be gone
+    assert problem.code == "unknown-key"
+
+
 def test_frame_level_stages_take_what_crops_gave():
     assert check(BLUR_FACES) == []
 
