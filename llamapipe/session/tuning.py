@@ -270,9 +270,10 @@ class _Tuning:
         part = (request.start_s, request.end_s)
         held = decode_stretches(source, info, count, _STRETCHES, clock=self._clock, part=part)
         luma = held.luma()
-        looks = looks_at(luma, held, loaded.registry, _STILL)
-        skipping = self._choices(loaded, held.fps, dict.fromkeys(still_stages(loaded), looks))
-        choices = skipping if looks[_STILL[0]] <= _PAYS else plain
+        stages = [] if request.variants_alone else still_stages(loaded)
+        looks = looks_at(luma, held, loaded.registry, _STILL) if stages else {}
+        skipping = self._choices(loaded, held.fps, dict.fromkeys(stages, looks))
+        choices = skipping if looks.get(_STILL[0], 1.0) <= _PAYS else plain
         blank = self._blank(loaded, choices, held, luma, Path(source.uri).name, budget_s)
         blank = msgspec.structs.replace(blank, objective="" if slo is None else format_slo(slo))
         key = self._key(blank)
