@@ -262,14 +262,22 @@ def _check_machine(config: Path, terminal: Terminal) -> None:
 
 
 def _tuned(request: RunRequest, terminal: Terminal) -> RunRequest:
-    """The request with what tuning for its first video finds. Raises QueryRefused where nothing fits."""
+    """The request with what tuning for its first video finds; as it is where there is no time for that.
+
+    Raises QueryRefused where nothing fits.
+    """
     from dataclasses import replace
 
     from llamapipe.cli.tuning import TrialLines
+    from llamapipe.session.searching import BudgetTooShort
     from llamapipe.session.tuning import tune_for
 
-    with TrialLines(terminal) as lines:
-        tuned = tune_for(request, on_step=lines.show)
+    try:
+        with TrialLines(terminal) as lines:
+            tuned = tune_for(request, on_step=lines.show)
+    except BudgetTooShort as error:
+        terminal.warning(f"it runs untuned: {error.message}; give more with llamapipe tune --budget-s, and --config")
+        return request
     terminal.note(str(tuned))
     return replace(request, config=tuned.tuning)
 

@@ -14,7 +14,7 @@ from llamapipe.session.trials import Evaluator, Trial
 from llamapipe.session.tunable import Tunable
 from llamapipe.tune import Observation, Point, Predicted, Search, Space, Trend, Tried
 
-__all__ = ["OnStep", "Outcome", "Step", "search_configuration"]
+__all__ = ["BudgetTooShort", "OnStep", "Outcome", "Step", "search_configuration"]
 
 _INITIAL = 1  # points spread over the space before any is chosen, where something says what they cost
 _INITIAL_UNTOLD = 5  # the same where no stage has a model: of fewer, the search would learn that all cost the same
@@ -22,6 +22,10 @@ _NEGLIGIBLE = 0.02  # share of the reference's cost below which a stage is left 
 _CHEAPER = 0.3  # of what the reference took: what another trial is expected to take, before there was one
 _CLEARLY = 0.02  # below the floor, and no variation of batch or rate will do
 _DONE = 0.003  # expected relative gain that is no longer worth a trial
+
+
+class BudgetTooShort(UsageError):
+    """Not even the reference could be tried in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ def search_configuration(
 ) -> Outcome:
     """Try the reference, what a run takes untuned, and then what promises most, until nothing does or time is up.
 
-    ``began_s`` is when the budget's time began. Raises UsageError where the budget is too small for the reference.
+    ``began_s`` is when the budget's time began. Raises BudgetTooShort where it is so for the reference.
     """
     frames = inf if budget_frames is None else budget_frames
     return _Searcher(evaluator, choices, targets, budget_s, frames, began_s, clock, seed, on_step).run(hints)
@@ -95,8 +99,8 @@ class _Searcher:
             why = self._tried[-1].what if self._tried else ""
             if why:
                 raise LlamapipeError(f"the reference cannot be run: {why}", hint="name another one with --reference")
-            raise UsageError(
-                f"the budget of {self._budget_s:g} s is too short to try the reference configuration",
+            raise BudgetTooShort(
+                f"the budget of {self._budget_s:.3g} s is too short to try the reference configuration",
                 hint=f"give more: --budget-s {max(10, round(3 * self._budget_s))}"
                 + ("" if self._frames_left == inf else "; --budget-frames bounds it besides, not instead"),
             )

@@ -235,20 +235,22 @@ class Trials:
         request = replace(self._request, config=msgspec.structs.replace(self._blank, values=choice, objective=""))
         self._kept.keep_of(choice)
         num = 0
+        looked = None
         if not self._is_settled:
-            if not self._settle(request):
+            looked = self._settle(request)
+            if looked is None:
                 return None
-            num = _FEWEST
+            num = len(looked[1])
+            took_s = self._clock.now_s() - began_s
+            if len(self._held.frames) > num or self._spare_s > took_s:
+                looked = None  # there is time to see all of them, or the same ones again without what begins a run
         held = self._held
-        frames: dict[int, FrameResult] = {}
-
-        def take(result: FrameResult) -> None:
-            frames[held.indices[result.frame]] = _without_pictures(result)
-
-        summary = self._run(request, HeldVideo(held, clock=self._clock), take)
-        if summary is None:
-            return None
-        num += len(held.frames)
+        if looked is None:
+            looked = self._look(request, held)
+            if looked is None:
+                return None
+            num += len(held.frames)
+        summary, frames = looked
         by_stage = {s.name: s.busy_s * _cores(s.variant, self._prices) / len(held.frames) for s in summary.stages}
         score = self._judge.score(frames)
         predicted = Predicted(
@@ -271,21 +273,32 @@ class Trials:
         items = {s.name: s.items / len(held.frames) for s in summary.stages}
         return Trial(predicted, self._clock.now_s() - began_s, num, by_stage, items)
 
-    def _settle(self, request: RunRequest) -> bool:
-        """Keep as many of the frames as time is for, by a few that are worked off first. False: interrupted."""
-        few = self._held.first(_FEWEST)
-        boxes: list[int] = []
-        summary = self._run(
-            request, HeldVideo(few, clock=self._clock), lambda result: boxes.append(self._judge.count(result))
-        )
-        if summary is None:
-            return False
+    def _look(self, request: RunRequest, held: Stretches) -> tuple[RunSummary, dict[int, FrameResult]] | None:
+        """Work frames off, and keep the results by index in the video. None: interrupted."""
+        frames: dict[int, FrameResult] = {}
+
+        def take(result: FrameResult) -> None:
+            frames[held.indices[result.frame]] = _without_pictures(result)
+
+        summary = self._run(request, HeldVideo(held, clock=self._clock), take)
+        return None if summary is None else (summary, frames)
+
+    def _settle(self, request: RunRequest) -> tuple[RunSummary, dict[int, FrameResult]] | None:
+        """Keep as many of the frames as time is for, by a few that are worked off first, and return what these gave.
+
+        None: interrupted.
+        """
+        looked = self._look(request, self._held.first(_FEWEST))
+        if looked is None:
+            return None
+        summary, frames = looked
+        boxes = [self._judge.count(result) for result in frames.values()]
         wanted = self._enough * len(boxes) / sum(boxes) if sum(boxes) else len(self._held.frames)
         if self._judge.metric == "none":
             wanted = 0
         self._held = self._held.first(max(_FEWEST, round(min(wanted, self._spare_s * summary.fps))))
         self._is_settled = True
-        return True
+        return looked
 
     def _paced(self, request: RunRequest, predicted: Predicted) -> RunSummary | None:
         """The same at the video's own rate: as it would be served, by as many workers as that cost takes."""

@@ -61,6 +61,7 @@ __all__ = [
 _SHARE_OF_MEDIA = 0.1
 _SHORT_MEDIA_S = 30.0  # a tenth of what is shorter is not enough to load a few networks
 _SHORT_BUDGET_S = 10.0
+_MOST_UNASKED_S = 30.0  # that a run takes for what it needs to know of variants
 _LEAST_BUDGET_S = 3.0
 _USUAL_FLOOR = 0.9
 _SEARCH = 3  # of the way to search: what an earlier one has found is not taken for what this one would find
@@ -258,7 +259,9 @@ class _Tuning:
         source = self._source()
         info = self._facts(source)
         media_s = part_s(info, request.start_s, request.end_s)
-        budget_s = _usual_budget_s(media_s) if request.budget_s is None else request.budget_s
+        usual_s = _usual_budget_s(media_s)
+        usual_s = min(usual_s, _MOST_UNASKED_S) if request.variants_alone else usual_s
+        budget_s = usual_s if request.budget_s is None else request.budget_s
         if not 0 < budget_s < inf:
             raise UsageError(
                 f"--budget-s {budget_s:g}: expected more than 0, and no infinity", hint="for example --budget-s 60"
