@@ -249,7 +249,8 @@ def run(
         if config is not None:
             raise UsageError("--tune finds a configuration, --config gives one", hint="leave one of them out")
         request = _tuned(request, terminal)
-    request = sampled(request, terminal)
+    if request.agreed is None:
+        request = sampled(request, terminal)
     return _plan(request, terminal, json) if dry_run else _run(request, terminal, json, explain=explain)
 
 
@@ -269,6 +270,8 @@ def _tuned(request: RunRequest, terminal: Terminal) -> RunRequest:
     from dataclasses import replace
 
     from llamapipe.cli.tuning import TrialLines
+    from llamapipe.clock import SystemClock, system_env
+    from llamapipe.session.agreeing import with_agreements
     from llamapipe.session.searching import BudgetTooShort
     from llamapipe.session.tuning import tune_for
 
@@ -276,8 +279,9 @@ def _tuned(request: RunRequest, terminal: Terminal) -> RunRequest:
         with TrialLines(terminal) as lines:
             tuned = tune_for(request, on_step=lines.show)
     except BudgetTooShort as error:
-        terminal.warning(f"it runs untuned: {error.message}; give more with llamapipe tune --budget-s, and --config")
-        return request
+        why = f"{error.message}; give more with llamapipe tune --budget-s, and --config"
+        terminal.warning(f"it runs untuned: {why}")
+        return with_agreements(request, clock=SystemClock(), env=system_env(), untried=why)
     terminal.note(str(tuned))
     return replace(request, config=tuned.tuning)
 

@@ -38,8 +38,11 @@ def with_agreements(
     on_step: OnStep = lambda _: None,
     on_asset: OnAsset | None = None,
     interrupt: threading.Event | None = None,
+    untried: str = "",
 ) -> RunRequest:
     """The request with what its floor needs to know of variants; as it is where there is no such floor.
+
+    ``untried`` says why nothing is to be tried now. The reference runs then.
 
     Raises InterruptedRun, and SpecError, UsageError, SourceError or AssetError where pipeline or sources cannot be had.
     """
@@ -72,6 +75,8 @@ def with_agreements(
             "for cheaper variants record some of it: llamapipe tune"
         )
         return replace(request, agreed=Agreements(only, note, warns=True))
+    if untried:
+        return replace(request, agreed=Agreements(only, f"the reference runs: {untried}", warns=True))
     try:
         found = tune(_asked(request, video), on_step=on_step, interrupt=interrupt, clock=clock, env=env)
     except InterruptedRun:

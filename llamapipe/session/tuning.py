@@ -288,7 +288,8 @@ class _Tuning:
             if any(_still_holds(tuned, those, targets) for those in (plain, skipping)):
                 return Tuned(tuned, (tuned.video, far))
         tuning = self._searched(loaded, choices, held, blank, slo, known)
-        if tuning.feasible:
+        # Where there was no time for more than the reference, another day may have it.
+        if tuning.feasible and (len(tuning.tried) > 1 or tuning.points == 1 or tuning.took_s < _SPENT * budget_s):
             with open_catalogue(self._env, clock=self._clock) as store:
                 store.put_tuning(key, tuning)
         return Tuned(tuning)
