@@ -40,7 +40,7 @@ __all__ = ["ANY", "CatalogueStore", "KeptModel", "digest_of", "open_catalogue", 
 ANY = "*"
 """In place of a machine's fingerprint: rows of all machines."""
 
-_SCHEMA = 3  # 2: tunings; 3: verdicts
+_SCHEMA = 4  # 2: tunings; 3: verdicts; 4: ways
 _TABLES = """
 CREATE TABLE IF NOT EXISTS models (
     name TEXT PRIMARY KEY, body BLOB NOT NULL, file TEXT NOT NULL, sha256 TEXT NOT NULL,
@@ -57,6 +57,8 @@ CREATE TABLE IF NOT EXISTS tunings (
 CREATE TABLE IF NOT EXISTS verdicts (
     variant TEXT NOT NULL, hardware TEXT NOT NULL, model TEXT NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY (variant, hardware)) STRICT;
+CREATE TABLE IF NOT EXISTS ways (
+    hardware TEXT NOT NULL, workers TEXT NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (hardware, workers)) STRICT;
 """
 """Made where they are not: a catalogue of an earlier version has all but the newest."""
 _MAKING = ".build-"
@@ -239,6 +241,20 @@ class CatalogueStore:
                     self._clock.wall_s(),
                 ),
             )
+
+    # Queries
+
+    def way_s(self, workers: str) -> float | None:
+        """What 99 of 100 queries took beside their invocations on this machine; None: there were not enough yet."""
+        rows = self._rows("SELECT seconds FROM ways WHERE hardware = ? AND workers = ?", (self.hardware, workers))
+        return float(rows[0][0]) if rows else None
+
+    def put_way(self, workers: str, seconds: float) -> None:
+        """Keep what the queries of a session have shown; half of it is believed where something was known."""
+        with self._changing():
+            known = self.way_s(workers)
+            kept = seconds if known is None else (known + seconds) / 2
+            self._database.execute("INSERT OR REPLACE INTO ways VALUES (?, ?, ?)", (self.hardware, workers, kept))
 
     # Models
 

@@ -39,6 +39,18 @@ class Needs:
     # Of a stage, how far variants agree on the run's own video; others are not known to. None: the catalogue is asked.
     agreed: Mapping[Variant, float] | None = None
 
+    frames_per_s: float | None = None  # that come of themselves; None: as fast as they are worked on
+
+    @property
+    def most_items(self) -> int:
+        """Of a batch: what comes while a candidate's share of the objective passes.
+
+        A network that is made for more does the work of a full batch for a single frame.
+        """
+        if self.frames_per_s is None or self.latency_s is None:
+            return _MOST_ITEMS
+        return min(_MOST_ITEMS, 1 + int(_SHARE * self.latency_s * self.frames_per_s))
+
     @property
     def least(self) -> float:
         """The lowest accuracy of a candidate."""
@@ -69,7 +81,7 @@ def candidates_for(
     else:
         reaching = [(profile, 1.0) for profile in fitting]
     batch = int(wanted.get("batch") or 0)
-    found = [_candidate(profile, value, batch, needs.prices, configure) for profile, value in reaching]
+    found = [_candidate(profile, value, batch, needs, configure) for profile, value in reaching]
     return _worth_loading([c for c in found if c is not None], needs)
 
 
@@ -194,9 +206,9 @@ def _refuse(floor: Floor, known: Sequence[tuple[Profile, float | None]]) -> None
 
 
 def _candidate(
-    profile: Profile, accuracy: float, batch: int, prices: Prices, configure: Callable[[Variant, int], Configuration]
+    profile: Profile, accuracy: float, batch: int, needs: Needs, configure: Callable[[Variant, int], Configuration]
 ) -> Candidate | None:
-    largest = min(batch or _MOST_ITEMS, profile.max_batch)
+    largest = min(batch or needs.most_items, profile.max_batch)
     if batch and batch > profile.max_batch:
         return None
     if not batch:
@@ -206,7 +218,7 @@ def _candidate(
             if cost < (1 - _PAYS) * costs[largest]:
                 largest = n
     points = tuple(_known(profile.point(n)) for n in _sizes(largest))
-    return Candidate(configure(profile.variant, largest), points, accuracy, prices.of(profile.variant.device))
+    return Candidate(configure(profile.variant, largest), points, accuracy, needs.prices.of(profile.variant.device))
 
 
 def way_to_run(
@@ -218,7 +230,7 @@ def way_to_run(
 ) -> Candidate:
     """This variant with this batch, with what its profile says of it, if there is one."""
     profile = next((p for p in profiles if p.variant == variant and p.points), None)
-    known = None if profile is None else _candidate(profile, 1.0, batch, needs.prices, configure)
+    known = None if profile is None else _candidate(profile, 1.0, batch, needs, configure)
     return known or Candidate(configure(variant, batch), price=needs.prices.of(variant.device))
 
 

@@ -232,6 +232,8 @@ def _stage(
     knobs, given = split_knobs(op.params, manifest)
     params = {name: given.get(name, param.default) for name, param in manifest.params.items()}
     edges = tuple(_edge(port, selector, manifests) for port in manifest.inputs for selector in op.inputs.get(port, ()))
+    if level:  # a frame brings several items at once
+        needs = replace(needs, frames_per_s=None)
     configuration, candidates, standby, weighed = _configurations(manifest, knobs, params, profiles, needs, ways or ())
     above = [depths[edge.stage] for edge in edges if edge.stage]
     above += [depths[atom.stage] for atom in parse_when(op.when).atoms] if op.when else []

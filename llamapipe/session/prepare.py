@@ -302,7 +302,7 @@ def prepare(
         raise
 
 
-def _needs(spec: PipelineSpec, objective: Objective, prices: Prices) -> Needs:
+def _needs(spec: PipelineSpec, objective: Objective, prices: Prices, paced: int) -> Needs:
     """What the pipeline asks of its models. Without an objective that is judged there is nothing to choose by."""
     slo = _judged(objective)
     floor = spec.accuracy
@@ -314,6 +314,7 @@ def _needs(spec: PipelineSpec, objective: Objective, prices: Prices) -> Needs:
         chooses=slo is not None,
         threads=1,  # a worker is one thread: the cores are shared among workers
         prices=prices,
+        frames_per_s=_USUAL_FPS * paced if paced else None,
     )
 
 
@@ -359,7 +360,7 @@ def _asked(request: RunRequest, *, env: Env, results: bool, on_asset: OnAsset | 
     workers = count if count is not None else _own_count(kind, machine)
     placements = {str(op.params.get("placement") or kind or "thread") for op in loaded.spec.ops}
     check_count(workers, sorted(placements), machine.cores)
-    needs = _needs(loaded.spec, objective, prices_for(request.prices, env))
+    needs = _needs(loaded.spec, objective, prices_for(request.prices, env), 0 if unpaced else len(specs))
     tuning = pinned_of(request)
     profiles = profiles_here(env)
     standby = None

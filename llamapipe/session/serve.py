@@ -56,8 +56,11 @@ _VARIANT_FORM = "MODEL/BACKEND/DEVICE/PRECISION/HEIGHTxWIDTH/tTHREADS, as yolox-
 _SLOT_BYTES = 1 << 27  # the largest picture: 8K in BGR; memory that is not written to is not taken
 _MEMORY_SHARE = 0.8  # of what is free: the rest is for pictures, and for what others take meanwhile
 _MEMORY_SLACK_BYTES = 1 << 28  # that a replica may take beyond twice its profile: address space is not memory yet
-# What 99 of 100 queries that do not wait take beside their invocations, until they have shown it: as on two cores.
+# What 99 of 100 queries that do not wait take beside their invocations, until they have shown it: as on two cores. Of
+# what an earlier session was shown, so many times is taken, and no more than that.
 _TRANSIT_S = {"thread": 0.002, "process": 0.004}
+_WARY = 1.5
+_TELLING = 200  # queries, from which a session knows
 _SWITCH_S = 0.0002  # an answer waits no longer than this for the solver, or for what its user computes in Python
 _WORTHWHILE = 0.95  # a larger batch has to save this much of the time an item, or it gets no network of its own
 
@@ -132,9 +135,9 @@ class Session:
         self._clock = SystemClock() if clock is None else clock
         self._kind = workers
         self._token = secrets.token_hex(16)
-        if profiles is None:
-            with open_catalogue(self._env) as store:
-                profiles = store.profiles()
+        with open_catalogue(self._env) as store:
+            way_s = store.way_s(workers)
+            profiles = store.profiles() if profiles is None else profiles
         self._profiles = {profile.variant.name: profile for profile in profiles}
         self._root = cache_root(self._env)
         use_catalogue(self._root)
@@ -145,7 +148,7 @@ class Session:
             policy=policy,
             static=StaticPlan(dict(static or {})),
             prices=dict(prices or {}),
-            transit_s=_TRANSIT_S[workers],
+            transit_s=_TRANSIT_S[workers] if way_s is None else min(_TRANSIT_S[workers], _WARY * way_s),
         )
         self.controller = ServingController(plan, tuple(profiles))
         self._spares: Spares | None = None
@@ -191,12 +194,21 @@ class Session:
 
         try:
             self._server.close(now=now)
+            if self._cv_threads >= 0:
+                self._remember()
         finally:
             self._arena.close()
             if self._cv_threads >= 0:
                 cv2.setNumThreads(self._cv_threads)
                 sys.setswitchinterval(self._switch_s)
                 self._cv_threads = -1
+
+    def _remember(self) -> None:
+        """What queries have shown of their way, for the sessions to come."""
+        way = self.controller.transit
+        if way.seen >= _TELLING:
+            with open_catalogue(self._env) as store:
+                store.put_way(self._kind, way.late_s)
 
     # -- asking --------------------------------------------------------------------------------------------------
 

@@ -105,6 +105,21 @@ def test_the_cheapest_variant_that_is_right_enough_answers(
     assert strict.accuracy.value == 0.95
 
 
+def test_a_session_begins_with_what_an_earlier_one_was_shown_of_the_way(
+    profiles: list[Profile], picture: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("llamapipe.session.serve._TELLING", 20)
+    env = {**system_env(), "LLAMAPIPE_CACHE": str(tmp_path)}
+    with Session(workers="thread", profiles=profiles, env=env) as session:
+        first_s = session.controller.transit.late_s
+        for _ in range(25):
+            session.query(picture, task="person-detection", latency_ms=1000, accuracy=0.6)
+        shown_s = session.controller.transit.late_s
+    assert shown_s != first_s
+    with Session(workers="thread", profiles=profiles, env=env) as session:
+        assert session.controller.transit.late_s == pytest.approx(min(first_s, 1.5 * shown_s))
+
+
 def test_what_cannot_be_had_is_refused_with_the_closest(profiles: list[Profile], picture: NDArray[np.uint8]) -> None:
     with Session(workers="thread", profiles=profiles) as session:
         with pytest.raises(QueryRefused) as refusal:

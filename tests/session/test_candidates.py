@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from llamapipe.catalog import AccuracyFigure, BatchPoint, Configuration, Floor, Profile, Variant
@@ -101,3 +103,18 @@ def test_a_second_floor_lets_less_right_ones_in_for_an_overload() -> None:
     names = [name for name, _ in chosen(profiles, needs)]
     assert names[0].startswith("nano")
     assert names[1].startswith("tiny")
+
+
+def test_a_batch_is_no_larger_than_what_comes_in_time() -> None:
+    cheaper = [profile(ms=10, batch_ms=30)]
+
+    def batch(latency_s: float | None, frames_per_s: float | None, **wanted: object) -> int:
+        needs = replace(CHOOSING, latency_s=latency_s, frames_per_s=frames_per_s)
+        return chosen(cheaper, needs, **wanted)[0][1]
+
+    assert batch(0.03, 25.0) == 1  # the second frame would come after the first is late
+    assert batch(0.2, 25.0) == 3
+    assert batch(0.2, 20 * 25.0) == 8
+    assert batch(0.03, None) == 8  # a file that is read as fast as it goes
+    assert batch(None, 25.0) == 8
+    assert batch(0.03, 25.0, batch=4) == 4  # it was asked for

@@ -98,6 +98,11 @@ class ServingController:
             ev.Tick: lambda event, now_s: None,
         }
 
+    @property
+    def transit(self) -> Transit:
+        """What queries have shown of their way to replicas and back."""
+        return self._state.selector.transit
+
     # -- the two calls of a driver -------------------------------------------------------------------------------
 
     def step(self, event: ev.ServingEvent, now_s: float) -> list[act.ServingAction]:

@@ -24,12 +24,14 @@ class Transit:
 
     late_s: float = 0.0
     used_s: float = 0.0  # what decisions go by, which does not change with every query
+    seen: int = 0  # queries
 
     def __post_init__(self) -> None:
         self.used_s = self.late_s
 
     def observe(self, seconds: float) -> bool:
         """One query, in seconds of which nothing was waiting or invocation. Whether that changes what is to be used."""
+        self.seen += 1
         step_s = _STEP * self.late_s + _STEP_S
         self.late_s += (_QUANTILE if seconds > self.late_s else _QUANTILE - 1) * step_s
         self.late_s = max(self.late_s, 0.0)
