@@ -250,11 +250,9 @@ class CatalogueStore:
         return float(rows[0][0]) if rows else None
 
     def put_way(self, workers: str, seconds: float) -> None:
-        """Keep what the queries of a session have shown; half of it is believed where something was known."""
+        """Keep what the queries of a session have shown, which began with what was known."""
         with self._changing():
-            known = self.way_s(workers)
-            kept = seconds if known is None else (known + seconds) / 2
-            self._database.execute("INSERT OR REPLACE INTO ways VALUES (?, ?, ?)", (self.hardware, workers, kept))
+            self._database.execute("INSERT OR REPLACE INTO ways VALUES (?, ?, ?)", (self.hardware, workers, seconds))
 
     # Models
 

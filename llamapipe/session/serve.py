@@ -56,10 +56,9 @@ _VARIANT_FORM = "MODEL/BACKEND/DEVICE/PRECISION/HEIGHTxWIDTH/tTHREADS, as yolox-
 _SLOT_BYTES = 1 << 27  # the largest picture: 8K in BGR; memory that is not written to is not taken
 _MEMORY_SHARE = 0.8  # of what is free: the rest is for pictures, and for what others take meanwhile
 _MEMORY_SLACK_BYTES = 1 << 28  # that a replica may take beyond twice its profile: address space is not memory yet
-# What 99 of 100 queries that do not wait take beside their invocations, until they have shown it: as on two cores. Of
-# what an earlier session was shown, so many times is taken, and no more than that.
+# What 99 of 100 queries that do not wait take beside their invocations, until they have shown it: as on two cores. What
+# earlier sessions were shown is taken where it is less: it comes down to what is true from above.
 _TRANSIT_S = {"thread": 0.002, "process": 0.004}
-_WARY = 1.5
 _TELLING = 200  # queries, from which a session knows
 _SWITCH_S = 0.0002  # an answer waits no longer than this for the solver, or for what its user computes in Python
 _WORTHWHILE = 0.95  # a larger batch has to save this much of the time an item, or it gets no network of its own
@@ -148,7 +147,7 @@ class Session:
             policy=policy,
             static=StaticPlan(dict(static or {})),
             prices=dict(prices or {}),
-            transit_s=_TRANSIT_S[workers] if way_s is None else min(_TRANSIT_S[workers], _WARY * way_s),
+            transit_s=_TRANSIT_S[workers] if way_s is None else min(_TRANSIT_S[workers], way_s),
         )
         self.controller = ServingController(plan, tuple(profiles))
         self._spares: Spares | None = None

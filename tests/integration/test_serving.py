@@ -117,7 +117,7 @@ def test_a_session_begins_with_what_an_earlier_one_was_shown_of_the_way(
         shown_s = session.controller.transit.late_s
     assert shown_s != first_s
     with Session(workers="thread", profiles=profiles, env=env) as session:
-        assert session.controller.transit.late_s == pytest.approx(min(first_s, 1.5 * shown_s))
+        assert session.controller.transit.late_s == pytest.approx(min(first_s, shown_s))
 
 
 def test_what_cannot_be_had_is_refused_with_the_closest(profiles: list[Profile], picture: NDArray[np.uint8]) -> None:
