@@ -106,10 +106,14 @@ def test_the_cheapest_variant_that_is_right_enough_answers(
 
 
 def test_a_session_begins_with_what_an_earlier_one_was_shown_of_the_way(
-    profiles: list[Profile], picture: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    profiles: list[Profile],
+    picture: NDArray[np.uint8],
+    assets: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setattr("llamapipe.session.serve._TELLING", 20)
-    env = {**system_env(), "LLAMAPIPE_CACHE": str(tmp_path)}
+    env = {**system_env(), "LLAMAPIPE_CACHE": str(tmp_path), "LLAMAPIPE_ASSET_MIRROR": str(assets)}
     with Session(workers="thread", profiles=profiles, env=env) as session:
         first_s = session.controller.transit.late_s
         for _ in range(25):
