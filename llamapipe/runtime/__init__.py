@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llamapipe.runtime.arena import Arena, LocalArena, StaleFrame
     from llamapipe.runtime.checkpoints import StreamPoint
+    from llamapipe.runtime.contract import EngineResult, Peer
     from llamapipe.runtime.crew import WorkerPeer
-    from llamapipe.runtime.engine import Engine, EngineResult, Peer
+    from llamapipe.runtime.engine import Engine
     from llamapipe.runtime.host import StageHost, StageSetup, StreamFacts
     from llamapipe.runtime.machine import Machine, read_machine
     from llamapipe.runtime.observer import Observer
@@ -49,7 +50,8 @@ _HOMES = {
     "arena": ("Arena", "LocalArena", "StaleFrame"),
     "checkpoints": ("StreamPoint",),
     "crew": ("WorkerPeer",),
-    "engine": ("Engine", "EngineResult", "Peer"),
+    "contract": ("EngineResult", "Peer"),
+    "engine": ("Engine",),
     "host": ("StageHost", "StageSetup", "StreamFacts"),
     "machine": ("Machine", "read_machine"),
     "observer": ("Observer",),

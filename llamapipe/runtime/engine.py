@@ -5,13 +5,11 @@ Messages become events for `control`, its actions become messages. Decides nothi
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field
 from itertools import pairwise
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 import zmq
 
@@ -24,7 +22,9 @@ from llamapipe.errors import LlamapipeError
 from llamapipe.media import SINKS
 from llamapipe.runtime.arena import Arena
 from llamapipe.runtime.checkpoints import CheckpointBook, StreamPoint
+from llamapipe.runtime.contract import EngineResult, Peer
 from llamapipe.runtime.crew import Crew, WorkerPeer
+from llamapipe.runtime.frozen import Frozen
 from llamapipe.runtime.gathering import Gathering
 from llamapipe.runtime.granting import Granting
 from llamapipe.runtime.journal import Journal
@@ -72,32 +72,10 @@ from llamapipe.wire import (
     encode,
 )
 
-__all__ = ["Engine", "EngineResult", "Peer"]
+__all__ = ["Engine"]
 
 _POLL_MS = 50  # how late an interrupt or a dead thread may be noticed
 _NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)  # as enumerations they cost as much as the call
-
-
-class Peer(Protocol):
-    """Something that serves at the engine's address in a thread of its own."""
-
-    name: str  # its identity on the socket
-
-    def serve(self, context: zmq.Context[Any], address: str) -> None:
-        """Connect and serve until told to stop."""
-        ...
-
-
-@dataclass(slots=True)
-class EngineResult:
-    """How a run ended."""
-
-    outcome: str  # done | failed | cancelled
-    reason: str
-    files: dict[str, list[str]] = field(default_factory=dict)  # by stream
-    errors: dict[str, str] = field(default_factory=dict)  # by stream: the source's or a sink's
-    lost: set[str] = field(default_factory=set)  # streams whose source went away
-    hint: str | None = None
 
 
 class Engine:
@@ -162,7 +140,8 @@ class Engine:
         self._answers: list[Message] = []  # of the writers
         self._granting = Granting({s.stream: s.drop_policy == "block" for s in controller.plan.streams})
         self._gathering = Gathering(controller.plan)
-        self._frozen = False  # what was there when work began is no garbage collector's business
+        self._frozen = Frozen()
+        self._has_loaded = False  # something
         self._result: EngineResult | None = None
         self._partial = EngineResult("failed", "")
         self._crashes: dict[str, str] = {}
@@ -195,6 +174,8 @@ class Engine:
                     if (pause_s := self._gathering.pause_s) > 0.0:
                         self._clock.sleep(pause_s)
                     self._gathering.took(self._drain(), self._clock.now_s())
+                if self._has_loaded:
+                    self._frozen.freeze()
                 self._flush()
                 self._take_answers()
                 now_s = self._clock.now_s()
@@ -341,16 +322,10 @@ class Engine:
         if message.error is None:
             self._observer.loaded(stage, worker, message.load_s, message.variant)
             self._tell(ev.ReplicaLoaded(message.replica, message.load_s))
-            self._freeze()
+            self._has_loaded = True
         else:
             self._partial.hint = message.hint
             self._tell(ev.ReplicaFailed(message.replica, message.error))
-
-    def _freeze(self) -> None:
-        """Modules and plans stay: the garbage collector would walk over all of them every few seconds, for nothing."""
-        if not self._frozen and not gc.get_freeze_count():
-            self._frozen = True
-            gc.freeze()
 
     def _restored(self, peer: str, message: Restored) -> None:
         worker = self._crew.current(peer)
@@ -583,8 +558,7 @@ class Engine:
 
     def _shut_down(self) -> None:
         """Every thread and process ends before the socket does: nothing is left to linger."""
-        if self._frozen:
-            gc.unfreeze()
+        self._frozen.thaw()
         for writer in self._writers.values():
             writer.close(abort=True)
         for name in self._threads:
