@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
 import secrets
+import sqlite3
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +23,7 @@ from llamapipe.control.serving import Host, ServingController, ServingPlan, Stat
 from llamapipe.control.serving import actions as act
 from llamapipe.control.serving.program import Problem, solve
 from llamapipe.data import Boxes, Native
-from llamapipe.errors import QueryRefused, UsageError
+from llamapipe.errors import AssetError, QueryRefused, UsageError
 from llamapipe.inference import (
     AssetStore,
     all_models,
@@ -134,9 +136,14 @@ class Session:
         self._clock = SystemClock() if clock is None else clock
         self._kind = workers
         self._token = secrets.token_hex(16)
-        with open_catalogue(self._env) as store:
-            way_s = store.way_s(workers)
-            profiles = store.profiles() if profiles is None else profiles
+        way_s = None
+        try:
+            with open_catalogue(self._env) as store:
+                way_s = store.way_s(workers)
+                profiles = store.profiles() if profiles is None else profiles
+        except AssetError:
+            if profiles is None:
+                raise
         self._profiles = {profile.variant.name: profile for profile in profiles}
         self._root = cache_root(self._env)
         use_catalogue(self._root)
@@ -205,9 +212,11 @@ class Session:
     def _remember(self) -> None:
         """What queries have shown of their way, for the sessions to come."""
         way = self.controller.transit
-        if way.seen >= _TELLING:
-            with open_catalogue(self._env) as store:
-                store.put_way(self._kind, way.late_s)
+        if way.seen < _TELLING:
+            return
+        # Every query was answered: that this cannot be kept is no reason to fail.
+        with contextlib.suppress(AssetError, sqlite3.Error), open_catalogue(self._env) as store:
+            store.put_way(self._kind, way.late_s)
 
     # -- asking --------------------------------------------------------------------------------------------------
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from llamapipe.catalog import BatchPoint, Floor, Profile, Variant
-from llamapipe.errors import UsageError
-from llamapipe.session.serve import batches_of, make_query, parse_accuracy
+from llamapipe.errors import AssetError, QueryRefused, UsageError
+from llamapipe.session.serve import Session, batches_of, make_query, parse_accuracy
 
 
 @pytest.mark.parametrize(
@@ -47,3 +50,12 @@ def test_only_batches_that_save_time_get_a_network_of_their_own() -> None:
         Variant("m", "openvino"), "here", points=tuple(BatchPoint(batch, s, s, s, 1) for batch, s in points)
     )
     assert batches_of(profile) == (1, 4)
+
+
+def test_profiles_that_are_given_need_no_catalogue(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    env = {"LLAMAPIPE_CACHE": str(tmp_path / "file"), "HOME": str(tmp_path)}
+    with Session(profiles=[], env=env, workers="thread") as session, pytest.raises(QueryRefused):
+        session.query(np.zeros((8, 8, 3), np.uint8), task="person-detection")
+    with pytest.raises(AssetError):
+        Session(env=env, workers="thread")
