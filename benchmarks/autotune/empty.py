@@ -29,7 +29,8 @@ from llamapipe.session.pinned import pin
 from llamapipe.session.resolve import LoadedPipeline, load_pipeline
 from llamapipe.session.trials import judged_results
 from llamapipe.session.tunable import still_stages
-from llamapipe.session.tuning import TuneRequest, tune
+from llamapipe.session.tune_request import TuneRequest
+from llamapipe.session.tuning import tune
 from llamapipe.spec import dump_yaml
 
 CLIP = Case("", "one-by-one-person-detection.mp4")

@@ -126,7 +126,8 @@ def tune(
     """
     from llamapipe.report import PAGE, check_replaceable
     from llamapipe.session.pinned import check_pinnable, pin
-    from llamapipe.session.tuning import TuneRequest, nearest, refusal
+    from llamapipe.session.tune_request import TuneRequest
+    from llamapipe.session.tuning import nearest, refusal
     from llamapipe.session.tuning import tune as search
 
     terminal = terminal_of(ctx)

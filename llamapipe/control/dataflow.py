@@ -7,6 +7,7 @@ cancelled. A stage is looked at once all its producers have a record; a sink lik
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 from llamapipe.control.events import FAILED_ITEM, FILTERED_ITEM
 from llamapipe.control.ledger import Ledger
@@ -53,7 +54,7 @@ class Topology:
                 self.sink_consumers[producer].append(i)
         # What each stage's workers must measure for the conditions of stages further down.
         self.probes: list[list[tuple[str, str]]] = [[] for _ in plan.stages]  # (combine, key)
-        for condition in (both for pair in zip(self.whens, self.holds, strict=True) for both in pair):
+        for condition in chain.from_iterable(zip(self.whens, self.holds, strict=True)):
             for atom in condition.atoms if condition is not None else ():
                 probe = (atom.combine, atom.key)
                 if probe not in self.probes[self.index[atom.stage]]:
@@ -96,9 +97,9 @@ class FrameRecord:
         self.sinks_missing = [len(p) for p in topology.sink_producers]
         self.open_stages = n
         # Most frames have none of these, and thousands are on their way: an empty container each would be memory to
-        # walk over. By stage.
-        self.lost_items: dict[int, int] | None = None  # items that were filtered
-        self.reasons: dict[int, tuple[str, str]] | None = None  # (stage, reason) of anything but done
+        # walk over.
+        self.lost_items: dict[int, int] | None = None  # items that were filtered, by stage
+        self.reasons: dict[int, tuple[str, str]] | None = None  # see `why`, by stage
         self.measures: dict[str, float] | None = None  # `when` figures by key
 
     def why(self, stage: int) -> tuple[str, str]:

@@ -13,8 +13,6 @@ stage by stage, so that it is known whose fault it is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from math import inf
 
 from llamapipe.control import actions as act
@@ -24,6 +22,7 @@ from llamapipe.control.checkpoints import Checkpointer
 from llamapipe.control.chooser import Verdict
 from llamapipe.control.dataflow import Dataflow, FrameRecord, Topology
 from llamapipe.control.durations import Durations
+from llamapipe.control.invocations import Ahead, Home, Invocation
 from llamapipe.control.lifecycle import ItemState, LinkState
 from llamapipe.control.plan import RunPlan, replica_name
 from llamapipe.control.policies import chooser_for
@@ -33,60 +32,7 @@ from llamapipe.control.timers import Timers
 from llamapipe.control.watching import Watch
 from llamapipe.control.workforce import Seat, Workforce
 
-__all__ = ["Dispatcher", "Invocation"]
-
-
-@dataclass(slots=True)
-class Invocation:
-    """One batch of one stage, out to one seat."""
-
-    number: int
-    stage: int
-    seat: Seat
-    items: list[Item]
-    choice: int = 0  # of the stage's candidates
-    twin: Invocation | None = None  # the same items at another worker
-    void: bool = False  # the twin has answered: this one only keeps its worker busy
-    chain: tuple[int, ...] = ()  # stages that are run after it, on what it gives
-
-    @property
-    def stages(self) -> tuple[int, ...]:
-        """All that it runs."""
-        return (self.stage, *self.chain)
-
-
-@dataclass(slots=True)
-class _Home:
-    """Where a stage's memory of a stream is."""
-
-    seat: Seat | None
-    has_state: bool = False  # it has seen something
-    touched: bool = False  # it has been sent something
-    since_snapshot: int = 0  # items
-    restoring: bool = False
-    restored: int = 0  # times that it was brought up again
-
-    def settle(self, seat: Seat) -> None:
-        """Be there from now on."""
-        self.seat = seat
-        seat.homes += 1
-
-    def leave(self) -> None:
-        """Be nowhere."""
-        if self.seat is not None:
-            self.seat.homes -= 1
-            self.seat.restoring -= self.restoring
-        self.seat, self.restoring = None, False
-
-
-@dataclass(frozen=True, slots=True)
-class _Ahead:
-    """What a stage that was run in a chain has made of a frame."""
-
-    seat: Seat
-    count: int
-    measures: Sequence[float]
-    error: str
+__all__ = ["Dispatcher"]
 
 
 class Dispatcher:
@@ -126,12 +72,12 @@ class Dispatcher:
         self._durations = [[Durations() for _ in stage.ways] for stage in plan.stages]
         self._suspects = Suspects()
         self._following = following_stages(plan, topology)
-        self.ahead: dict[tuple[int, str, int], _Ahead] = {}  # (stage, stream, seq) -> answer to what was not asked yet
+        self.ahead: dict[tuple[int, str, int], Ahead] = {}  # (stage, stream, seq) -> answer to what was not asked yet
         self._late: list[Invocation] = []  # that want a second worker
-        self._homes: dict[tuple[int, str], _Home] = {}
+        self._homes: dict[tuple[int, str], Home] = {}
         for resumed in plan.streams:
             for name in resumed.resume.states if resumed.resume is not None else ():
-                self._homes[topology.index[name], resumed.stream] = _Home(None, has_state=True, touched=True)
+                self._homes[topology.index[name], resumed.stream] = Home(None, has_state=True, touched=True)
         self._may_settle: dict[int, tuple[int, list[Seat]]] = {}  # stage -> (version of the workforce, seats)
         self._homeless: dict[tuple[int, str], None] = {}  # (stage, stream) whose items nobody can take now
         self._hopeless: str | None = None  # why nothing is tried again any more
@@ -195,7 +141,7 @@ class Dispatcher:
 
     def _serve_stream(self, stage: int, stream: str, batch: int, now_s: float) -> None:
         queue = self.queues[stage]
-        home = self._homes.setdefault((stage, stream), _Home(None))
+        home = self._homes.setdefault((stage, stream), Home(None))
         if home.seat is None:
             self._settle_in(home, stage, stream, now_s)
         seat = home.seat
@@ -226,7 +172,7 @@ class Dispatcher:
             self.queues[stage].freshen(stream)
         self._homeless.clear()
 
-    def _capture(self, home: _Home, stage: int, stream: str) -> None:
+    def _capture(self, home: Home, stage: int, stream: str) -> None:
         """Ask for what the home remembers now. One that was never sent anything remembers nothing."""
         seq = self._checkpoints.asked(stage, stream, empty=not home.touched)
         if home.touched:
@@ -237,14 +183,14 @@ class Dispatcher:
     def capture_idle(self, stream: str, released: int) -> None:
         """Every stage has passed ``released``: what remembers and got no frame since is asked for it now."""
         for stage in self._checkpoints.stages_left(stream, released):
-            home = self._homes.setdefault((stage, stream), _Home(None))
+            home = self._homes.setdefault((stage, stream), Home(None))
             if not home.touched or (home.seat is not None and home.seat.usable and not home.restoring):
                 self._capture(home, stage, stream)
             else:
                 self._checkpoints.abandon(stream)
                 return
 
-    def _settle_in(self, home: _Home, stage: int, stream: str, now_s: float) -> None:
+    def _settle_in(self, home: Home, stage: int, stream: str, now_s: float) -> None:
         """Find the stream a home; with a memory to bring along, only where that can be done at once."""
         if not home.has_state:
             seats = self._settlers(stage)
@@ -298,7 +244,7 @@ class Dispatcher:
         return room and seat.usable and seat.serves(stage, choice)
 
     def _dispatch(
-        self, seat: Seat, stage: int, items: list[Item], now_s: float, home: _Home | None = None, choice: int = 0
+        self, seat: Seat, stage: int, items: list[Item], now_s: float, home: Home | None = None, choice: int = 0
     ) -> None:
         for frame, _ in items:
             frame.state[stage] = ItemState.DISPATCHED
@@ -415,7 +361,7 @@ class Dispatcher:
                 return
             measures = part.measures[place] if part.measures else ()
             error = part.errors.get(place, "failed") if count == ev.FAILED_ITEM else ""
-            self.ahead[stage, frame.stream, frame.seq] = _Ahead(invocation.seat, count, measures, error)
+            self.ahead[stage, frame.stream, frame.seq] = Ahead(invocation.seat, count, measures, error)
 
     def answered_ahead(self, frame: FrameRecord, stage: int) -> bool:
         """Whether the stage's one item of the frame was run in a chain before its turn: then that is its answer."""

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from llamapipe.session.resolve import LoadedPipeline, load_pipeline, pipeline_names, validate_pipeline
     from llamapipe.session.results import FrameResult, to_pandas
     from llamapipe.session.scoring import Evaluation, evaluate
-    from llamapipe.session.tuning import Tuned, TuneRequest, tune
+    from llamapipe.session.tune_request import TuneRequest
+    from llamapipe.session.tuning import Tuned, tune
 
 __all__ = [
     "DropPolicy",
@@ -55,7 +56,8 @@ _HOMES = {
     "resolve": ("LoadedPipeline", "load_pipeline", "pipeline_names", "validate_pipeline"),
     "results": ("FrameResult", "to_pandas"),
     "scoring": ("Evaluation", "evaluate"),
-    "tuning": ("TuneRequest", "Tuned", "tune"),
+    "tune_request": ("TuneRequest",),
+    "tuning": ("Tuned", "tune"),
 }
 
 

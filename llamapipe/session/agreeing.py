@@ -17,14 +17,14 @@ from llamapipe.catalog import Precision, Variant
 from llamapipe.clock import Clock, Env
 from llamapipe.errors import InterruptedRun, LlamapipeError
 from llamapipe.inference import AssetStore, cache_root
-from llamapipe.media import SourceSpec
 from llamapipe.session.observing import uses_profiles
 from llamapipe.session.prepare import OnAsset, profiles_here, sources_of
 from llamapipe.session.request import Agreements, RunRequest
 from llamapipe.session.resolve import load_pipeline
 from llamapipe.session.searching import OnStep
 from llamapipe.session.tunable import StageChoices, stage_choices
-from llamapipe.session.tuning import Tuned, TuneRequest, tune
+from llamapipe.session.tune_request import TuneRequest
+from llamapipe.session.tuning import Tuned, tune
 from llamapipe.tune import Tuning
 
 __all__ = ["with_agreements"]
@@ -78,7 +78,8 @@ def with_agreements(
     if untried:
         return replace(request, agreed=Agreements(only, f"the reference runs: {untried}", warns=True))
     try:
-        found = tune(_asked(request, video), on_step=on_step, interrupt=interrupt, clock=clock, env=env)
+        asked = replace(TuneRequest.of_run(request, video.uri), variants_alone=True)
+        found = tune(asked, on_step=on_step, interrupt=interrupt, clock=clock, env=env)
     except InterruptedRun:
         raise
     except LlamapipeError as error:
@@ -92,21 +93,6 @@ def with_agreements(
 def _is_told(stage: StageChoices) -> bool:
     """Whether the catalogue says of some variant how far it agrees."""
     return any(p.accuracy_of("agreement", task=stage.task or None) is not None for p in stage.profiles.values())
-
-
-def _asked(request: RunRequest, video: SourceSpec) -> TuneRequest:
-    return TuneRequest(
-        request.pipeline,
-        video.uri,
-        params=request.params,
-        sets=request.sets,
-        workers=request.workers,
-        ops_files=request.ops_files,
-        prices=request.prices,
-        start_s=request.start_s,
-        end_s=request.end_s,
-        variants_alone=True,
-    )
 
 
 def _found(stage: str, num_stages: int, tuning: Tuning, variants: Sequence[Variant]) -> dict[Variant, float]:

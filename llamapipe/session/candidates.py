@@ -38,7 +38,6 @@ class Needs:
     prices: Prices = CORE_SECONDS
     # Of a stage, how far variants agree on the run's own video; others are not known to. None: the catalogue is asked.
     agreed: Mapping[Variant, float] | None = None
-
     frames_per_s: float | None = None  # that come of themselves; None: as fast as they are worked on
 
     @property

@@ -267,7 +267,7 @@ def prepare(
         plan = run_plan(
             compiled,
             streams,
-            workers=asked.workers if awaited else _workers(asked, request, sources, machine),
+            workers=asked.workers if awaited else _workers(asked, request, sources),
             sinks=compiled.sinks,
             slo=_judged(objective),
             faults=_faults(request),
@@ -464,7 +464,7 @@ def _judged(objective: Objective) -> SloSpec | None:
     return None if objective.unjudged else objective.slo
 
 
-def _workers(asked: _Asked, request: RunRequest, sources: Mapping[str, VideoSource], machine: Machine) -> int:
+def _workers(asked: _Asked, request: RunRequest, sources: Mapping[str, VideoSource]) -> int:
     """Where the user has named no number, no more than are of use at the sources' own rate.
 
     That is what was tuned keeps busy, and a worker a core where there are more sources: these leave no core idle, and
@@ -474,7 +474,7 @@ def _workers(asked: _Asked, request: RunRequest, sources: Mapping[str, VideoSour
     paced = all(_is_paced(request, source) for source in sources.values())
     if not paced or parse_workers(request.workers)[1] is not None:
         return asked.workers
-    cores = max(1, int(machine.cores))
+    cores = max(1, int(asked.machine.cores))
     most = cores if len(sources) > cores else asked.workers
     if tuning is None or not all(rates):
         return most

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from llamapipe.session.stretches import Stretches, decode_stretches, part_s
 from llamapipe.session.targets import Targets
 from llamapipe.session.trials import Judge, Trials, judged_results
 from llamapipe.session.tunable import Choice, Tunable, asked_knobs, still_stages, tunable
+from llamapipe.session.tune_request import TuneRequest
 from llamapipe.spec import format_slo, parse_slo
 from llamapipe.spec.model import SloSpec
 from llamapipe.spec.names import did_you_mean
@@ -48,7 +49,6 @@ from llamapipe.tune import (
 )
 
 __all__ = [
-    "TuneRequest",
     "Tuned",
     "described",
     "nearest",
@@ -81,32 +81,6 @@ _STILL = (0.004, 0.016)  # shares of the picture that must change for a stage to
 _PAYS = 0.85  # share of frames that change, above which skipping the others is not tried
 _SPENT = 0.7  # of the budget, from which the search did not end of itself: another trial no longer fitted in
 _HINT_WIDTH = 0.1  # of another video's accuracy, either side
-
-
-@dataclass(frozen=True, slots=True)
-class TuneRequest:
-    """One tuning. Everything but the pipeline and the video has a sensible default."""
-
-    pipeline: Any  # as in RunRequest
-    source: str
-    params: Mapping[str, str] = field(default_factory=dict)
-    sets: Mapping[str, str] = field(default_factory=dict)
-    slo: str | None = None  # replaces the pipeline's
-    min_accuracy: float | None = None  # replaces the pipeline's
-    labels: Path | None = None  # ground truth of the video: accuracy is AP at IoU 0.5 then
-    labels_stage: str | None = None  # whose boxes are compared with it
-    budget_s: float | None = None  # None: a tenth of the video, 10 s of one below 30 s
-    budget_frames: int | None = None  # worked on in all trials together; None: as many as the seconds allow
-    knobs: Sequence[str] = ()  # "STAGE.KNOB=V1,V2": more to try
-    reference: Mapping[str, str] = field(default_factory=dict)  # "STAGE.KNOB" -> value of the reference
-    workers: int | str | None = None
-    ops_files: Sequence[Path] = ()
-    prices: Path | None = None  # price list; None: the user's own, else core-seconds
-    again: bool = False  # search even where a like video is known
-    start_s: float | None = None  # of the part of the video that it is for; None: its beginning
-    end_s: float | None = None
-    variants_alone: bool = False  # how right variants are is asked, at any latency; batch and rate stay
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,18 +128,7 @@ def tune_for(
     """Tune for the first source of a run, with what the run asks for. Raises also QueryRefused: nothing fits."""
     if not request.sources:
         raise UsageError("--tune: there is no video to tune for", hint="add -i VIDEO")
-    asked = TuneRequest(
-        request.pipeline,
-        request.sources[0],
-        params=request.params,
-        sets=request.sets,
-        slo=request.slo,
-        workers=request.workers,
-        ops_files=request.ops_files,
-        prices=request.prices,
-        start_s=request.start_s,
-        end_s=request.end_s,
-    )
+    asked = replace(TuneRequest.of_run(request, request.sources[0]), slo=request.slo)
     tuned = tune(asked, on_step=on_step, interrupt=interrupt, clock=clock, env=env)
     if not tuned.tuning.feasible:
         raise QueryRefused(refusal(tuned.tuning), why="constraint", nearest=nearest(tuned.tuning))
@@ -182,17 +145,13 @@ def tune_on(
     # Knobs that the user had tried stay as they were found: a run could not change them while it goes on.
     kept = {key: value for key, value in like.values.items() if key.rpartition(".")[2] not in _SEARCHED}
     reference = {key: value for key, value in like.reference.items() if key.rpartition(".")[2] in _REFERRED}
-    request = TuneRequest(
-        run.pipeline,
-        run.sources[0],
-        params=run.params,
+    request = replace(
+        TuneRequest.of_run(run, run.sources[0]),
         sets={**as_sets(kept), **run.sets},
         min_accuracy=like.floor,
         budget_s=_BESIDE * max(_LEAST_BUDGET_S, like.budget_s),
         reference=as_sets(reference),
         workers=1,
-        ops_files=run.ops_files,
-        prices=run.prices,
         again=True,
     )
     return _Tuning(request, lambda _: None, None, interrupt, clock, env).run_on(held, like)

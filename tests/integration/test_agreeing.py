@@ -14,17 +14,9 @@ from llamapipe.session import RunRequest, run
 from llamapipe.session.agreeing import with_agreements
 from llamapipe.session.planning import explain_plan
 from tests.integration.test_choices import FAST, GOOD, env, fill
+from tests.integration.test_tuning import PIPELINE
 
 __all__ = ["env"]  # the fixture
-
-PIPELINE = """
-name: people-only
-accuracy: {min: 0.7}
-ops:
-  - {name: detect, type: detect, inputs: $source.frames, task: person-detection, model: yolox-nano, min_score: 0.4}
-sinks:
-  - {type: jsonl, input: $ops.detect.boxes, path: detections.jsonl}
-"""
 
 
 @pytest.fixture

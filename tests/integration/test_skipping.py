@@ -11,7 +11,8 @@ from llamapipe.report import RunSummary
 from llamapipe.session import RunRequest, run
 from llamapipe.session.comparing import compare_runs
 from llamapipe.session.pinned import pin
-from llamapipe.session.tuning import TuneRequest, tune
+from llamapipe.session.tune_request import TuneRequest
+from llamapipe.session.tuning import tune
 from tests.integration.test_choices import env
 
 __all__ = ["env"]  # the fixture

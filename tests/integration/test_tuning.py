@@ -12,7 +12,8 @@ import pytest
 from llamapipe.errors import SpecError, UsageError
 from llamapipe.session import RunRequest, run
 from llamapipe.session.pinned import pin
-from llamapipe.session.tuning import TuneRequest, tune
+from llamapipe.session.tune_request import TuneRequest
+from llamapipe.session.tuning import tune
 from llamapipe.tune import LIKE
 from tests.integration.test_choices import GOOD, env, fill
 

@@ -1,0 +1,53 @@
+"""What a tuning is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llamapipe.session.request import RunRequest
+
+__all__ = ["TuneRequest"]
+
+
+@dataclass(frozen=True, slots=True)
+class TuneRequest:
+    """One tuning. Everything but the pipeline and the video has a sensible default."""
+
+    pipeline: Any  # as in RunRequest
+    source: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    sets: Mapping[str, str] = field(default_factory=dict)
+    slo: str | None = None  # replaces the pipeline's
+    min_accuracy: float | None = None  # replaces the pipeline's
+    labels: Path | None = None  # ground truth of the video: accuracy is AP at IoU 0.5 then
+    labels_stage: str | None = None  # whose boxes are compared with it
+    budget_s: float | None = None  # None: a tenth of the video, 10 s of one below 30 s
+    budget_frames: int | None = None  # worked on in all trials together; None: as many as the seconds allow
+    knobs: Sequence[str] = ()  # "STAGE.KNOB=V1,V2": more to try
+    reference: Mapping[str, str] = field(default_factory=dict)  # "STAGE.KNOB" -> value of the reference
+    workers: int | str | None = None
+    ops_files: Sequence[Path] = ()
+    prices: Path | None = None  # price list; None: the user's own, else core-seconds
+    again: bool = False  # search even where a like video is known
+    start_s: float | None = None  # of the part of the video that it is for; None: its beginning
+    end_s: float | None = None
+    variants_alone: bool = False  # how right variants are is asked, at any latency; batch and rate stay
+    seed: int = 0
+
+    @classmethod
+    def of_run(cls, run: RunRequest, source: str) -> TuneRequest:
+        """For a source of a run, with all that a run and a tuning are both told but the objective."""
+        return cls(
+            run.pipeline,
+            source,
+            params=run.params,
+            sets=run.sets,
+            workers=run.workers,
+            ops_files=run.ops_files,
+            prices=run.prices,
+            start_s=run.start_s,
+            end_s=run.end_s,
+        )
