@@ -140,6 +140,7 @@ class Engine:
         self._answers: list[Message] = []  # of the writers
         self._granting = Granting({s.stream: s.drop_policy == "block" for s in controller.plan.streams})
         self._gathering = Gathering(controller.plan)
+        self._num_arrived = 0  # frames, since that was told
         self._frozen = Frozen()
         self._has_loaded = False  # something
         self._result: EngineResult | None = None
@@ -173,7 +174,9 @@ class Engine:
                 if ready:
                     if (pause_s := self._gathering.pause_s) > 0.0:
                         self._clock.sleep(pause_s)
-                    self._gathering.took(self._drain(), self._clock.now_s())
+                    self._drain()
+                    self._gathering.took(self._num_arrived, self._clock.now_s())
+                    self._num_arrived = 0
                 if self._has_loaded:
                     self._frozen.freeze()
                 self._flush()
@@ -204,19 +207,17 @@ class Engine:
 
     # -- messages to events -------------------------------------------------------------------------------------
 
-    def _drain(self) -> int:
-        """Everything that is there now, then one flush: messages of a burst leave together. How many there were."""
-        taken = 0
+    def _drain(self) -> None:
+        """Everything that is there now, then one flush: messages of a burst leave together."""
         while True:
             try:
                 identity = self._router.recv(_NOBLOCK)
                 data = self._router.recv(_NOBLOCK)  # a message comes whole
             except zmq.Again:
-                return taken
-            taken += 1
+                return
             self._take(identity.decode(), decode(data))
             if self._result is not None:
-                return taken
+                return
 
     def _take_answers(self) -> None:
         """What this thread's own writers have to say. Never in the midst of other actions."""
@@ -232,6 +233,7 @@ class Engine:
         elif isinstance(message, NewFrames):
             for ref in message.frames:
                 self._store.add(ref.stream, ref.seq, ref)
+            self._num_arrived += len(message.frames)
             first = message.frames[0]
             self._tell(
                 ev.FramesArrived(

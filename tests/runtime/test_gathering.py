@@ -1,4 +1,4 @@
-"""The engine lets messages gather where there are many, and where nobody waits for them."""
+"""The engine lets messages gather where many frames come, and where nobody waits for them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def paced(**more):
     return replace(plan, streams=tuple(replace(stream, paced=True) for stream in plan.streams))
 
 
-def test_few_messages_are_taken_at_once_and_many_after_a_pause() -> None:
+def test_what_few_frames_send_is_taken_at_once_and_what_many_send_after_a_pause() -> None:
     assert fed(paced(), 75).pause_s == 0.0
     assert fed(paced(), 900).pause_s == 0.002
     assert Gathering(paced()).pause_s == 0.0  # nothing has come yet
@@ -40,3 +40,9 @@ def test_a_tight_objective_allows_a_small_part_of_itself() -> None:
 
 def test_files_that_are_read_as_fast_as_they_go_are_never_kept_waiting() -> None:
     assert fed(detect_only(streams=3), 2000).pause_s == 0.0
+
+
+def test_where_a_frame_has_many_stages_before_it_the_pauses_come_to_the_same_in_all() -> None:
+    deep = paced()
+    deep = replace(deep, stages=tuple(replace(stage, depth=4) for stage in deep.stages))
+    assert fed(deep, 900).pause_s == 0.0005
