@@ -8,6 +8,7 @@ how they were trained.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from llamapipe.errors import DecoderError
 from llamapipe.inference.backends import Network
 from llamapipe.inference.decoders import suppress
 
-__all__ = ["CASCADE", "CASCADE_SIDES", "Cascade", "check_cascade"]
+__all__ = ["CASCADE", "CASCADE_SIDES", "Cascade", "check_cascade", "prepare_cascade"]
 
 CASCADE = "mtcnn"
 """What the catalogue has as the decoder of such a model."""
@@ -33,7 +34,10 @@ _MIN_FACE = 20  # pixels; smaller faces are not looked for
 _PYRAMID = 0.709  # each level has half the pixels of the one before
 _SCORES = (0.6, 0.7)  # to get past the first and the second network
 DEFAULT_MIN_SCORE = 0.7
-_MOST_CANDIDATES = 400  # given to the second network, which bounds the time that a picture can take
+_MOST_CANDIDATES = 384  # given to the second network, which bounds the time that a picture can take
+# Numbers of crops that the second and third network are given. Libraries prepare for every shape when it first comes,
+# which takes longer than computing it: with any number let through, the first hundreds of pictures would be slow.
+_COUNTS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, _MOST_CANDIDATES)
 
 Floats = NDArray[np.float32]
 
@@ -46,6 +50,14 @@ def check_cascade(networks: Sequence[Network]) -> None:
         if len(got) != len(wanted) or any(g != w for g, w in zip(got, wanted, strict=True)):
             shapes = ", ".join("x".join(str(n) for n in shape) for shape in network.output_shapes)
             raise DecoderError(f"{name} of mtcnn: expected outputs that end in {wanted}, the network gives {shapes}")
+
+
+def prepare_cascade(networks: Sequence[Network]) -> None:
+    """Have the library prepare for every number of crops, so that no picture waits for it."""
+    for network, side in zip(networks[1:], CASCADE_SIDES[1:], strict=True):
+        request = network.request()
+        for count in _COUNTS:
+            request.infer(np.zeros((count, side, side, 3), np.float32))
 
 
 class Cascade:
@@ -123,7 +135,7 @@ class Cascade:
         """R-Net: fewer and better squares."""
         if not len(boxes):
             return boxes
-        offsets, sure = self._requests[1].infer(_crops(pixels, boxes, CASCADE_SIDES[1]))
+        offsets, sure = self._infer(1, pixels, boxes)
         passed = np.flatnonzero(sure[:, 1] > _SCORES[1])
         kept = passed[_suppress(boxes[passed], sure[passed, 1], 0.7)]
         return _squares(_moved(boxes[kept], offsets[kept]))
@@ -132,11 +144,16 @@ class Cascade:
         """O-Net: faces and their scores, best first."""
         if not len(boxes):
             return boxes, np.empty(0, np.float32)
-        offsets, _, sure = self._requests[2].infer(_crops(pixels, boxes, CASCADE_SIDES[2]))
+        offsets, _, sure = self._infer(2, pixels, boxes)
         passed = np.flatnonzero(sure[:, 1] >= self._min_score)
         moved, score = _moved(boxes[passed], offsets[passed]), np.array(sure[passed, 1], np.float32)
         kept = _suppress_nested(moved, score, 0.7)
         return moved[kept], score[kept]
+
+    def _infer(self, stage: int, pixels: NDArray[np.uint8], boxes: Floats) -> list[Floats]:
+        """What the second (1) or third network (2) says of the squares."""
+        tensor = _crops(pixels, boxes, CASCADE_SIDES[stage])
+        return [output[: len(boxes)] for output in self._requests[stage].infer(tensor)]
 
 
 def _tensor(pictures: NDArray[np.uint8]) -> Floats:
@@ -146,11 +163,13 @@ def _tensor(pictures: NDArray[np.uint8]) -> Floats:
 
 
 def _crops(pixels: NDArray[np.uint8], boxes: Floats, side: int) -> Floats:
-    """Squares of the picture, black where they reach over its edge, as a network takes them."""
+    """Squares of the picture, black where they reach over its edge, as a network takes them; then black ones up to
+    the next of the numbers that it is prepared for.
+    """
     import cv2
 
     height, width = pixels.shape[:2]
-    crops = np.zeros((len(boxes), side, side, 3), np.uint8)
+    crops = np.zeros((_COUNTS[bisect_left(_COUNTS, len(boxes))], side, side, 3), np.uint8)
     for i, (x1, y1, x2, y2) in enumerate(np.fix(boxes).astype(int)):
         w, h = max(1, x2 - x1 + 1), max(1, y2 - y1 + 1)
         part = np.zeros((h, w, 3), np.uint8)

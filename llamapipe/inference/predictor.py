@@ -17,7 +17,7 @@ from llamapipe.errors import BackendError, UsageError
 from llamapipe.inference.assets import AssetStore
 from llamapipe.inference.backends import BACKENDS, LoadRequest, Network
 from llamapipe.inference.built import NetworkFile, network_file, written_anew
-from llamapipe.inference.cascade import CASCADE, CASCADE_SIDES, Cascade, check_cascade
+from llamapipe.inference.cascade import CASCADE, CASCADE_SIDES, Cascade, check_cascade, prepare_cascade
 from llamapipe.inference.decoders import DECODERS, Decoder, Wanted
 from llamapipe.inference.models import model_named
 from llamapipe.inference.preprocess import new_tensor, placer
@@ -139,6 +139,7 @@ def _load_cascade(variant: Variant, model: Model, assets: AssetStore) -> tuple[N
         for file, side in zip(model.files, CASCADE_SIDES, strict=True)
     )
     check_cascade(networks)
+    prepare_cascade(networks)
     return networks
 
 

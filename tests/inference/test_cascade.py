@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from llamapipe.catalog import Variant
 from llamapipe.data import Image
 from llamapipe.errors import DecoderError
-from llamapipe.inference.cascade import Cascade, check_cascade
+from llamapipe.inference.cascade import CASCADE_SIDES, Cascade, check_cascade, prepare_cascade
 
 Answer = Callable[[NDArray[np.generic]], Sequence[NDArray[np.float32]]]
 
@@ -95,3 +95,26 @@ def test_networks_in_another_order_are_refused() -> None:
     check_cascade(nets(0.9))
     with pytest.raises(DecoderError, match="P-Net of mtcnn"):
         check_cascade(nets(0.9)[::-1])
+
+
+def test_networks_are_given_numbers_of_crops_that_they_were_prepared_for() -> None:
+    """However many squares there are, a library meets no shape that it has not seen before the first picture."""
+    prepared = nets(0.9)
+    for net in prepared:
+        answer = net.infer
+
+        def noting(tensor: NDArray[np.generic], net: Net = net, answer: Answer = answer) -> Any:
+            net.given.append(tensor.shape)
+            return answer(tensor)
+
+        net.infer = noting
+    prepare_cascade(prepared)
+    seen = [set(net.given) for net in prepared]
+    found = cascade(prepared)
+    for number in (1, 3, 4, 5, 100, 384):
+        squares = np.tile(np.array([[2, 2, 30, 30]], np.float32), (number, 1)) + np.arange(number)[:, None] * 40
+        found._refine(np.zeros((60, 100, 3), np.uint8), squares.astype(np.float32))
+    for net, side, before in zip(prepared[1:], CASCADE_SIDES[1:], seen[1:], strict=True):
+        assert set(net.given) == before
+        assert {shape[1:] for shape in before} == {(side, side, 3)}
+    assert not prepared[0].given
