@@ -8,7 +8,8 @@ cores, so that a target that says nothing by the one may say something by the ot
 configuration that meets it costs at least 1.3 times the cheapest, and is judged by each on its own. Who is asked:
 
     llamapipe   `run` with the objective, and the floor in the pipeline
-    tuned       `run --tune` with the objective and the floor, tuning included
+    tuned       `run --tune` with the objective and the floor, tuning included; of jobs, which end before there was
+                time for that, after `tune`
     static      the cheapest configuration of the sweep that meets the target; by each cost, where that is another one
     first       what a user types first: the model's published input size, fp32, batch 1, the library's own threads
 """
@@ -138,6 +139,8 @@ def _asked(who: str, static: Row | None, choices: Choices, target: Target, folde
     if who == "llamapipe":
         return measured(choices, folder, target.kind, *objective, floor=FLOOR)
     if who == "tuned":
+        if target.kind == "job":
+            _tune(choices.case, target, folder)
         return measured(choices, folder, target.kind, *objective, "--tune", floor=FLOOR)
     if static is not None:
         options = [*sets_of(static["values"]), "--workers", str(static["workers"])]
@@ -155,6 +158,15 @@ def _asked(who: str, static: Row | None, choices: Choices, target: Target, folde
         del os.environ["LLAMAPIPE_PROFILES"]
         if before is not None:
             os.environ["LLAMAPIPE_PROFILES"] = before
+
+
+def _tune(case: Case, target: Target, folder: Path) -> None:
+    """What is found is kept for like videos; that nothing fits shows in the run."""
+    pipeline = pipeline_with(case, folder / "pipelines", floor=FLOOR)
+    command = [sys.executable, "-m", "llamapipe", "tune", pipeline, *options_of(case), "--slo", target.slo]
+    done = subprocess.run([*command, "--config", str(folder / "tuned.yaml"), "-q"], capture_output=True, text=True)
+    if done.returncode not in (0, 3):
+        raise SystemExit(f"{' '.join(command)}\nended with {done.returncode}: {done.stderr.strip()}")
 
 
 def _plan(case: Case, target: Target, results: Store, folder: Path, budget: Budget) -> None:

@@ -212,6 +212,9 @@ def run(
 
     llamapipe run blur-faces -i sample:bikes -o out
     """
+    from dataclasses import replace
+
+    from llamapipe.clock import SystemClock
     from llamapipe.session import RunRequest
 
     terminal = terminal_of(ctx)
@@ -243,6 +246,8 @@ def run(
         shadow=shadow,
         retune=retune,
     )
+    clock = SystemClock()
+    asked_s = clock.now_s()
     if config is not None:
         _check_machine(config, terminal)
     if tune:
@@ -251,6 +256,7 @@ def run(
         request = _tuned(request, terminal)
     if request.agreed is None:
         request = sampled(request, terminal)
+    request = replace(request, waited_s=clock.now_s() - asked_s)
     return _plan(request, terminal, json) if dry_run else _run(request, terminal, json, explain=explain)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llamapipe.cli import completion
-from llamapipe.cli.options import Json, OpsFiles, PricesFile, Quiet, Sets, Verbose, assignments, terminal_of
+from llamapipe.cli.options import Json, OpsFiles, PricesFile, Quiet, Sets, Verbose, assignments, seconds, terminal_of
 from llamapipe.cli.terminal import Terminal
 from llamapipe.errors import UsageError
 
@@ -79,6 +79,8 @@ def tune(
             rich_help_panel=_ACCURACY,
         ),
     ] = None,
+    start: Annotated[str | None, typer.Option("--start", metavar="TIME", help="Begin at: seconds or h:mm:ss.")] = None,
+    end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Stop before: seconds or h:mm:ss.")] = None,
     knobs: Annotated[
         list[str] | None,
         typer.Option(
@@ -149,6 +151,8 @@ def tune(
         workers=workers,
         ops_files=[Path(file) for file in ops_files or ()],
         again=again,
+        start_s=seconds("--start", start),
+        end_s=seconds("--end", end),
         seed=seed,
     )
     # Before the search: a slip for the video itself must cost neither the video nor the time.

@@ -62,7 +62,10 @@ class Dispatcher:
         self._deep_first = sorted(range(len(plan.stages)), key=lambda i: (order * plan.stages[i].depth, i))
         self._stream_index = {stream.stream: i for i, stream in enumerate(plan.streams)}
         takes_pictures = [any(edge.kind == "frames" for edge in stage.inputs) for stage in plan.stages]
-        faults = plan.faults
+        faults, slo_s = plan.faults, plan.latency_slo_s
+        self._slow_floor_s = faults.straggler_floor_s
+        if slo_s is not None:
+            self._slow_floor_s = min(self._slow_floor_s, faults.straggler_share * slo_s)
         self._snapshot_every = [faults.snapshot_frames if p else faults.snapshot_items for p in takes_pictures]
         self.chooser = chooser_for(plan, topology, workforce, timers, self.queues)
         self.invocations: dict[int, Invocation] = {}
@@ -491,7 +494,7 @@ class Dispatcher:
         slow_s = inf
         twins = self._plan.policy.stragglers and not self._plan.stages[invocation.stage].stateful
         if p95_s is not None and all(of_stage.settled for of_stage in durations) and twins:
-            slow_s = max(faults.straggler_factor * p95_s, faults.straggler_floor_s)
+            slow_s = max(faults.straggler_factor * p95_s, self._slow_floor_s)
         self._watch.begin(seat, now_s + slow_s, now_s + hang_s)
 
     def look_at(self, seat: Seat, now_s: float) -> None:

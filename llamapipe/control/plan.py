@@ -189,13 +189,15 @@ class FaultPlan(msgspec.Struct, frozen=True):
     """When something counts as gone wrong, and how often it is tried again. Times in seconds.
 
     An invocation that runs longer than ``straggler_factor`` times the stage's 95th percentile (``straggler_floor_s``
-    at least) is given to a second worker as well; one that exceeds ``hang_factor`` times (``hang_floor_s`` at least)
+    at least, or ``straggler_share`` of a latency objective if that is less: later, a second attempt would not come in
+    time) is given to a second worker as well; one that exceeds ``hang_factor`` times (``hang_floor_s`` at least)
     never returns, and its worker is replaced. Until a stage has answered once, ``first_hang_s`` is what it may take.
     """
 
     max_attempts: int = 3  # of an item, before it is put into quarantine
     straggler_factor: float = 3.0
     straggler_floor_s: float = 0.25
+    straggler_share: float = 0.25
     hang_factor: float = 20.0
     hang_floor_s: float = 10.0
     first_hang_s: float = 120.0

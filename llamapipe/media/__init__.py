@@ -1,6 +1,6 @@
 """Sources and sinks."""
 
-from llamapipe.media.access import open_source, open_sources
+from llamapipe.media.access import check_part, open_source, open_sources
 from llamapipe.media.awaiting import AwaitedSource
 from llamapipe.media.connecting import ReconnectPolicy
 from llamapipe.media.contract import (
@@ -40,6 +40,7 @@ __all__ = [
     "VideoSource",
     "expand_sources",
     "layout_of",
+    "check_part",
     "open_source",
     "open_sources",
     "pack",

@@ -18,12 +18,23 @@ from llamapipe.media.live import LiveSource
 from llamapipe.media.opening import check_file, may_block
 from llamapipe.media.sources import AvSource
 
-__all__ = ["PATIENCE_S", "open_source", "open_sources"]
+__all__ = ["PATIENCE_S", "check_part", "open_source", "open_sources"]
 
 PATIENCE_S = 3.0
 """Seconds that a run waits for sources which are not there when the first one is. Whoever comes later joins it."""
 
 _LOG = logging.getLogger(__name__)
+
+
+def check_part(start_s: float | None, end_s: float | None) -> None:
+    """Raise UsageError unless there can be frames from the one time (seconds) to the other."""
+    for name, value in (("--start", start_s), ("--end", end_s)):
+        if value is not None and value < 0:
+            raise UsageError(f"{name} {value:g}: expected a time of 0 or more")
+    if end_s == 0:
+        raise UsageError("--end 0 leaves no frame", hint="give the time to stop before, or leave it out")
+    if start_s is not None and end_s is not None and end_s <= start_s:
+        raise UsageError(f"--end {end_s:g} is not after --start {start_s:g}")
 
 
 def open_source(
@@ -53,13 +64,7 @@ def open_source(
     """
     if spec.kind == "file":
         check_file(Path(spec.uri))
-    for name, value in (("--start", start_s), ("--end", end_s)):
-        if value is not None and value < 0:
-            raise UsageError(f"{name} {value:g}: expected a time of 0 or more")
-    if end_s == 0:
-        raise UsageError("--end 0 leaves no frame", hint="give the time to stop before, or leave it out")
-    if start_s is not None and end_s is not None and end_s <= start_s:
-        raise UsageError(f"--end {end_s:g} is not after --start {start_s:g}")
+    check_part(start_s, end_s)
     policy = None if spec.kind == "file" else reconnect
 
     def connect(known: bool = False) -> AvSource:

@@ -78,7 +78,7 @@ def with_agreements(
     if untried:
         return replace(request, agreed=Agreements(only, f"the reference runs: {untried}", warns=True))
     try:
-        asked = replace(TuneRequest.of_run(request, video.uri), variants_alone=True)
+        asked = replace(TuneRequest.of_run(request, video.uri), slo=request.slo, before_run=True, variants_alone=True)
         found = tune(asked, on_step=on_step, interrupt=interrupt, clock=clock, env=env)
     except InterruptedRun:
         raise

@@ -182,6 +182,7 @@ class _Job:
     held: VideoSource | None = None
 
     def run(self) -> RunSummary:
+        asked_s = self.clock.now_s()
         if self.held is None:
             from llamapipe.session.agreeing import with_agreements
 
@@ -189,10 +190,11 @@ class _Job:
                 self.request,
                 clock=self.clock,
                 env=self.env,
-                on_asset=self._on_asset(self.clock.now_s()),
+                on_asset=self._on_asset(asked_s),
                 interrupt=self.interrupt,
             )
         started_s, started_cpu_s = self.clock.now_s(), self.clock.cpu_s()
+        self.request = replace(self.request, waited_s=self.request.waited_s + started_s - asked_s)
         started_at = datetime.fromtimestamp(self.clock.wall_s(), UTC).isoformat(timespec="seconds")
         if self.request.resume and self.request.output is not None:
             left = look_back(self.request.output)
@@ -238,6 +240,7 @@ class _Job:
             watcher = Watcher(
                 controller,
                 started_s=started_s,
+                waited_s=self.request.waited_s,
                 num_frames=_num_frames(prepared),
                 objective=prepared.objective,
                 on_progress=self.on_progress,

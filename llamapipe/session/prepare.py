@@ -273,7 +273,7 @@ def prepare(
             faults=_faults(request),
             cores=machine.core_numbers,
             needs=asked.needs,
-            job=_job(objective, sources, started_s),
+            job=_job(objective, sources, started_s - request.waited_s),
             fuse=request.fuse,
         )
         keeps = request.output is not None and any(stream.segment_frames for stream in streams)

@@ -18,7 +18,7 @@ from llamapipe.clock import Clock, Env, SystemClock, system_env
 from llamapipe.errors import InterruptedRun, QueryRefused, UsageError
 from llamapipe.inference import AssetStore, cache_root, open_catalogue
 from llamapipe.inference.hardware import fingerprint
-from llamapipe.media import SourceSpec, open_source
+from llamapipe.media import SourceSpec, check_part, open_source
 from llamapipe.media.contract import SourceInfo
 from llamapipe.session.costs import prices_for
 from llamapipe.session.labelled import Row, read_truths
@@ -59,6 +59,7 @@ __all__ = [
 ]
 
 _SHARE_OF_MEDIA = 0.1
+_SHARE_OF_DEADLINE = 0.1  # of a run that waits for it
 _SHORT_MEDIA_S = 30.0  # a tenth of what is shorter is not enough to load a few networks
 _SHORT_BUDGET_S = 10.0
 _MOST_UNASKED_S = 30.0  # that a run takes for what it needs to know of variants
@@ -128,7 +129,7 @@ def tune_for(
     """Tune for the first source of a run, with what the run asks for. Raises also QueryRefused: nothing fits."""
     if not request.sources:
         raise UsageError("--tune: there is no video to tune for", hint="add -i VIDEO")
-    asked = replace(TuneRequest.of_run(request, request.sources[0]), slo=request.slo)
+    asked = replace(TuneRequest.of_run(request, request.sources[0]), slo=request.slo, before_run=True)
     tuned = tune(asked, on_step=on_step, interrupt=interrupt, clock=clock, env=env)
     if not tuned.tuning.feasible:
         raise QueryRefused(refusal(tuned.tuning), why="constraint", nearest=nearest(tuned.tuning))
@@ -226,6 +227,8 @@ class _Tuning:
                 f"--budget-s {budget_s:g}: expected more than 0, and no infinity", hint="for example --budget-s 60"
             )
         slo = parse_slo(request.slo) if request.slo is not None else loaded.spec.slo
+        if request.before_run and slo is not None and slo.deadline_s is not None:
+            budget_s = min(budget_s, _SHARE_OF_DEADLINE * slo.deadline_s)
         slo = None if request.variants_alone else slo
         plain = self._choices(loaded, float(info.fps or 25))
         count = self._num_frames(plain, budget_s)
@@ -242,11 +245,11 @@ class _Tuning:
         known = self._known(blank, key)
         if known is not None and known[1] <= LIKE and not request.again:
             tuned, far = known
-            targets = self._targets(blank, held, slo)
+            targets = self._targets(blank, held, self._left(slo, self._clock.now_s() - self._began_s))
             # The like video may have had a little more motion, or a little less.
             if any(_still_holds(tuned, those, targets) for those in (plain, skipping)):
                 return Tuned(tuned, (tuned.video, far))
-        tuning = self._searched(loaded, choices, held, blank, slo, known)
+        tuning = self._searched(loaded, choices, held, blank, self._left(slo, budget_s), known)
         # Where there was no time for more than the reference, another day may have it.
         if tuning.feasible and (len(tuning.tried) > 1 or tuning.points == 1 or tuning.took_s < _SPENT * budget_s):
             with open_catalogue(self._env, clock=self._clock) as store:
@@ -334,6 +337,7 @@ class _Tuning:
         return specs[0]
 
     def _facts(self, source: SourceSpec) -> SourceInfo:
+        check_part(self._request.start_s, self._request.end_s)
         opened = open_source(source, clock=self._clock, threads=1)
         opened.close()
         return opened.info
@@ -493,6 +497,12 @@ class _Tuning:
             took_s=self._clock.now_s() - self._began_s,
             notes=tuple(notes),
         )
+
+    def _left(self, slo: SloSpec | None, spent_s: float) -> SloSpec | None:
+        """What a run that waits has of its deadline when so long was spent on tuning."""
+        if slo is None or slo.deadline_s is None or not self._request.before_run:
+            return slo
+        return slo.model_copy(update={"deadline_s": max(1e-3, slo.deadline_s - spent_s)})
 
     def _targets(self, blank: Tuning, held: Stretches, slo: SloSpec | None) -> Targets:
         num_frames = held.info.num_frames or round(held.media_s * held.fps)

@@ -54,6 +54,7 @@ class Watcher(Observer):
         controller: Controller,
         *,
         started_s: float,
+        waited_s: float = 0.0,
         num_frames: int | None,
         objective: Objective,
         on_progress: Callable[[Progress], None] | None,
@@ -64,6 +65,7 @@ class Watcher(Observer):
     ) -> None:
         self._controller = controller
         self.started_s = started_s
+        self.waited_s = waited_s  # before that, since the user asked
         self._num_frames = num_frames
         self._objective = objective
         self._on_progress = on_progress
@@ -245,7 +247,9 @@ class Watcher(Observer):
         slo, bound = self._objective.slo, self._objective.quantile
         if bound is not None:
             return latency_s <= bound[1]
-        return slo is not None and slo.deadline_s is not None and at_s - self.started_s <= slo.deadline_s
+        return (
+            slo is not None and slo.deadline_s is not None and self.waited_s + at_s - self.started_s <= slo.deadline_s
+        )
 
     def poll(self, now_s: float) -> None:
         """See `Observer`."""

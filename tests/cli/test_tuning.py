@@ -45,9 +45,20 @@ def test_what_cannot_be_had_ends_with_3_and_leaves_no_file(cli: Cli, plain: Path
     assert "error: none of 1 configurations" in ended.err
     assert "hint: the nearest that can be had: " in ended.err
     assert not config.exists()
+
+
+def test_a_run_waits_for_tuning_no_longer_than_a_tenth_of_its_deadline(
+    cli: Cli, plain: Path, clip: Path, tmp_path: Path
+) -> None:
     run = cli("run", plain, "-i", clip, "-o", tmp_path / "out", "--slo", "deadline=1ms", "--tune")
     assert run.code == 3
-    assert not (tmp_path / "out").exists()
+    assert "it runs untuned: the budget of 0.0001 s is too short" in run.err
+    assert "SLO deadline=0.001s: missed" in run.err
+    long = cli("run", plain, "-i", clip, "-o", tmp_path / "long", "--slo", "deadline=300s", "--tune", "--json")
+    assert long.code == 0, long.err
+    slo = json.loads(long.out)["slo"]
+    assert slo["objective"] == "deadline=300s"
+    assert slo["value"] > json.loads(long.out)["wall_s"]  # tuning counts
 
 
 @pytest.mark.parametrize(
@@ -57,6 +68,8 @@ def test_what_cannot_be_had_ends_with_3_and_leaves_no_file(cli: Cli, plain: Path
         (("--knob", "nobody.width=1,2"), "has no stage 'nobody'"),
         (("--min-accuracy", "1.5"), "expected a share from 0 to 1"),
         (("--budget-s", "0"), "expected more than 0"),
+        (("--start", "5", "--end", "4"), "--end 4 is not after --start 5"),
+        (("--start", "soon"), "--start 'soon': expected a time"),
         (("--slo", "soon"), "expected NAME=VALUE"),
         (("--knob", "resize.depth=1,2"), "--knob resize.depth=1: "),
         (("--knob", "resize.width=64", "--knob", "resize.width=32"), "--knob resize.width is given twice"),

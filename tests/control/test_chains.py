@@ -166,6 +166,19 @@ def test_a_straggling_chain_has_a_twin_and_the_first_answer_counts():
     assert control.step(late, 12.5) == []
 
 
+def test_under_an_objective_a_straggler_has_a_twin_while_that_can_come_in_time():
+    for slo_s, early_s, late_s in ((None, 0.24, 0.26), (0.4, 0.09, 0.11), (8.0, 0.24, 0.26)):
+        control = started(in_a_row(latency_slo_s=slo_s))
+        for seq in range(8):
+            [sent] = of(control.step(ev.FramesArrived("cam0", seq, [float(seq)], [0.8]), float(seq)), act.Dispatch)
+            parts = [ev.Chained([1], busy_s=0.01) for _ in sent.chain]
+            control.step(done(sent, *parts, busy_s=0.01), seq + 0.03)
+        assert of(control.step(ev.FramesArrived("cam0", 8, [10.0], [0.8]), 10.0), act.Dispatch)
+        assert of(control.step(ev.Tick(), 10.0 + early_s), act.Dispatch) == []
+        [twin] = of(control.step(ev.Tick(), 10.0 + late_s), act.Dispatch)
+        assert twin.worker == "w1"
+
+
 def test_what_else_a_stage_reads_must_be_there_or_it_waits_for_it_by_itself():
     made = plan(
         stage("people", frames()),

@@ -255,9 +255,12 @@ class ServingController:
         if batch.parts:
             replica.used_at_s = now_s
         if not event.failed:
-            replica.health.observe(event.seconds, replica.offer.median_s[batch.size], now_s)
-            self._judge(replica, now_s)
-            self._state.selector.seems(replica.offer.name, replica.host, replica.health.normal.level)
+            if (
+                replica.num_served
+            ):  # libraries prepare for pictures of a size when the first comes: it says nothing of others
+                replica.health.observe(event.seconds, replica.offer.median_s[batch.size], now_s)
+                self._judge(replica, now_s)
+                self._state.selector.seems(replica.offer.name, replica.host, replica.health.normal.level)
             self._travelled(batch, event.seconds, now_s)
         place = 0
         for part in batch.parts:
