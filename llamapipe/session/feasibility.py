@@ -9,6 +9,9 @@ stage s, a latency bound L at a quantile of 0.95 or above cannot be met where, o
 since times add up and none is below nothing; below 0.95 only the medians count. Stages without a model, decoding and
 encoding come on top and have no profile: "yes" is said where the 95th percentiles of what is budgeted for, one after
 another, leave them half of the bound, the share that candidates are budgeted by. Of what lies between nobody can say.
+
+A job of n frames cannot be done by a deadline D where its models' core-seconds on all cores, and what it took to get
+ready for it here, exceed D. "Yes" is said where they leave a quarter of the time after loading to all the rest.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ __all__ = ["capacity_of", "feasible"]
 
 _TAIL = 0.95  # quantile that profiles know
 _SHARE = 0.5  # of a latency bound, that models may take for it to be met
+_LOADING_S = 2.0  # until a run delivers its first frame
+_JOB_SHARE = 0.75  # of the time after that, that models may take for a deadline to be met
 
 
 def capacity_of(prepared: Prepared) -> float:
@@ -32,8 +37,12 @@ def capacity_of(prepared: Prepared) -> float:
     return max(1.0, min(prepared.cores, float(len(prepared.plan.workers))))
 
 
-def feasible(prepared: Prepared, p95_s: float) -> tuple[bool | None, str]:
-    """The verdict, None where nobody can say, and why. ``p95_s``: of all that is budgeted for, one after another."""
+def feasible(prepared: Prepared, p95_s: float, ready_s: float = 0.0) -> tuple[bool | None, str]:
+    """The verdict, None where nobody can say, and why.
+
+    ``p95_s``: of all that is budgeted for, one after another; ``ready_s``: what it took to prepare the run, without
+    loading anything.
+    """
     plan, objective = prepared.plan, prepared.objective
     if objective.slo is None:
         return None, "there is no objective: the cheapest that is right enough is taken"
@@ -54,7 +63,11 @@ def feasible(prepared: Prepared, p95_s: float) -> tuple[bool | None, str]:
         cores = ceil(frames * _core_s(plan) / plan.job.deadline_s)
         hint = "" if needed_s <= plan.job.deadline_s else f": {cores} cores would do"
         told = f"{frames} frames take {needed_s:.3g} s at least on {capacity_of(prepared):g} cores{hint}"
-        return needed_s <= plan.job.deadline_s, told
+        if needed_s + ready_s > plan.job.deadline_s:
+            return False, told if hint else f"{told}, after {ready_s:.2g} s of getting ready"
+        if needed_s > _JOB_SHARE * (plan.job.deadline_s - _LOADING_S):
+            return None, f"{told}: it is tight, and loading, decoding and stages without a model come on top"
+        return True, told
     return None, ""
 
 

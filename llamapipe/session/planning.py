@@ -55,15 +55,16 @@ def explain_plan(
     from llamapipe.session.agreeing import with_agreements
 
     request = with_agreements(request, clock=clock, env=env, on_step=on_step)
+    began_s = clock.now_s()
     prepared = prepare(request, clock=clock, env=env, dry=True, results=True)
     try:
-        return view_of(prepared)
+        return view_of(prepared, clock.now_s() - began_s)
     finally:
         prepared.close()
 
 
-def view_of(prepared: Prepared) -> PlanView:
-    """What a run that can begin is planned to do."""
+def view_of(prepared: Prepared, ready_s: float = 0.0) -> PlanView:
+    """What a run that can begin, and took ``ready_s`` to prepare, is planned to do."""
     plan = prepared.plan
     known = [_known(stage) for stage in plan.stages]
     efforts = [0.0 if k is None else k.p95_s for k in known]
@@ -73,7 +74,7 @@ def view_of(prepared: Prepared) -> PlanView:
     p95_s = max(graph.ways_s(efforts), default=0.0)
     p50_s = max(graph.ways_s([0.0 if k is None else k.p50_s for k in known]), default=0.0)
     core_s = sum(k.core_s for k in known if k is not None)
-    verdict, reason = feasible(prepared, p95_s)
+    verdict, reason = feasible(prepared, p95_s, ready_s)
     fps = _fps(prepared, core_s)
     accuracies = [s.candidates[0].accuracy for s in plan.stages if s.candidates]
     return PlanView(

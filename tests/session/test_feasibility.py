@@ -82,7 +82,10 @@ def test_more_frames_than_cores_or_workers_can_do_are_infeasible_unless_they_may
 
 
 def test_a_job_has_as_long_as_its_frames_take_at_least() -> None:
-    assert verdict("deadline=10s", stage("a", candidate(0.15, 0.2)))[0] is True
+    assert verdict("deadline=10s", stage("a", candidate(0.1, 0.2)))[0] is True
+    tight, why = verdict("deadline=10s", stage("a", candidate(0.15, 0.2)))
+    assert tight is None
+    assert why.endswith("it is tight, and loading, decoding and stages without a model come on top")
     late, why = verdict("deadline=10s", stage("a", candidate(0.3, 0.3)))
     assert late is False
     assert why == "100 frames take 15 s at least on 2 cores: 3 cores would do"
