@@ -59,6 +59,8 @@ class Adaptive:
     _targets: deque[tuple[float, dict[str, int]]] = field(default_factory=deque)  # (when, replicas by variant)
     _urgent_s: float = -inf
     _looked_s: float = -inf
+    _asked: Problem | None = None
+    _answer: Solution | None = None  # to what was asked last
 
     def admit(self, query: Query, now_s: float) -> Admission:
         """All that meets what is asked."""
@@ -112,6 +114,8 @@ class Adaptive:
             replicas = fleet.of(group.names)
             if not replicas:
                 return True
+            if group.num_waiting <= sum(replica.batch is None for replica in replicas):
+                continue  # each has one that takes it as soon as it is loaded
             slack_s = head.deadline_s - now_s
             rate = sum(replica.offer.throughput(inf) / replica.health.slowdown for replica in replicas)
             if group.num_waiting / rate > max(slack_s, 0.0) * _PRESSED:
@@ -126,7 +130,8 @@ class Adaptive:
         stirred = [stream for stream in self.streams.values() if stream.stirred]
         for stream in stirred:
             stream.stirred = False
-        return any(stream.forecast.level(now_s) > stream.planned for stream in stirred)
+        waiting = [stream for stream in stirred if now_s - stream.waited_s <= _WAITED_S]
+        return any(stream.forecast.level(now_s) > stream.planned for stream in waiting)
 
     def scale(self, now_s: float, *, urgent: bool) -> Moves:
         """Ask for a solution; when urgent, start at once what the greedy half wants beyond what runs."""
@@ -138,18 +143,24 @@ class Adaptive:
             solution = greedy(problem)
             self._remember(solution, now_s)
             moves.start = self._starts(solution)
-        elif problem.demands:
-            moves.problem = problem
+        elif not problem.demands:
+            moves = self._followed(Solution({}), now_s)
+        elif self._answer is not None and problem == self._asked:
+            moves = self._followed(self._answer, now_s)
         else:
-            moves = self.solved(Solution({}), now_s)
+            self._asked, self._answer = problem, None
+            moves.problem = problem
         for start in self._offline():
             moves.start.append(start)
         return moves
 
     def solved(self, solution: Solution | None, now_s: float) -> Moves:
+        """Do what the program found; None: it found nothing in its time."""
+        self._answer = solution
+        return self._followed(greedy(self._problem(now_s)) if solution is None else solution, now_s)
+
+    def _followed(self, solution: Solution, now_s: float) -> Moves:
         """Start what is missing, stop what nobody has wanted for some seconds."""
-        if solution is None:
-            solution = greedy(self._problem(now_s))
         self._remember(solution, now_s)
         moves = Moves(start=self._starts(solution))
         starved = any(self.state.fleet.room(offer, host) is None for offer, host in moves.start) and self._starved()
