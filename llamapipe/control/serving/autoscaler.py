@@ -19,7 +19,7 @@ from llamapipe.control.serving.fleet import Replica
 from llamapipe.control.serving.forecast import Forecast
 from llamapipe.control.serving.offers import Offer
 from llamapipe.control.serving.policies import Admission, Moves, ServingState
-from llamapipe.control.serving.program import Demand, Option, Problem, Room, Solution, greedy
+from llamapipe.control.serving.program import Demand, Option, Problem, Room, Solution, greedy, is_least
 from llamapipe.control.serving.queueing import utilisation
 
 __all__ = ["Adaptive"]
@@ -28,6 +28,7 @@ _QUANTILE_Z = 1.65  # of the Poisson count that is planned for
 _URGENT_GAP_S = 0.02
 _PRESSED = 0.25  # of the time left that those who wait may take up before somebody is started: it has to come up, too
 _WAITED_S = 2.0  # a stream in which nobody has waited for so long is served by what is there
+_CALM = 0.99  # of what is there, that streams in which nobody waits demand together: the program rounds small ones up
 _SINGLY = 0.5  # of what the quickest serves one query after the other: up to there no batches form that are worth it
 _STEPS = 8  # latencies are told apart by an eighth of their doubling
 
@@ -46,6 +47,10 @@ class _Stream:
     until_s: float = 0.0  # there is to be something for it until then
     planned: float = 0.0  # items a second that the last plan was made for
     stirred: bool = False  # more has come since that was looked at
+
+    def is_calm(self, now_s: float) -> bool:
+        """Nobody has waited lately."""
+        return now_s - self.waited_s > _WAITED_S
 
 
 @dataclass(slots=True)
@@ -130,8 +135,7 @@ class Adaptive:
         stirred = [stream for stream in self.streams.values() if stream.stirred]
         for stream in stirred:
             stream.stirred = False
-        waiting = [stream for stream in stirred if now_s - stream.waited_s <= _WAITED_S]
-        return any(stream.forecast.level(now_s) > stream.planned for stream in waiting)
+        return any(stream.forecast.level(now_s) > stream.planned for stream in stirred if not stream.is_calm(now_s))
 
     def scale(self, now_s: float, *, urgent: bool) -> Moves:
         """Ask for a solution; when urgent, start at once what the greedy half wants beyond what runs."""
@@ -147,6 +151,8 @@ class Adaptive:
             moves = self._followed(Solution({}), now_s)
         elif self._answer is not None and problem == self._asked:
             moves = self._followed(self._answer, now_s)
+        elif is_least(problem, simple := greedy(problem)):
+            moves = self._followed(simple, now_s)
         else:
             self._asked, self._answer = problem, None
             moves.problem = problem
@@ -203,15 +209,37 @@ class Adaptive:
         horizon_s = self.state.plan.period_s + min(loads, default=0.0)
         rate = stream.forecast.expected(now_s, horizon_s)
         rate += _QUANTILE_Z * sqrt(rate * stream.num_items / max(horizon_s, 1.0))
-        if now_s - stream.waited_s > _WAITED_S:
-            there = sum(
-                self._throughput(replica.offer, stream, 0.0)
-                for replica in self.state.fleet.serving()
-                if replica.offer.name in stream.names and not replica.health.interfered
-            )
-            if there > 0:
-                rate = min(rate, there)
+        if stream.is_calm(now_s) and (there := self._there(stream)) > 0:
+            rate = min(rate, there)
         return max(rate, stream.least_items_per_s, 1e-3)
+
+    def _there(self, stream: _Stream) -> float:
+        """Items a second that replicas which serve it now can do in time."""
+        return sum(
+            self._throughput(replica.offer, stream, 0.0)
+            for replica in self.state.fleet.serving()
+            if replica.offer.name in stream.names and not replica.health.interfered
+        )
+
+    def _rates(self, now_s: float) -> list[float]:
+        """What each stream demands. Those in which nobody waits are together no more than what is there for them.
+
+        Which variants are fast enough changes with what is learned, and alike queries are a new stream then: the old
+        one is still counted for a while.
+        """
+        streams = list(self.streams.values())
+        rates = [self._demanded(stream, now_s) for stream in streams]
+        loads = [
+            rate / there if stream.is_calm(now_s) and (there := self._there(stream)) > 0 else 0.0
+            for stream, rate in zip(streams, rates, strict=True)
+        ]
+        serving = {replica.offer.name for replica in self.state.fleet.serving()}
+        for i, stream in enumerate(streams):
+            shared = stream.names & serving
+            load = sum(load for other, load in zip(streams, loads, strict=True) if not shared.isdisjoint(other.names))
+            if loads[i] > 0 and load > _CALM:
+                rates[i] = max(rates[i] * _CALM / load, stream.least_items_per_s)
+        return rates
 
     def _throughput(self, offer: Offer, stream: _Stream, items_per_s: float) -> float:
         """Items a second of one replica that leave everybody in time."""
@@ -240,8 +268,7 @@ class Adaptive:
                 by_host[replica.host] = by_host.get(replica.host, 0) + 1
         demands: list[Demand] = []
         chosen: dict[str, None] = {}
-        for stream in self.streams.values():
-            rate = self._demanded(stream, now_s)
+        for stream, rate in zip(self.streams.values(), self._rates(now_s), strict=True):
             throughput: dict[str, float] = {}
             for name in dict.fromkeys((*stream.shortlist, *(name for name in running if name in stream.names))):
                 offer = state.selector.offers.get(name)

@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Demand", "Option", "Problem", "Room", "Solution", "greedy", "keeps", "solve"]
+__all__ = ["Demand", "Option", "Problem", "Room", "Solution", "greedy", "is_least", "keeps", "solve"]
 
 _TIE = 1e-2
 _SOON_S = 2.0  # loading times below are all the same: no dearer variant is chosen for a tenth of a second
@@ -206,6 +206,20 @@ def greedy(problem: Problem) -> Solution:
             need -= taken
             spare[option.variant] = spare.get(option.variant, 0.0) + 1 - taken / rate
     return Solution(replicas, unserved, _cost(problem, replicas))
+
+
+def is_least(problem: Problem, solution: Solution) -> bool:
+    """Whether nothing can cost less: it serves all with one replica, which runs already, of the cheapest kind."""
+    if solution.unserved > 0 or not problem.options:
+        return False
+    chosen = [
+        (name, host, count) for name, hosts in solution.replicas.items() for host, count in hosts.items() if count
+    ]
+    if len(chosen) != 1 or chosen[0][2] != 1:
+        return False
+    name, host, _ = chosen[0]
+    option = next(option for option in problem.options if option.variant == name)
+    return option.running.get(host, 0) > 0 and option.cost_per_s <= min(o.cost_per_s for o in problem.options)
 
 
 def keeps(problem: Problem, solution: Solution) -> bool:
