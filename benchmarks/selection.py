@@ -181,7 +181,8 @@ def report(
     print(
         f"{'latency':>9} {'accuracy':>9}  {'chosen':<50} {'p95 ms':>8} {'right':>6} {'broken':>7} {'cost/oracle':>12}"
     )
-    counted = near = broken = refused_wrongly = 0
+    counted = near = refused_wrongly = 0
+    broken = {True: 0, False: 0}  # by whether the target counts
     for line in targets:
         feasible = {
             name: figure["cost"]
@@ -197,8 +198,8 @@ def report(
         wrong = sum(number for name, number in line["variants"].items() if right[name] < line["accuracy"])
         refused = sum(line["refused"].values())
         share = (line["late"] + wrong + refused) / (line["answered"] + refused)
-        broken += share > 0.01
         counts = len(feasible) > 1 and max(feasible.values()) > SPREAD * min(feasible.values())
+        broken[counts] += share > 0.01
         ratio = oracle[chosen]["cost"] / min(feasible.values()) if feasible else float("nan")
         if counts:
             counted += 1
@@ -209,8 +210,8 @@ def report(
         )
     print(
         f"{task}: within {NEAR - 1:.0%} of the oracle's cost at {near} of {counted} targets that count"
-        f" ({near / max(counted, 1):.0%}); a constraint broken by more than 1 % of queries at {broken};"
-        f" refused though something fits at {refused_wrongly}",
+        f" ({near / max(counted, 1):.0%}); a constraint broken by more than 1 % of queries at {broken[True]} of them"
+        f" and at {broken[False]} others; refused though something fits at {refused_wrongly}",
         flush=True,
     )
 

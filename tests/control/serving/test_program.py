@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llamapipe.control.serving.program import Demand, Option, Problem, Room, greedy, solve
+from llamapipe.control.serving.program import Demand, Option, Problem, Room, Solution, greedy, is_least, solve
 from llamapipe.control.serving.queueing import utilisation
 
 ROOM = (Room("local", 4, 2**30),)
@@ -66,3 +66,19 @@ def test_rates_far_below_what_a_replica_serves_have_a_solution() -> None:
     assert found is not None
     assert found.replicas == {"a": {"one": 1}, "b": {"two": 1}}
     assert found.unserved == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "replicas", "unserved", "expected"),
+    [
+        ((option("a", running=1), option("b", 2)), {"a": {"local": 1}}, 0.0, True),
+        ((option("a", running=1), option("b", 2)), {"a": {"local": 1}}, 3.0, False),
+        ((option("a", running=2),), {"a": {"local": 2}}, 0.0, False),  # another kind may do it with one
+        ((option("a"),), {"a": {"local": 1}}, 0.0, False),  # a start has to pay
+        ((option("a", 2, running=1), option("b")), {"a": {"local": 1}}, 0.0, False),
+        ((), {}, 0.0, False),
+    ],
+)
+def test_nothing_is_cheaper_than_one_replica_of_the_cheapest_kind(options, replicas, unserved, expected) -> None:
+    problem = Problem(options, (Demand(5, {o.variant: 10 for o in options}),), ROOM)
+    assert is_least(problem, Solution(replicas, unserved)) is expected

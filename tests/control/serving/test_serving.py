@@ -8,6 +8,7 @@ from llamapipe.catalog import AccuracyFigure, Floor, Query
 from llamapipe.control.serving import Host, ServingController, ServingPlan
 from llamapipe.control.serving import actions as act
 from llamapipe.control.serving import events as ev
+from llamapipe.control.serving.program import greedy
 from tests.control.serving.profiles import name, profile
 
 
@@ -163,12 +164,15 @@ def test_a_floor_is_held_against_the_figure_of_the_task_that_is_asked_for() -> N
     assert of(act.StartReplica, control.step(ev.QueryArrived(2, Query(task="cars", accuracy=Floor(0.9))), 0.0))
 
 
-def one_after_the_other(control, *, at_once: int, until_s: float, **query) -> tuple[int, int]:
+def one_after_the_other(control, *, at_once: int, until_s: float, latencies_s=(0.2,)) -> tuple[int, int]:
     """So many who ask again as soon as they are answered, for as long: (queries answered, replicas in the end)."""
     now_s, number = 0.0, 0
     running: list[tuple[float, int]] = []
     loading: dict[str, float] = {}
     asking: list[int] = []
+
+    def query() -> Query:
+        return Query(task="people", latency_s=latencies_s[number % len(latencies_s)])
 
     def take(actions) -> None:
         for action in actions:
@@ -179,7 +183,7 @@ def one_after_the_other(control, *, at_once: int, until_s: float, **query) -> tu
             elif isinstance(action, act.Answer):
                 asking.append(action.query_id)
 
-    take(control.step(ev.Prepare(0, Query(**query)), now_s))
+    take(control.step(ev.Prepare(0, query()), now_s))
     while now_s < until_s:
         now_s += 0.01
         for replica in [replica for replica, ready_s in loading.items() if ready_s <= now_s]:
@@ -193,16 +197,33 @@ def one_after_the_other(control, *, at_once: int, until_s: float, **query) -> tu
         while asking:
             asking.pop()
             number += 1
-            take(control.step(ev.QueryArrived(number, Query(**query)), now_s))
+            take(control.step(ev.QueryArrived(number, query()), now_s))
         take(control.step(ev.Tick(), now_s))
     return number, len(control.replicas())
 
 
 def test_nothing_is_started_for_those_who_never_wait() -> None:
     """Who asks again when he has his answer keeps a replica busy all the time, and has nothing of a second one."""
-    query = {"task": "people", "latency_s": 0.2}
     for at_once in (1, 2):
         control = controller(profile("a", batches=(1,)), cores=range(4))
-        answered, replicas = one_after_the_other(control, at_once=at_once, until_s=5.0, **query)
+        answered, replicas = one_after_the_other(control, at_once=at_once, until_s=5.0)
         assert answered > at_once * 100
         assert (replicas > 1) == (at_once > 1)
+
+
+def test_one_who_asks_in_several_ways_is_not_counted_several_times() -> None:
+    control = controller(profile("a", batches=(1,)), cores=range(4))
+    answered, replicas = one_after_the_other(control, at_once=1, until_s=5.0, latencies_s=(0.2, 0.25, 0.4))
+    assert answered > 100
+    assert replicas == 1
+
+
+def test_the_program_is_solved_again_only_when_what_it_looks_at_has_changed() -> None:
+    control = controller(profile("a", 0.03, batches=(1,)), profile("b", 0.02, batches=(1,)), cores=range(4))
+    served(control, task="people", latency_s=0.5)
+    solved = 0
+    for tick in range(1, 20):
+        for solve in of(act.Solve, control.step(ev.Tick(), float(tick))):
+            solved += 1
+            control.step(ev.Solved(solve.solve_id, greedy(solve.problem), 0.005), tick + 0.005)
+    assert solved <= 2
