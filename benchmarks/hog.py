@@ -108,6 +108,9 @@ def one_round(
         hogged.join()
     from_s, until_s = began_s + _BEFORE_S, began_s + _BEFORE_S + arguments.hog_s
     noticed_s = next((at for at, name, on in watch.told if name == victim and on and at >= from_s), None)
+    earlier = [on for at, name, on in watch.told if name == victim and at < from_s]
+    if earlier and earlier[-1]:  # a false alarm has not ended when the hog comes
+        noticed_s = from_s
     well_s = next((at for at, name, on in watch.told if name == victim and not on and at >= until_s), None)
     false_alarms = sum(on and (at < from_s or name != victim) for at, name, on in watch.told)
     print(
