@@ -64,8 +64,8 @@ class Adaptive:
     _targets: deque[tuple[float, dict[str, int]]] = field(default_factory=deque)  # (when, replicas by variant)
     _urgent_s: float = -inf
     _looked_s: float = -inf
-    _asked: Problem | None = None
-    _answer: Solution | None = None  # to what was asked last
+    _asking: deque[Problem] = field(default_factory=deque)  # answered in this order
+    _known: tuple[Problem, Solution] | None = None  # the newest that was answered
 
     def admit(self, query: Query, now_s: float) -> Admission:
         """All that meets what is asked."""
@@ -119,7 +119,7 @@ class Adaptive:
             replicas = fleet.of(group.names)
             if not replicas:
                 return True
-            if group.num_waiting <= sum(replica.batch is None for replica in replicas):
+            if group.num_waiting <= sum(r.batch is None and not r.health.interfered for r in replicas):
                 continue  # each has one that takes it as soon as it is loaded
             slack_s = head.deadline_s - now_s
             rate = sum(replica.offer.throughput(inf) / replica.health.slowdown for replica in replicas)
@@ -149,12 +149,12 @@ class Adaptive:
             moves.start = self._starts(solution)
         elif not problem.demands:
             moves = self._followed(Solution({}), now_s)
-        elif self._answer is not None and problem == self._asked:
-            moves = self._followed(self._answer, now_s)
+        elif self._known is not None and problem == self._known[0]:
+            moves = self._followed(self._known[1], now_s)
         elif is_least(problem, simple := greedy(problem)):
             moves = self._followed(simple, now_s)
         else:
-            self._asked, self._answer = problem, None
+            self._asking.append(problem)
             moves.problem = problem
         for start in self._offline():
             moves.start.append(start)
@@ -162,7 +162,9 @@ class Adaptive:
 
     def solved(self, solution: Solution | None, now_s: float) -> Moves:
         """Do what the program found; None: it found nothing in its time."""
-        self._answer = solution
+        asked = self._asking.popleft() if self._asking else None
+        if asked is not None and solution is not None:
+            self._known = asked, solution
         return self._followed(greedy(self._problem(now_s)) if solution is None else solution, now_s)
 
     def _followed(self, solution: Solution, now_s: float) -> Moves:

@@ -8,7 +8,7 @@ from llamapipe.catalog import AccuracyFigure, Floor, Query
 from llamapipe.control.serving import Host, ServingController, ServingPlan
 from llamapipe.control.serving import actions as act
 from llamapipe.control.serving import events as ev
-from llamapipe.control.serving.program import greedy
+from llamapipe.control.serving.program import Demand, Option, Problem, Solution, greedy
 from tests.control.serving.profiles import name, profile
 
 
@@ -227,3 +227,33 @@ def test_the_program_is_solved_again_only_when_what_it_looks_at_has_changed() ->
             solved += 1
             control.step(ev.Solved(solve.solve_id, greedy(solve.problem), 0.005), tick + 0.005)
     assert solved <= 2
+
+
+def test_a_solution_that_comes_late_is_not_taken_for_that_of_a_later_problem() -> None:
+    """The solver may take longer than the time between two ticks."""
+    control = controller(profile("a", 0.03, batches=(1,)), cores=range(4))
+    policy = control._policy
+    one, two = (Problem((Option(name, 1, 0, 1.0, 0.5),), (Demand(5, {name: 10}),), ()) for name in ("a", "b"))
+    policy._asking.extend((one, two))
+    policy.solved(Solution({"a": {}}), 1.0)
+    assert policy._known == (one, Solution({"a": {}}))
+    policy.solved(None, 2.0)  # nothing was found in time
+    assert policy._known == (one, Solution({"a": {}}))
+
+
+def test_what_waits_for_a_replica_in_trouble_has_another_started() -> None:
+    control = controller(profile("a", 0.02), cores=(0, 1))
+    served(control, task="people")
+    for number in range(3):
+        now_s = 1.0 + 0.1 * number
+        (serve,) = of(act.Serve, control.step(ev.QueryArrived(number, Query(task="people")), now_s))
+        control.step(ev.BatchDone(serve.batch_id, 0.05), now_s + 0.05)
+    assert control.replicas()[0].state == "interfered"
+    policy = control._policy
+    replica = next(iter(policy.state.fleet.replicas.values()))
+    waiting = policy.state.waiting
+    group = next(iter(waiting.groups.values()))
+    query = Query(task="people", latency_s=0.01)
+    waiting.add(7, query, group, arrived_at_s=1.3, now_s=1.3, patience_s=1.0, why="")
+    assert replica.batch is None
+    assert policy.pressed(1.32)
