@@ -8,7 +8,7 @@ from llamapipe.catalog import AccuracyFigure, Floor, Query
 from llamapipe.control.serving import Host, ServingController, ServingPlan
 from llamapipe.control.serving import actions as act
 from llamapipe.control.serving import events as ev
-from llamapipe.control.serving.program import Demand, Option, Problem, Solution, greedy
+from llamapipe.control.serving.program import Demand, Option, Problem, Solution, greedy, solve
 from tests.control.serving.profiles import name, profile
 
 
@@ -170,6 +170,7 @@ def one_after_the_other(control, *, at_once: int, until_s: float, latencies_s=(0
     running: list[tuple[float, int]] = []
     loading: dict[str, float] = {}
     asking: list[int] = []
+    solving: list[act.Solve] = []
 
     def query() -> Query:
         return Query(task="people", latency_s=latencies_s[number % len(latencies_s)])
@@ -182,6 +183,8 @@ def one_after_the_other(control, *, at_once: int, until_s: float, latencies_s=(0
                 running.append((now_s + 0.03, action.batch_id))
             elif isinstance(action, act.Answer):
                 asking.append(action.query_id)
+            elif isinstance(action, act.Solve):
+                solving.append(action)
 
     take(control.step(ev.Prepare(0, query()), now_s))
     while now_s < until_s:
@@ -199,6 +202,9 @@ def one_after_the_other(control, *, at_once: int, until_s: float, latencies_s=(0
             number += 1
             take(control.step(ev.QueryArrived(number, query()), now_s))
         take(control.step(ev.Tick(), now_s))
+        while solving:
+            asked = solving.pop()
+            take(control.step(ev.Solved(asked.solve_id, solve(asked.problem), 0.005), now_s))
     return number, len(control.replicas())
 
 
@@ -213,7 +219,7 @@ def test_nothing_is_started_for_those_who_never_wait() -> None:
 
 def test_one_who_asks_in_several_ways_is_not_counted_several_times() -> None:
     control = controller(profile("a", batches=(1,)), cores=range(4))
-    answered, replicas = one_after_the_other(control, at_once=1, until_s=5.0, latencies_s=(0.2, 0.25, 0.4))
+    answered, replicas = one_after_the_other(control, at_once=1, until_s=5.0, latencies_s=(0.06, 0.07, 0.08))
     assert answered > 100
     assert replicas == 1
 
@@ -223,9 +229,9 @@ def test_the_program_is_solved_again_only_when_what_it_looks_at_has_changed() ->
     served(control, task="people", latency_s=0.5)
     solved = 0
     for tick in range(1, 20):
-        for solve in of(act.Solve, control.step(ev.Tick(), float(tick))):
+        for asked in of(act.Solve, control.step(ev.Tick(), float(tick))):
             solved += 1
-            control.step(ev.Solved(solve.solve_id, greedy(solve.problem), 0.005), tick + 0.005)
+            control.step(ev.Solved(asked.solve_id, greedy(asked.problem), 0.005), tick + 0.005)
     assert solved <= 2
 
 
