@@ -50,10 +50,12 @@ def test_what_cannot_be_had_ends_with_3_and_leaves_no_file(cli: Cli, plain: Path
 def test_a_run_waits_for_tuning_no_longer_than_a_tenth_of_its_deadline(
     cli: Cli, plain: Path, clip: Path, tmp_path: Path
 ) -> None:
-    run = cli("run", plain, "-i", clip, "-o", tmp_path / "out", "--slo", "deadline=1ms", "--tune")
-    assert run.code == 3
-    assert "it runs untuned: the budget of 0.0001 s is too short" in run.err
-    assert "SLO deadline=0.001s: missed" in run.err
+    hasty = cli("run", plain, "-i", clip, "-o", tmp_path / "out", "--slo", "deadline=1ms", "--tune")
+    assert hasty.code == 3  # nothing fits, or there was no time to find that out and it ran and was late
+    assert ("none of 1 configurations" in hasty.err) != ("it runs untuned: the budget of 0.0001 s" in hasty.err)
+    short = cli("run", plain, "-i", clip, "-o", tmp_path / "short", "--slo", "deadline=40s", "--tune")
+    assert short.code == 0, short.err
+    assert "of 4.0 s" in short.err  # not the 10 that a video of this length has otherwise
     long = cli("run", plain, "-i", clip, "-o", tmp_path / "long", "--slo", "deadline=300s", "--tune", "--json")
     assert long.code == 0, long.err
     slo = json.loads(long.out)["slo"]
