@@ -19,7 +19,7 @@ __all__ = ["AvPicture", "BgrPicture"]
 _OF_THREAD = threading.local()
 _PLANAR = ("yuv420p", "yuvj420p")
 _FULL_RANGE = 2  # as FFmpeg numbers it
-_WORTHWHILE = 0.5  # of the pixels: above, little work is saved, and at edges of colour the order can be seen
+_WORTHWHILE = 0.5  # of the size: above, little work is saved, and at edges of colour the order can be seen
 
 
 class AvPicture:
@@ -64,9 +64,8 @@ class AvPicture:
         Bilinear scaling and colour conversion are both linear: planes that are scaled first give the same picture, to
         a level or two, for a fraction of the work.
         """
-        shrinks = width <= self.width and height <= self.height
-        worthwhile = width * height <= self.width * self.height * _WORTHWHILE
-        if self._rotation or not (shrinks and worthwhile) or self.format not in _PLANAR or width < 4 or height < 4:
+        shrinks = width <= self.width * _WORTHWHILE and height <= self.height * _WORTHWHILE
+        if self._rotation or not shrinks or self.format not in _PLANAR or width < 4 or height < 4:
             return None
         return _shrunk_bgr(self._frame, width, height)
 

@@ -40,7 +40,7 @@ def test_made_pixels_come_back_and_cannot_be_written_to() -> None:
         back[0, 0] = 1
 
 
-@pytest.mark.parametrize("size", [(352, 400), (416, 234), (384, 216), (300, 200), (101, 77), (32, 18)])
+@pytest.mark.parametrize("size", [(384, 216), (300, 200), (101, 77), (32, 18)])
 def test_shrinking_before_converting_gives_the_same_picture_but_for_rounding(size: tuple[int, int]) -> None:
     import cv2
 
@@ -57,5 +57,4 @@ def test_shrinking_before_converting_gives_the_same_picture_but_for_rounding(siz
 def test_what_cannot_be_shrunk_first_is_left_to_the_caller() -> None:
     assert AvPicture(decoded(64, 48, "yuv420p10le")).shrunk_bgr(20, 20) is None
     assert AvPicture(decoded(64, 48, "yuv420p"), 90).shrunk_bgr(20, 20) is None
-    assert AvPicture(decoded(64, 48, "yuv420p")).shrunk_bgr(50, 40) is None
-    assert AvPicture(decoded(64, 48, "yuv420p")).shrunk_bgr(20, 50) is None
+    assert AvPicture(decoded(64, 48, "yuv420p")).shrunk_bgr(40, 30) is None
