@@ -23,6 +23,7 @@ __all__ = [
     "Sets",
     "Verbose",
     "assignments",
+    "number_or_word",
     "seconds",
     "terminal_of",
 ]
@@ -121,6 +122,11 @@ def assignments(pairs: list[str] | None, flag: str = "--set") -> tuple[dict[str,
             raise UsageError(f"{flag} {key} is given twice: {target[name]!r} and {value!r}", hint="keep one of them")
         target[name] = value
     return params, sets
+
+
+def number_or_word(text: str | None) -> int | str | None:
+    """``4`` as a number, anything else as it is."""
+    return int(text) if text is not None and text.isdecimal() else text
 
 
 def seconds(flag: str, text: str | None) -> float | None:

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llamapipe.cli import completion
-from llamapipe.cli.options import Json, OpsFiles, PricesFile, Quiet, Sets, Verbose, assignments, seconds, terminal_of
+from llamapipe.cli.options import (
+    Json,
+    OpsFiles,
+    PricesFile,
+    Quiet,
+    Sets,
+    Verbose,
+    assignments,
+    number_or_word,
+    seconds,
+    terminal_of,
+)
 
 if TYPE_CHECKING:
     from llamapipe.cli.terminal import Terminal
@@ -38,6 +49,7 @@ def plan(
     sets: Sets = None,
     ops_files: OpsFiles = None,
     workers: Annotated[str | None, typer.Option("--workers", metavar="KIND", help="As in run.")] = None,
+    cores: Annotated[str | None, typer.Option("--cores", metavar="N|all", help="As in run.")] = None,
     prices: PricesFile = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -67,6 +79,7 @@ def plan(
         sets=given,
         ops_files=[Path(file) for file in ops_files or ()],
         workers=workers,
+        cores=number_or_word(cores),
         prices=prices,
     )
     view = explain_plan(sampled(request, terminal))
@@ -123,6 +136,7 @@ def show_plan(view: PlanView, terminal: Terminal) -> None:
         ("reserved cost", f"{_money(view.predicted_reserved)} {view.unit} a thousand frames, at that rate"),
         ("accuracy", "-" if view.accuracy is None else f"{view.accuracy:.3f} at least"),
         ("workers", f"{view.workers}, policy {view.policy}"),
+        ("cores", f"{view.cores}" + (f": {view.why_cores}" if view.why_cores else "")),
     ]
     terminal.table(("plan", ""), facts)
 

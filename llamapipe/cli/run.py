@@ -10,7 +10,17 @@ import typer
 
 from llamapipe.cli import completion
 from llamapipe.cli.failures import INTERRUPTED
-from llamapipe.cli.options import OpsFiles, PricesFile, Quiet, Sets, Verbose, assignments, seconds, terminal_of
+from llamapipe.cli.options import (
+    OpsFiles,
+    PricesFile,
+    Quiet,
+    Sets,
+    Verbose,
+    assignments,
+    number_or_word,
+    seconds,
+    terminal_of,
+)
 from llamapipe.cli.terminal import Terminal
 from llamapipe.errors import UsageError
 
@@ -168,6 +178,15 @@ def run(
             rich_help_panel=_OBJECTIVE,
         ),
     ] = None,
+    cores: Annotated[
+        str | None,
+        typer.Option(
+            "--cores",
+            metavar="N|all",
+            help="Use so many cores. Left out: all, and as few as meet it where there is an objective.",
+            rich_help_panel=_OBJECTIVE,
+        ),
+    ] = None,
     invocation_timeout: Annotated[
         float | None,
         typer.Option(
@@ -238,6 +257,7 @@ def run(
         ops_files=ops or [],
         force=force,
         workers=workers,
+        cores=number_or_word(cores),
         invocation_timeout_s=invocation_timeout,
         record_events=events,
         resume=resume,

@@ -43,6 +43,8 @@ def show_summary(summary: RunSummary, terminal: Terminal, output: Path | None) -
         (terminal.warning if slo.judged and not slo.met else terminal.note)(text)
     for variant, count in summary.observed.items():
         terminal.detail(f"the profile of {variant} was refined by {count} invocations")
+    for held in summary.cores:
+        terminal.detail(str(held))
     for change in summary.changes:
         (terminal.warning if change.error else terminal.note)(str(change))
     for note in summary.notes:

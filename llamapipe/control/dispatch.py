@@ -187,7 +187,7 @@ class Dispatcher:
         """Every stage has passed ``released``: what remembers and got no frame since is asked for it now."""
         for stage in self._checkpoints.stages_left(stream, released):
             home = self._homes.setdefault((stage, stream), Home(None))
-            if not home.touched or (home.seat is not None and home.seat.usable and not home.restoring):
+            if not home.touched or (home.seat is not None and home.seat.able and not home.restoring):
                 self._capture(home, stage, stream)
             else:
                 self._checkpoints.abandon(stream)
@@ -219,6 +219,7 @@ class Dispatcher:
         if version != self._workforce.version:
             seats = [seat for seat in self._workforce if seat.may_yet_serve(stage)]
             seats = [seat for seat in seats if seat.link.state is not LinkState.DEAD] or seats
+            seats = [seat for seat in seats if not seat.spare] or seats
             self._may_settle[stage] = self._workforce.version, seats
         return seats
 
@@ -244,7 +245,7 @@ class Dispatcher:
 
     def _free(self, seat: Seat, stage: int, choice: int = 0) -> bool:
         room = len(seat.held) < self._plan.max_queued and not seat.guarded
-        return room and seat.usable and seat.serves(stage, choice)
+        return room and seat.able and seat.serves(stage, choice)
 
     def _dispatch(
         self, seat: Seat, stage: int, items: list[Item], now_s: float, home: Home | None = None, choice: int = 0

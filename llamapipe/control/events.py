@@ -7,6 +7,7 @@ from typing import TypeAlias
 import msgspec
 
 __all__ = [
+    "Allot",
     "FAILED_ITEM",
     "FILTERED_ITEM",
     "NOT_RUN",
@@ -220,6 +221,12 @@ class Change(_Event, frozen=True):
     why: str = ""
 
 
+class Allot(_Event, frozen=True):
+    """From now on only so many workers of a kind are given work; 0: all. So are all once one is lost or silent."""
+
+    workers: int
+
+
 class Tick(_Event, frozen=True):
     """Time has passed."""
 
@@ -245,5 +252,6 @@ Event: TypeAlias = (
     | WorkerLost
     | Cancel
     | Change
+    | Allot
     | Tick
 )

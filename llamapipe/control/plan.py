@@ -256,4 +256,5 @@ class RunPlan(msgspec.Struct, frozen=True):
     checkpoint_every_s: float = 5.0  # at most one checkpoint of a stream in that time
     chains: tuple[tuple[str, ...], ...] = ()  # stages that are run in one invocation, see `llamapipe.control.chains`
     seed: int = 0
+    allotted: int = 0  # workers of a kind that are given work at first; 0: all, see `llamapipe.control.events.Allot`
     version: int = 5

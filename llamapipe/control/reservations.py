@@ -42,6 +42,11 @@ class Reservations:
             self._advance(device, now_s)
             self._held[device][part] -= units
 
+    def limit(self, device: str, capacity: float, now_s: float) -> None:
+        """From now on there is so much of the device."""
+        self._advance(device, now_s)
+        self._capacity[device] = capacity
+
     def device_s(self, now_s: float) -> dict[tuple[str, str], float]:
         """Device-seconds by (device, part) until now."""
         for device in self._held:

@@ -35,6 +35,7 @@ class Seat:
     losses: int = 0  # since it last answered an invocation
     given_up: bool = False  # it will not come back
     condemned: bool = False  # it is being killed
+    spare: bool = False  # others are enough for now
     silences: int = 0  # of all who filled it: a time set for one says nothing of the next
     free_at_s: float = 0.0  # when it is expected to be done with what it holds
     stamp: int = 0  # counts its changes, see `llamapipe.control.pools`
@@ -51,9 +52,14 @@ class Seat:
         return self.plan.name
 
     @property
-    def usable(self) -> bool:
-        """Whether new work may go to it."""
+    def able(self) -> bool:
+        """Whether it is there, and does what it is given."""
         return self.link.state is LinkState.ALIVE and not self.condemned
+
+    @property
+    def usable(self) -> bool:
+        """Whether new work may go to it. A spare one does only what no other can: it may hold what others lack."""
+        return self.able and not self.spare
 
     def serves(self, stage: int, choice: int = 0) -> bool:
         """Whether the stage's candidate is loaded there."""
@@ -99,6 +105,7 @@ class Workforce:
             stages = tuple(i for i, stage in enumerate(plan.stages) if stage.placement == worker.kind)
             self.seats[worker.name] = Seat(worker, index, stages, Machine(worker.name, LINK, LinkState.UNKNOWN))
             self._pools.setdefault((worker.kind, worker.device), Pool(plan.max_queued)).num_seats += 1
+        self._spare(plan.allotted)
         self._pools_of = [
             [
                 [
@@ -113,6 +120,25 @@ class Workforce:
 
     def __iter__(self) -> Iterator[Seat]:
         return iter(self.seats.values())
+
+    def _spare(self, allotted: int) -> list[Seat]:
+        """Those of whom that is news."""
+        before: dict[str, int] = {}
+        changed: list[Seat] = []
+        for seat in self:
+            number = before[seat.plan.kind] = before.get(seat.plan.kind, 0) + 1
+            spare = bool(allotted) and number > allotted
+            if spare is not seat.spare:
+                seat.spare = spare
+                changed.append(seat)
+        return changed
+
+    def allot(self, workers: int) -> list[Seat]:
+        """Give work to the first so many of each kind, 0: to all. The others finish what they have."""
+        changed = self._spare(workers)
+        for seat in changed:
+            self.changed(seat, serves=True)
+        return changed
 
     def start(self) -> None:
         """Fill every seat."""
@@ -146,7 +172,7 @@ class Workforce:
                 return True
         for seat in self:
             for stage, choice in ways:
-                if (stage, choice) in seat.replicas or not seat.usable or not self._has_device(seat, stage, choice):
+                if (stage, choice) in seat.replicas or not seat.able or not self._has_device(seat, stage, choice):
                     continue
                 self._load(seat, stage, choice)
                 return True

@@ -4,6 +4,7 @@ from llamapipe.report.html import write_report_html
 from llamapipe.report.plan_view import Considered, PlanView, StageView
 from llamapipe.report.summary import (
     ConfigurationChange,
+    CoresHeld,
     CostSummary,
     Decided,
     FrameCounts,
@@ -21,6 +22,7 @@ from llamapipe.report.written import PAGE, check_replaceable, write_run_json, wr
 __all__ = [
     "PAGE",
     "ConfigurationChange",
+    "CoresHeld",
     "Considered",
     "CostSummary",
     "Decided",

@@ -50,3 +50,5 @@ class PlanView(msgspec.Struct, frozen=True):
     unit: str  # of costs: core-s, or the currency of the prices
     accuracy: float | None  # the least right of the candidates that are budgeted for
     stages: list[StageView]
+    cores: int = 0  # that it begins on; 0: of a release that did not say
+    why_cores: str = ""

@@ -164,6 +164,18 @@ class ConfigurationChange(msgspec.Struct, frozen=True):
         return f"at {self.at_s:.1f} s, frame {self.frame}, {what} {runs}: {self.why}"
 
 
+class CoresHeld(msgspec.Struct, frozen=True):
+    """From ``at_s`` on, in seconds of the run, it was held on so many cores."""
+
+    at_s: float
+    cores: int
+    why: str = ""
+
+    def __str__(self) -> str:
+        cores = f"{self.cores} core" + ("" if self.cores == 1 else "s")
+        return f"from {self.at_s:.1f} s on held on {cores}: {self.why}"
+
+
 class RunSummary(msgspec.Struct, frozen=True):
     """The whole run."""
 
@@ -193,6 +205,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     changes: list[ConfigurationChange] = []  # while it ran, in order of time
     observed: dict[str, int] = {}  # variant -> invocations that its profile was refined by
     hardware: str = ""  # fingerprint of the machine
+    cores: list[CoresHeld] = []  # that an objective was met on, in order of time; empty: all, all of the time
     fingerprint: dict[str, str] = {}  # what the results hang on; digests, but for flags and versions
     version: int = 1  # of this format
 

@@ -85,8 +85,7 @@ class Engine:
     of processes, where there are any. ``resume`` are the points at which an earlier process has left its streams.
     ``writers`` are the sinks, by stream, that never wait for anybody: the engine's own thread writes them, which spares
     two messages a frame and what waking two threads costs. ``joining`` gives the sinks of a stream that was awaited,
-    once its source is there. ``changes`` is where others put what control is to be told of how stages are run from
-    then on.
+    once its source is there. ``changes`` is where others put what control is to be told of how the run is to go on.
     """
 
     def __init__(
@@ -105,7 +104,7 @@ class Engine:
         resume: Mapping[str, StreamPoint] | None = None,
         writers: Mapping[str, SinkWriter] | None = None,
         joining: Callable[[str], SinkWriter] | None = None,
-        changes: SimpleQueue[ev.Change] | None = None,
+        changes: SimpleQueue[ev.Event] | None = None,
     ) -> None:
         self._controller = controller
         self._arena = arena

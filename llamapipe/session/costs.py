@@ -97,6 +97,11 @@ class CostMeter:
             units |= {device: 1.0 for device in held if device != _CPU}
         return sum(min(n, self._capacity[device]) * self._price[device] for device, n in units.items())
 
+    def hold_on(self, cores: float, now_s: float) -> None:
+        """From now on the run is held on so many cores."""
+        self._capacity[_CPU] = cores
+        self._reservations.limit(_CPU, cores, now_s)
+
     def event(self, event: ev.Event, now_s: float, actions: Sequence[act.Action]) -> None:
         """Control has taken an event, and answered it with these actions."""
         reservations = self._reservations

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from queue import Full, Queue, SimpleQueue
 from typing import IO, TYPE_CHECKING
@@ -38,11 +39,14 @@ from llamapipe.runtime import (
     Worker,
     WorkerPeer,
     boot_streams,
+    read_machine,
 )
+from llamapipe.runtime.confinement import Confinement
 from llamapipe.session.account import summarise
 from llamapipe.session.changing import change_to
 from llamapipe.session.checkpoints import Tallies, look_back
 from llamapipe.session.costs import CostMeter
+from llamapipe.session.governor import Governor
 from llamapipe.session.joining import Joining
 from llamapipe.session.keeper import Keeper
 from llamapipe.session.observing import Neighbours, not_comparable, uses_profiles
@@ -182,6 +186,15 @@ class _Job:
     held: VideoSource | None = None
 
     def run(self) -> RunSummary:
+        if self.held is not None:  # a trial: it has what the run has that it is made for
+            return self._run(None)
+        confinement = Confinement()
+        try:
+            return self._run(confinement)
+        finally:
+            confinement.end()
+
+    def _run(self, confinement: Confinement | None) -> RunSummary:
         asked_s = self.clock.now_s()
         if self.held is None:
             from llamapipe.session.agreeing import with_agreements
@@ -217,7 +230,7 @@ class _Job:
             raise
         with ExitStack() as stack:
             stack.callback(prepared.close)
-            changes: SimpleQueue[ev.Change] = SimpleQueue()
+            changes: SimpleQueue[ev.Event] = SimpleQueue()
             shadow = self._shadow(prepared, changes)
             if shadow is not None:
                 watched = {name: shadow.watching(source) for name, source in prepared.sources.items()}
@@ -228,15 +241,18 @@ class _Job:
             if keeper is not None:
                 stack.enter_context(keeper)
                 started_at = keeper.first.started_at
+            if confinement is not None and prepared.allotment.cores < read_machine().cores:
+                confinement.to(prepared.core_numbers[: prepared.allotment.cores])
             log = stack.enter_context(_event_log(self.request)) if self.request.record_events else None
             controller = Controller(prepared.plan)
             costs = CostMeter(
                 prepared.plan,
                 prepared.prices,
-                cores=prepared.cores,
+                cores=prepared.allotment.cores,
                 decoders=prepared.decoders,
                 before=keeper.first.tallies.reserved_s if keeper is not None else None,
             )
+            governor = self._governor(prepared, costs, confinement, changes.put, started_s)
             watcher = Watcher(
                 controller,
                 started_s=started_s,
@@ -248,6 +264,7 @@ class _Job:
                 costs=costs,
                 quarantiner=self._quarantiner(prepared),
                 keeper=keeper,
+                governor=governor,
             )
             pictures = PictureStrip()
             neighbours = Neighbours(self.clock, prepared.cores)
@@ -272,6 +289,8 @@ class _Job:
                 cpu_s=self.clock.cpu_s() - started_cpu_s + before.cpu_s,
                 observed=observed,
             )
+            if prepared.memory is not None and governor is not None and governor.learns and result.outcome == "done":
+                prepared.memory.learn(governor.core_s or 0.0, summary.load_s)
             agreed = self.request.agreed
             notes = [agreed.note] if agreed is not None and agreed.warns else []
             notes += shadow.notes if shadow is not None else []
@@ -284,6 +303,31 @@ class _Job:
         if self.on_progress is not None:
             self.on_progress(watcher.progress(ended_s, "done"))
         return summary
+
+    def _governor(
+        self,
+        prepared: Prepared,
+        costs: CostMeter,
+        confinement: Confinement | None,
+        tell: Callable[[ev.Event], None],
+        started_s: float,
+    ) -> Governor | None:
+        job = prepared.plan.job
+        if confinement is None:
+            return None
+        return Governor(
+            prepared.allotment,
+            usable=prepared.core_numbers,
+            confinement=confinement,
+            costs=costs,
+            tell=tell,
+            clock=self.clock,
+            started_s=started_s,
+            bound=prepared.objective.quantile,
+            deadline_s=inf if job is None else job.began_s + job.deadline_s,
+            num_frames=0 if job is None else sum(job.num_frames.values()),
+            rate=sum(float(source.info.fps or 0) for source in prepared.sources.values()),
+        )
 
     def _observed(
         self, prepared: Prepared, watcher: Watcher, costs: CostMeter, foreign: Callable[[], float]
@@ -304,7 +348,7 @@ class _Job:
         observed, watcher.unkept_profiles = watcher.observations.tell(self.env)
         return observed
 
-    def _shadow(self, prepared: Prepared, changes: SimpleQueue[ev.Change]) -> Shadow | None:
+    def _shadow(self, prepared: Prepared, changes: SimpleQueue[ev.Event]) -> Shadow | None:
         """What looks at some frames again, where that is asked for, and puts what follows into ``changes``.
 
         Raises UsageError.
@@ -365,7 +409,7 @@ class _Job:
         controller: Controller,
         watcher: Watcher,
         pictures: PictureStrip,
-        changes: SimpleQueue[ev.Change],
+        changes: SimpleQueue[ev.Event],
     ) -> EngineResult:
         arena: LocalArena | SharedArena = LocalArena()
         if prepared.boot is not None:

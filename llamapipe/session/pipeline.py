@@ -40,6 +40,7 @@ class RunOptions(TypedDict, total=False):
     ops_files: Sequence[Path]
     force: bool
     workers: int | str | None
+    cores: int | str | None
     invocation_timeout_s: float | None
     record_events: bool
     resume: bool

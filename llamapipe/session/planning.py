@@ -84,6 +84,8 @@ def view_of(prepared: Prepared, ready_s: float = 0.0) -> PlanView:
         reason=reason,
         policy=plan.policy.name,
         workers=len(plan.workers),
+        cores=prepared.allotment.cores,
+        why_cores=prepared.allotment.why,
         predicted_p50_ms=1000 * p50_s if any(known) else None,
         predicted_p95_ms=1000 * p95_s if any(known) else None,
         predicted_core_s=1000 * core_s if any(known) else None,
@@ -108,7 +110,7 @@ def view_of(prepared: Prepared, ready_s: float = 0.0) -> PlanView:
 
 
 def _meter(prepared: Prepared) -> CostMeter:
-    return CostMeter(prepared.plan, prepared.prices, cores=prepared.cores, decoders=prepared.decoders)
+    return CostMeter(prepared.plan, prepared.prices, cores=prepared.allotment.cores, decoders=prepared.decoders)
 
 
 def _fps(prepared: Prepared, core_s: float) -> float | None:

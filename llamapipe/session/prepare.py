@@ -29,6 +29,8 @@ from llamapipe.media import (
 from llamapipe.media.contract import SinkContext, VideoSource
 from llamapipe.report import RunSummary
 from llamapipe.runtime import Boot, Machine, StreamFacts, StreamPoint, read_machine
+from llamapipe.runtime.confinement import busy_ticks, idlest_cores
+from llamapipe.session.allotment import Allotment, Memory, allotment_of, check_cores
 from llamapipe.session.candidates import Needs
 from llamapipe.session.changing import ways_to_stand_by
 from llamapipe.session.checkpoints import (
@@ -49,6 +51,7 @@ from llamapipe.session.processes import boot_of, check_count, operator_files, pa
 from llamapipe.session.request import RunRequest
 from llamapipe.session.resolve import LoadedPipeline, load_pipeline
 from llamapipe.session.sinks import with_asked_sinks, with_jsonl, with_results
+from llamapipe.slo import workers_on
 from llamapipe.spec import CORE_SECONDS, PipelineSpec, Prices, SloSpec
 from llamapipe.tune import Tuning
 
@@ -83,6 +86,9 @@ class Prepared:
     decoders: Mapping[str, int] = field(default_factory=dict)  # threads, by stream
     awaited: Mapping[str, AwaitedSource] = field(default_factory=dict)
     made: Sequence[Path] = ()  # folders that were made for it, the deepest first
+    core_numbers: Sequence[int] = ()  # of the cores that it may use, the one first that has least to do
+    allotment: Allotment = field(default_factory=lambda: Allotment(1, governed=False))
+    memory: Memory | None = None  # of what runs like it needed
 
     @property
     def facts(self) -> dict[str, StreamFacts]:
@@ -189,7 +195,7 @@ def prepare(
 
     ``dry`` makes no folder, and fetches no model.
     """
-    started_s = clock.now_s()
+    started_s, ticks = clock.now_s(), busy_ticks()
     earlier = _earlier(request)
     asked = _asked(request, env=env, results=results, on_asset=on_asset, fetch=not dry)
     specs, compiled, objective, machine = asked.specs, asked.compiled, asked.objective, asked.machine
@@ -264,6 +270,7 @@ def prepare(
             for name in specs
             if name not in failures
         ]
+        numbers = idlest_cores(machine.core_numbers, ticks)[: max(1, int(machine.cores))]
         plan = run_plan(
             compiled,
             streams,
@@ -271,12 +278,28 @@ def prepare(
             sinks=compiled.sinks,
             slo=_judged(objective),
             faults=_faults(request),
-            cores=machine.core_numbers,
+            cores=machine.core_numbers if request.cores is None else tuple(sorted(numbers)),
             needs=asked.needs,
             job=_job(objective, sources, started_s - request.waited_s),
             fuse=request.fuse,
         )
         keeps = request.output is not None and any(stream.segment_frames for stream in streams)
+        memory = Memory(env, compiled.spec, objective, sources)
+        allotment = allotment_of(
+            asked=request.cores,
+            plan=plan,
+            objective=objective,
+            sources=sources,
+            usable=len(numbers),
+            own_workers=held is None
+            and not isinstance(request.workers, int)
+            and parse_workers(request.workers)[1] is None,
+            needed=memory.recall(),
+            left_s=None if plan.job is None else plan.job.began_s + plan.job.deadline_s - clock.now_s(),
+        )
+        if allotment.cores < len(numbers):
+            workers = workers_on(allotment.cores, latency=plan.latency_slo_s is not None)
+            plan = msgspec.structs.replace(plan, allotted=workers)
         return Prepared(
             request=request,
             compiled=compiled,
@@ -295,6 +318,9 @@ def prepare(
             decoders=decoders,
             awaited=awaited,
             made=made,
+            core_numbers=numbers,
+            allotment=allotment,
+            memory=memory,
         )
     except BaseException:
         _close(sources, awaited)
@@ -356,6 +382,9 @@ def _asked(request: RunRequest, *, env: Env, results: bool, on_asset: OnAsset | 
     unpaced = [spec.shown for spec in specs.values() if spec.kind == "file" and not request.realtime]
     objective = objective_of(request.slo, loaded.spec.slo, unpaced=unpaced, live=live)
     machine = read_machine()
+    check_cores(request.cores, max(1, int(machine.cores)))
+    if isinstance(request.cores, int):
+        machine = replace(machine, cores=float(request.cores))
     kind, count = parse_workers(request.workers)
     workers = count if count is not None else _own_count(kind, machine)
     placements = {str(op.params.get("placement") or kind or "thread") for op in loaded.spec.ops}

@@ -47,6 +47,7 @@ class RunRequest:
     ops_files: Sequence[Path] = ()
     force: bool = False
     workers: int | str | None = None  # how many, "thread", "process" or "process:3"; None: threads, one more than cores
+    cores: int | str | None = None  # that it may use, or "all"; None: with an objective, as few as meet it
     invocation_timeout_s: float | None = None  # after which a worker that does not answer is replaced
     record_events: bool = False  # write events.jsonl
     resume: bool = False  # go on with a run that was killed, where its folder holds one

@@ -13,6 +13,7 @@ from llamapipe.control import events as ev
 from llamapipe.report import ConfigurationChange, LatencyTrace, Span, StageRuns, TraceRecorder
 from llamapipe.runtime import Arena, Observer, StreamPoint
 from llamapipe.session.costs import CostMeter
+from llamapipe.session.governor import Governor
 from llamapipe.session.keeper import Keeper
 from llamapipe.session.objective import Objective
 from llamapipe.session.observing import Observations
@@ -62,6 +63,7 @@ class Watcher(Observer):
         costs: CostMeter | None = None,
         quarantiner: Quarantiner | None = None,
         keeper: Keeper | None = None,
+        governor: Governor | None = None,
     ) -> None:
         self._controller = controller
         self.started_s = started_s
@@ -78,6 +80,7 @@ class Watcher(Observer):
         self.unkept_profiles = ""
         self._quarantiner = quarantiner
         self._keeper = keeper
+        self.governor = governor
         self._unkept: set[str] = set()  # stages that cannot say what they remember
         self._lost: Counter[str] = Counter()
         self._forgotten: list[str] = []
@@ -117,6 +120,8 @@ class Watcher(Observer):
             self._log.write(encode_entry(now_s, event, actions) + b"\n")
         if self.costs is not None:
             self.costs.event(event, now_s, actions)
+        if self.governor is not None:
+            self.governor.event(event, now_s)
         for action in actions:
             if isinstance(action, act.Changed):
                 self._changed(action, now_s)
@@ -239,6 +244,8 @@ class Watcher(Observer):
         for at_s, latency_s in latencies:
             self.latency.add(at_s - self.started_s, latency_s)
             self.in_time += self._is_in_time(at_s, latency_s)
+        if self.governor is not None:
+            self.governor.delivered(latencies)
         if self.first_delivered_s is None:
             self.first_delivered_s = latencies[0][0]
         self.last_delivered_s = latencies[-1][0]
@@ -253,14 +260,19 @@ class Watcher(Observer):
 
     def poll(self, now_s: float) -> None:
         """See `Observer`."""
+        if self.governor is not None and self.first_delivered_s is not None:
+            self.governor.poll(now_s, self._num_done())
         if self._on_progress is not None and now_s >= self._next_progress_s:
             self._next_progress_s = now_s + _PROGRESS_EVERY_S
             self._on_progress(self.progress(now_s))
 
+    def _num_done(self) -> int:
+        return sum(self._controller.ledger.accounts[stream, self._sink].total for stream in self._streams)
+
     def progress(self, now_s: float, state: str | None = None) -> Progress:
         """The run at this moment."""
         accounts = [self._controller.ledger.accounts[stream, self._sink] for stream in self._streams]
-        done = sum(account.total for account in accounts)
+        done = self._num_done()
         begun_s = self.first_dispatch_s if self.first_dispatch_s is not None else now_s
         running_s = max(1e-9, now_s - begun_s)
         fps = (done - self._done_before) / running_s if done else 0.0

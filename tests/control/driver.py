@@ -133,6 +133,7 @@ class Driver:
             moves.append(("cancel", lambda n: self._cancel()))
         if any(stage.changeable for stage in self.plan.stages):
             moves += [("a change", self._change)] * 2
+        moves.append(("an allotment", lambda n: self.tell(ev.Allot(n % 4))))
         moves += [("time passes", self._pass)] * 4
         return moves
 

@@ -147,7 +147,15 @@ def plans(draw: st.DrawFn, of: tuple[Callable[..., RunPlan], ...] = _SHAPES) -> 
         )
         for s in made.streams
     )
-    made = replace(made, workers=workers, stages=stages, streams=streams, policy=policy, latency_slo_s=slo_s)
+    made = replace(
+        made,
+        workers=workers,
+        stages=stages,
+        streams=streams,
+        policy=policy,
+        latency_slo_s=slo_s,
+        allotted=draw(st.integers(0, 2)),
+    )
     return replace(made, chains=chains_of(made)) if draw(st.booleans()) else made
 
 

@@ -1,0 +1,139 @@
+"""On how many cores a run begins, and what is remembered of runs like it so that the next one begins on no more."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from llamapipe.clock import Env
+from llamapipe.control.plan import RunPlan
+from llamapipe.errors import UsageError
+from llamapipe.inference import cache_root
+from llamapipe.media.contract import VideoSource
+from llamapipe.session.objective import Objective
+from llamapipe.session.observing import uses_profiles
+from llamapipe.slo import cores_for_deadline, cores_for_rate
+from llamapipe.spec import PipelineSpec
+
+__all__ = ["Allotment", "Memory", "Needed", "allotment_of", "check_cores"]
+
+_LOG = logging.getLogger(__name__)
+_FOLDER = "needed"
+_NEW = 0.5  # weight of a run beside those before it
+_SHARE = 0.85  # of the time that is left, that a job is planned to take
+_SLOWER = 1.3  # that it takes to get ready on fewer cores
+
+
+class Needed(msgspec.Struct, frozen=True):
+    """What runs of a pipeline on videos of one kind took."""
+
+    core_s: float  # processor time of a frame, all that the run does included
+    load_s: float  # from the run's start until a frame was worked on
+    pipeline: str = ""  # for people who look into the file
+
+
+@dataclass(frozen=True, slots=True)
+class Allotment:
+    """How many cores a run begins on. ``governed``: that follows what it needs while it runs."""
+
+    cores: int
+    governed: bool
+    why: str = ""
+    needed: Needed | None = None
+
+
+def check_cores(cores: int | str | None, usable: int) -> None:
+    """Raises UsageError for anything but "all", None, or 1 to ``usable``."""
+    if cores is None or cores == "all" or (isinstance(cores, int) and 1 <= cores <= usable):
+        return
+    raise UsageError(
+        f"--cores {cores}: expected a number from 1 to {usable}, or all",
+        hint="left out, a run with an objective keeps to as few as meet it",
+    )
+
+
+def allotment_of(
+    *,
+    asked: int | str | None,
+    plan: RunPlan,
+    objective: Objective,
+    sources: Mapping[str, VideoSource],
+    usable: int,
+    own_workers: bool,
+    needed: Needed | None,
+    left_s: float | None,
+) -> Allotment:
+    """For a run on ``usable`` cores. ``left_s``: until a job's deadline; ``own_workers``: nobody named their number.
+
+    Only runs with an objective are held on fewer cores than there are: of others nobody has said how fast is enough.
+    Processes are bound to cores of their own, and a number of workers that somebody asks for is what they want.
+    """
+    judged = objective.slo is not None and not objective.unjudged and (objective.quantile is not None or plan.job)
+    threads = all(worker.kind == "thread" for worker in plan.workers)
+    if asked is not None or not judged or usable < 2 or not threads or not own_workers:
+        return Allotment(usable, governed=False)
+    if plan.job is not None and any(stream.stream not in plan.job.num_frames for stream in plan.streams):
+        return Allotment(usable, governed=False)
+    cores = usable if needed is None else _foreseen(needed, plan, sources, usable, left_s)
+    if needed is None:
+        return Allotment(usable, True, "nothing is known yet of runs like it")
+    return Allotment(cores, True, f"a frame of such a run took {1000 * needed.core_s:.3g} ms of a core", needed)
+
+
+def _foreseen(
+    needed: Needed, plan: RunPlan, sources: Mapping[str, VideoSource], usable: int, left_s: float | None
+) -> int:
+    if plan.job is not None and left_s is not None:
+        frames = sum(plan.job.num_frames.values())
+        return cores_for_deadline(needed.core_s, frames, _SHARE * left_s - _SLOWER * needed.load_s, usable)
+    rates = [float(source.info.fps or 0) for source in sources.values()]
+    if not rates or not all(rates) or len(rates) < len(plan.streams):
+        return usable
+    return cores_for_rate(needed.core_s, sum(rates), usable)
+
+
+class Memory:
+    """What runs needed, in the cache, a file for every pipeline and kind of video."""
+
+    def __init__(self, env: Env, spec: PipelineSpec, objective: Objective, sources: Mapping[str, VideoSource]) -> None:
+        self._env, self._name = env, spec.name
+        sizes = sorted({(source.info.width, source.info.height) for source in sources.values()})
+        kind = "deadline" if objective.quantile is None else "latency"
+        what = json.dumps([spec.model_dump(mode="json", exclude={"slo"}), sizes, kind], sort_keys=True, default=str)
+        self._path = cache_root(env) / _FOLDER / f"{hashlib.sha256(what.encode()).hexdigest()[:20]}.json"
+
+    def recall(self) -> Needed | None:
+        """None where nothing is known, or what runs took is to be left alone."""
+        if not uses_profiles(self._env):
+            return None
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=Needed)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    def learn(self, core_s: float, load_s: float) -> None:
+        """A run like it has ended. What cannot be kept is not: the next one finds out again."""
+        if not uses_profiles(self._env) or not (core_s > 0.0 and math.isfinite(core_s)):
+            return
+        old = self.recall()
+        if old is not None:
+            core_s += (1 - _NEW) * (old.core_s - core_s)
+            load_s += (1 - _NEW) * (old.load_s - load_s)
+        partial = self._path.with_suffix(f".{os.getpid()}.partial")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(msgspec.json.encode(Needed(core_s, load_s, self._name)))
+            os.replace(partial, self._path)
+        except OSError as error:
+            _LOG.debug("what the run took cannot be kept in %s: %s", Path(self._path), error)
+            with contextlib.suppress(OSError):
+                partial.unlink()

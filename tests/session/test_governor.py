@@ -1,0 +1,182 @@
+"""How many cores a run with an objective is held on, and when that changes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from llamapipe.control import events as ev
+from llamapipe.errors import UsageError
+from llamapipe.runtime.confinement import Confinement, busy_ticks, idlest_cores
+from llamapipe.session.allotment import Allotment, Needed, check_cores
+from llamapipe.session.governor import Governor
+
+needs_affinity = pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="this system binds no threads to cores"
+)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now, self.cpu = 0.0, 0.0
+
+    def now_s(self) -> float:
+        return self.now
+
+    def wall_s(self) -> float:
+        return self.now
+
+    def cpu_s(self) -> float:
+        return self.cpu
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Threads(Confinement):
+    """What the run's threads were held on, without holding any."""
+
+    def __init__(self) -> None:
+        self.on: list[list[int]] = []
+
+    def to(self, cores: object) -> bool:
+        self.on.append(list(cores))  # type: ignore[call-overload]
+        return True
+
+
+class Costs:
+    def __init__(self) -> None:
+        self.cores: list[float] = []
+
+    def hold_on(self, cores: float, now_s: float) -> None:
+        self.cores.append(cores)
+
+
+@pytest.fixture
+def made() -> Callable[..., tuple[Governor, Clock, list[ev.Event]]]:
+    def make(cores: int, *, usable: int = 4, needed: Needed | None = None, **more: object) -> object:
+        clock, told = Clock(), list[ev.Event]()
+        governor = Governor(
+            Allotment(cores, True, "", needed),
+            usable=range(usable),
+            confinement=Threads(),
+            costs=Costs(),  # type: ignore[arg-type]
+            tell=told.append,
+            clock=clock,
+            started_s=0.0,
+            **more,  # type: ignore[arg-type]
+        )
+        return governor, clock, told
+
+    return make  # type: ignore[return-value]
+
+
+def play(governor: Governor, clock: Clock, seconds: float, core_s: float, latency_s: float = 0.01) -> None:
+    """25 frames a second of ``core_s`` each."""
+    begun = round(clock.now * 25)
+    for done in range(begun + 1, begun + round(25 * seconds) + 1):
+        clock.now, clock.cpu = done / 25, clock.cpu + core_s
+        governor.delivered([(clock.now, latency_s)])
+        governor.poll(clock.now, done)
+
+
+def test_a_stream_that_nothing_is_known_of_is_held_on_what_it_turns_out_to_need(made) -> None:
+    governor, clock, told = made(4, bound=(0.95, 0.1), rate=25.0)
+    play(governor, clock, 3.0, core_s=0.04)  # a core, and a queue needs room
+    assert governor.cores == 2
+    assert told == [ev.Allot(3)]
+    assert [held.cores for held in governor.held] == [4, 2]
+    assert governor.core_s == pytest.approx(0.04)
+
+
+def test_a_stream_gets_more_when_frames_are_late_and_has_to_wait_for_fewer(made) -> None:
+    governor, clock, told = made(1, bound=(0.95, 0.1), rate=25.0)
+    play(governor, clock, 1.0, core_s=0.01)
+    assert governor.cores == 1
+    play(governor, clock, 0.4, core_s=0.01, latency_s=0.2)
+    assert governor.cores == 2
+    assert "frames were late" in governor.held[-1].why
+    play(governor, clock, 10.0, core_s=0.01)
+    assert governor.cores == 2
+    play(governor, clock, 20.0, core_s=0.01)
+    assert governor.cores == 1
+    assert [event.workers for event in told] == [3, 2]  # type: ignore[attr-defined]
+
+
+def test_a_core_that_is_busy_all_of_the_time_is_not_enough(made) -> None:
+    governor, clock, _ = made(1, bound=(0.95, 10.0), rate=25.0)
+    play(governor, clock, 2.0, core_s=0.0395)
+    assert governor.cores == 2
+
+
+def test_a_job_is_held_on_what_its_deadline_asks_for(made) -> None:
+    governor, clock, _ = made(4, bound=None, deadline_s=40.0, num_frames=500)
+    play(governor, clock, 2.0, core_s=0.1)  # 450 frames are 45 s of a core
+    assert governor.cores == 2
+    play(governor, clock, 10.0, core_s=0.3)
+    assert governor.cores == 3
+
+
+def test_all_cores_are_there_for_good_once_a_worker_is_lost(made) -> None:
+    governor, clock, _ = made(1, bound=(0.95, 0.1), rate=25.0)
+    governor.event(ev.WorkerLost("w0", "killed"), 1.0)
+    play(governor, clock, 60.0, core_s=0.001)
+    assert governor.cores == 4
+
+
+@pytest.mark.parametrize("asked", [0, 3, "few", -1])
+def test_a_number_of_cores_that_there_is_not_is_refused(asked: object) -> None:
+    with pytest.raises(UsageError, match="a number from 1 to 2, or all"):
+        check_cores(asked, 2)  # type: ignore[arg-type]
+
+
+@needs_affinity
+def test_threads_that_come_later_are_held_too_and_others_are_not() -> None:
+    import threading
+
+    before = os.sched_getaffinity(0)
+    if len(before) < 2:
+        pytest.skip("needs two cores")
+    seen: dict[str, set[int]] = {}
+    go, stop = threading.Event(), threading.Event()
+
+    def wait(name: str) -> None:
+        go.wait()
+        seen[name] = os.sched_getaffinity(0)
+        stop.wait()
+
+    other = threading.Thread(target=wait, args=("other",))
+    other.start()
+    confinement = Confinement()
+    try:
+        assert confinement.to([min(before)])
+        mine = threading.Thread(target=wait, args=("mine",))
+        mine.start()
+        go.set()
+    finally:
+        confinement.end()
+        stop.set()
+        other.join()
+        mine.join()
+    assert seen == {"other": before, "mine": {min(before)}}
+    assert os.sched_getaffinity(0) == before
+
+
+@needs_affinity
+def test_of_two_runs_in_one_process_none_is_held() -> None:
+    first, second = Confinement(), Confinement()
+    try:
+        assert not first.to([0])
+    finally:
+        second.end()
+        first.end()
+
+
+def test_the_idlest_core_comes_first() -> None:
+    ticks = busy_ticks()
+    if len(ticks) < 2:
+        pytest.skip("the system does not say")
+    busiest = min(ticks)
+    assert idlest_cores(ticks, {**ticks, busiest: ticks[busiest] - 1000})[-1] == busiest
