@@ -1,4 +1,4 @@
-"""The full sweep of static configurations, live: every variant of every stage, batch and number of workers.
+"""The full sweep of static configurations, live: every variant of every stage, batch, and one core or all.
 
 Each is run twice in a process of its own: at the video's own rate for its p95 latency, and as a job for its time. What
 it finds is compared with what the reference finds in the same stretch, and with labels where there are some.
@@ -44,7 +44,7 @@ def sweep(cases: Sequence[Case], store: Store, folder: Path, budget: Budget) -> 
             budget.check()
             choice = choices.tunable.choices[point]
             row: Row = {"values": dict(choice), "workers": workers}
-            options = [*sets_of(choice), "--workers", str(workers)]
+            options = [*sets_of(choice), *held_on(workers)]
             for kind in KINDS:
                 row[kind] = measured(choices, folder, kind, *options)
             store.add(key_of(case, point, workers), row)
@@ -54,6 +54,11 @@ def sweep(cases: Sequence[Case], store: Store, folder: Path, budget: Budget) -> 
                 f"reserved {stream['reserved']:.1f} and {row['job']['reserved']:.1f} core-s",
                 flush=True,
             )
+
+
+def held_on(workers: int) -> list[str]:
+    """One worker has a core, with all that the run does; several have all there are."""
+    return ["--workers", str(workers), "--cores", "1" if workers == 1 else "all"]
 
 
 def measured(choices: Choices, folder: Path, kind: str, *options: str, floor: float | None = None) -> Row:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.autotune.cases import Case, Choices, choices_of
-from benchmarks.autotune.oracle import KINDS, measured, right, rows_of
+from benchmarks.autotune.oracle import KINDS, held_on, measured, right, rows_of
 from benchmarks.autotune.runs import options_of, pipeline_with, sets_of
 from benchmarks.autotune.store import Budget, Row, Store
 from benchmarks.autotune.tables import head
@@ -143,10 +143,10 @@ def _asked(who: str, static: Row | None, choices: Choices, target: Target, folde
             _tune(choices.case, target, folder)
         return measured(choices, folder, target.kind, *objective, "--tune", floor=FLOOR)
     if static is not None:
-        options = [*sets_of(static["values"]), "--workers", str(static["workers"])]
+        options = [*sets_of(static["values"]), *held_on(static["workers"])]
         return measured(choices, folder, target.kind, *objective, *options)
     cores = str(len(os.sched_getaffinity(0)))
-    typed: list[str] = []
+    typed = ["--cores", "all"]
     for stage in choices.tunable.stages:
         typed += ["--set", f"{stage.stage}.precision=fp32", "--set", f"{stage.stage}.batch=1"]
         typed += ["--set", f"{stage.stage}.threads={cores}"]

@@ -20,7 +20,7 @@ from llamapipe.errors import UsageError
 from llamapipe.inference import cache_root
 from llamapipe.media.contract import VideoSource
 from llamapipe.session.objective import Objective
-from llamapipe.session.observing import uses_profiles
+from llamapipe.session.observing import learns_from_runs
 from llamapipe.slo import cores_for_deadline, cores_for_rate
 from llamapipe.spec import PipelineSpec
 
@@ -102,38 +102,52 @@ def _foreseen(
 
 
 class Memory:
-    """What runs needed, in the cache, a file for every pipeline and kind of video."""
+    """What runs needed, in the cache: a file for every pipeline and kind of video, and one whatever is written."""
 
     def __init__(self, env: Env, spec: PipelineSpec, objective: Objective, sources: Mapping[str, VideoSource]) -> None:
         self._env, self._name = env, spec.name
         sizes = sorted({(source.info.width, source.info.height) for source in sources.values()})
         kind = "deadline" if objective.quantile is None else "latency"
-        what = json.dumps([spec.model_dump(mode="json", exclude={"slo"}), sizes, kind], sort_keys=True, default=str)
-        self._path = cache_root(env) / _FOLDER / f"{hashlib.sha256(what.encode()).hexdigest()[:20]}.json"
+        self._paths = [
+            cache_root(env) / _FOLDER / f"{_digest([spec.model_dump(mode='json', exclude=left_out), sizes, kind])}.json"
+            for left_out in ({"slo"}, {"slo", "sinks"})
+        ]
 
     def recall(self) -> Needed | None:
         """None where nothing is known, or what runs took is to be left alone."""
-        if not uses_profiles(self._env):
+        if not learns_from_runs(self._env):
             return None
-        try:
-            return msgspec.json.decode(self._path.read_bytes(), type=Needed)
-        except (OSError, msgspec.MsgspecError):
-            return None
+        return next((needed for path in self._paths if (needed := _read(path)) is not None), None)
 
     def learn(self, core_s: float, load_s: float) -> None:
-        """A run like it has ended. What cannot be kept is not: the next one finds out again."""
-        if not uses_profiles(self._env) or not (core_s > 0.0 and math.isfinite(core_s)):
-            return
-        old = self.recall()
-        if old is not None:
-            core_s += (1 - _NEW) * (old.core_s - core_s)
-            load_s += (1 - _NEW) * (old.load_s - load_s)
-        partial = self._path.with_suffix(f".{os.getpid()}.partial")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(msgspec.json.encode(Needed(core_s, load_s, self._name)))
-            os.replace(partial, self._path)
-        except OSError as error:
-            _LOG.debug("what the run took cannot be kept in %s: %s", Path(self._path), error)
-            with contextlib.suppress(OSError):
-                partial.unlink()
+        """A run like it has ended."""
+        if learns_from_runs(self._env) and core_s > 0.0 and math.isfinite(core_s):
+            for path in self._paths:
+                _write(path, Needed(core_s, load_s, self._name))
+
+
+def _digest(what: object) -> str:
+    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:20]
+
+
+def _read(path: Path) -> Needed | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Needed)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _write(path: Path, now: Needed) -> None:
+    """Beside what was known before. What cannot be kept is not: the next one finds out again."""
+    if (old := _read(path)) is not None:
+        core_s = _NEW * now.core_s + (1 - _NEW) * old.core_s
+        now = Needed(core_s, _NEW * now.load_s + (1 - _NEW) * old.load_s, now.pipeline)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(msgspec.json.encode(now))
+        os.replace(partial, path)
+    except OSError as error:
+        _LOG.debug("what the run took cannot be kept in %s: %s", path, error)
+        with contextlib.suppress(OSError):
+            partial.unlink()

@@ -23,7 +23,7 @@ from llamapipe.control import Controller
 from llamapipe.control import events as ev
 from llamapipe.control.plan import SinkPlan
 from llamapipe.errors import AssetError, InterruptedRun, LlamapipeError, OutputError, UsageError
-from llamapipe.inference import registered_files
+from llamapipe.inference import cache_root, registered_files
 from llamapipe.media import SINKS
 from llamapipe.media.contract import Sink, SinkItem, VideoSource
 from llamapipe.operator import file_being_imported
@@ -41,7 +41,7 @@ from llamapipe.runtime import (
     boot_streams,
     read_machine,
 )
-from llamapipe.runtime.confinement import Confinement
+from llamapipe.runtime.confinement import Confinement, CoreClaims
 from llamapipe.session.account import summarise
 from llamapipe.session.changing import change_to
 from llamapipe.session.checkpoints import Tallies, look_back
@@ -188,7 +188,7 @@ class _Job:
     def run(self) -> RunSummary:
         if self.held is not None:  # a trial: it has what the run has that it is made for
             return self._run(None)
-        confinement = Confinement()
+        confinement = Confinement(CoreClaims(cache_root(self.env) / "cores"))
         try:
             return self._run(confinement)
         finally:
@@ -242,7 +242,7 @@ class _Job:
                 stack.enter_context(keeper)
                 started_at = keeper.first.started_at
             if confinement is not None and prepared.allotment.cores < read_machine().cores:
-                confinement.to(prepared.core_numbers[: prepared.allotment.cores])
+                confinement.to(int(prepared.allotment.cores), prepared.core_numbers)
             log = stack.enter_context(_event_log(self.request)) if self.request.record_events else None
             controller = Controller(prepared.plan)
             costs = CostMeter(
@@ -290,6 +290,7 @@ class _Job:
                 observed=observed,
             )
             if prepared.memory is not None and governor is not None and governor.learns and result.outcome == "done":
+                governor.end(watcher.num_done)
                 prepared.memory.learn(governor.core_s or 0.0, summary.load_s)
             agreed = self.request.agreed
             notes = [agreed.note] if agreed is not None and agreed.warns else []
@@ -326,7 +327,6 @@ class _Job:
             bound=prepared.objective.quantile,
             deadline_s=inf if job is None else job.began_s + job.deadline_s,
             num_frames=0 if job is None else sum(job.num_frames.values()),
-            rate=sum(float(source.info.fps or 0) for source in prepared.sources.values()),
         )
 
     def _observed(

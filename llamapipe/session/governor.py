@@ -46,7 +46,6 @@ class Governor:
         bound: tuple[float, float] | None,
         deadline_s: float = inf,
         num_frames: int = 0,
-        rate: float = 0.0,
     ) -> None:
         self.cores = allotment.cores
         self.held: list[CoresHeld] = [CoresHeld(0.0, allotment.cores, allotment.why)] if allotment.governed else []
@@ -58,7 +57,7 @@ class Governor:
         self._started_s = started_s
         self._bound = bound
         self._late = LateBudget(bound[1], bound[0]) if bound is not None else None
-        self._deadline_s, self._num_frames, self._rate = deadline_s, num_frames, rate
+        self._deadline_s, self._num_frames = deadline_s, num_frames
         self._known_core_s = allotment.needed.core_s if allotment.needed is not None else None
         self._free = allotment.governed
         self._next_s = 0.0
@@ -97,6 +96,11 @@ class Governor:
                 if latency_s > self._late.limit_s:
                     self._late_s = at_s
 
+    def end(self, done: int) -> None:
+        """All is over, and nothing is decided any more."""
+        if self._begin is not None:
+            self._last = self._clock.cpu_s(), done
+
     def poll(self, now_s: float, done: int) -> None:
         """``done`` frames are through."""
         if now_s < self._next_s or not done:
@@ -129,7 +133,7 @@ class Governor:
         if self.cores == 1 or now_s - at_s < _CALM_S or done - at_done < _ENOUGH or now_s < self._not_before_s:
             return
         core_s = (cpu_s - at_cpu_s) / (done - at_done)
-        rate = max(self._rate, (done - at_done) / (now_s - at_s))
+        rate = (done - at_done) / (now_s - at_s)  # a file's own figure may be far off
         cores = cores_for_rate(core_s, rate, len(self._usable))
         if cores < self.cores and not late.spent:
             self._hold(cores, now_s, f"frames take {core_s * rate:.2f} cores at {rate:.3g} a second")
@@ -160,7 +164,7 @@ class Governor:
             self._hold(max(least, min(ample, self.cores)), now_s, told)
 
     def _hold(self, cores: int, now_s: float, why: str) -> None:
-        if cores == self.cores or not self._confinement.to(self._usable[:cores]):
+        if cores == self.cores or not self._confinement.to(cores, self._usable):
             return
         self.cores, self._changed_s = cores, now_s
         self._first = self._window = None

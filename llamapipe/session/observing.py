@@ -24,7 +24,7 @@ from llamapipe.inference import cache_root, cores_busy_s, open_catalogue
 from llamapipe.inference.measuring import Care
 from llamapipe.wire import Done
 
-__all__ = ["Neighbours", "Observations", "not_comparable", "uses_profiles"]
+__all__ = ["Neighbours", "Observations", "learns_from_runs", "not_comparable", "uses_profiles"]
 
 _ENOUGH = 16  # invocations of a batch
 _PAUSE = 0.1  # of its time, that may lie between an invocation and the one before
@@ -33,8 +33,12 @@ _MOST = 4096  # that are kept; more tell nothing new
 
 def uses_profiles(env: Env) -> bool:
     """Whether there is a catalogue, and the user has not said that runs are to leave it alone."""
-    off = env.get("LLAMAPIPE_PROFILES", "").lower() in ("off", "0", "no", "false")
-    return not off and (cache_root(env) / "catalogue").is_dir()
+    return learns_from_runs(env) and (cache_root(env) / "catalogue").is_dir()
+
+
+def learns_from_runs(env: Env) -> bool:
+    """Whether what runs took is to be remembered, and made use of."""
+    return env.get("LLAMAPIPE_PROFILES", "").lower() not in ("off", "0", "no", "false")
 
 
 def not_comparable(*, workers: int, threads: float, cores: float, foreign: float, lost: int) -> str:

@@ -270,7 +270,9 @@ def prepare(
             for name in specs
             if name not in failures
         ]
-        numbers = idlest_cores(machine.core_numbers, ticks)[: max(1, int(machine.cores))]
+        usable, numbers = max(1, int(machine.cores)), idlest_cores(machine.core_numbers, ticks)
+        if request.cores is None or boot is not None:  # threads are bound later, to those that nobody has claimed
+            numbers = numbers[:usable]
         plan = run_plan(
             compiled,
             streams,
@@ -290,14 +292,14 @@ def prepare(
             plan=plan,
             objective=objective,
             sources=sources,
-            usable=len(numbers),
+            usable=usable,
             own_workers=held is None
             and not isinstance(request.workers, int)
             and parse_workers(request.workers)[1] is None,
             needed=memory.recall(),
             left_s=None if plan.job is None else plan.job.began_s + plan.job.deadline_s - clock.now_s(),
         )
-        if allotment.cores < len(numbers):
+        if allotment.cores < usable:
             workers = workers_on(allotment.cores, latency=plan.latency_slo_s is not None)
             plan = msgspec.structs.replace(plan, allotted=workers)
         return Prepared(

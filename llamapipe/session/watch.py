@@ -261,18 +261,20 @@ class Watcher(Observer):
     def poll(self, now_s: float) -> None:
         """See `Observer`."""
         if self.governor is not None and self.first_delivered_s is not None:
-            self.governor.poll(now_s, self._num_done())
+            self.governor.poll(now_s, self.num_done)
         if self._on_progress is not None and now_s >= self._next_progress_s:
             self._next_progress_s = now_s + _PROGRESS_EVERY_S
             self._on_progress(self.progress(now_s))
 
-    def _num_done(self) -> int:
+    @property
+    def num_done(self) -> int:
+        """Frames that are through, however they ended."""
         return sum(self._controller.ledger.accounts[stream, self._sink].total for stream in self._streams)
 
     def progress(self, now_s: float, state: str | None = None) -> Progress:
         """The run at this moment."""
         accounts = [self._controller.ledger.accounts[stream, self._sink] for stream in self._streams]
-        done = self._num_done()
+        done = self.num_done
         begun_s = self.first_dispatch_s if self.first_dispatch_s is not None else now_s
         running_s = max(1e-9, now_s - begun_s)
         fps = (done - self._done_before) / running_s if done else 0.0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
 from llamapipe.control import events as ev
 from llamapipe.errors import UsageError
-from llamapipe.runtime.confinement import Confinement, busy_ticks, idlest_cores
+from llamapipe.runtime.confinement import Confinement, CoreClaims, busy_ticks, idlest_cores
 from llamapipe.session.allotment import Allotment, Needed, check_cores
 from llamapipe.session.governor import Governor
 
@@ -41,8 +42,8 @@ class Threads(Confinement):
     def __init__(self) -> None:
         self.on: list[list[int]] = []
 
-    def to(self, cores: object) -> bool:
-        self.on.append(list(cores))  # type: ignore[call-overload]
+    def to(self, count: int, among: Sequence[int]) -> bool:
+        self.on.append(list(among[:count]))
         return True
 
 
@@ -83,7 +84,7 @@ def play(governor: Governor, clock: Clock, seconds: float, core_s: float, latenc
 
 
 def test_a_stream_that_nothing_is_known_of_is_held_on_what_it_turns_out_to_need(made) -> None:
-    governor, clock, told = made(4, bound=(0.95, 0.1), rate=25.0)
+    governor, clock, told = made(4, bound=(0.95, 0.1))
     play(governor, clock, 3.0, core_s=0.04)  # a core, and a queue needs room
     assert governor.cores == 2
     assert told == [ev.Allot(3)]
@@ -92,7 +93,7 @@ def test_a_stream_that_nothing_is_known_of_is_held_on_what_it_turns_out_to_need(
 
 
 def test_a_stream_gets_more_when_frames_are_late_and_has_to_wait_for_fewer(made) -> None:
-    governor, clock, told = made(1, bound=(0.95, 0.1), rate=25.0)
+    governor, clock, told = made(1, bound=(0.95, 0.1))
     play(governor, clock, 1.0, core_s=0.01)
     assert governor.cores == 1
     play(governor, clock, 0.4, core_s=0.01, latency_s=0.2)
@@ -106,7 +107,7 @@ def test_a_stream_gets_more_when_frames_are_late_and_has_to_wait_for_fewer(made)
 
 
 def test_a_core_that_is_busy_all_of_the_time_is_not_enough(made) -> None:
-    governor, clock, _ = made(1, bound=(0.95, 10.0), rate=25.0)
+    governor, clock, _ = made(1, bound=(0.95, 10.0))
     play(governor, clock, 2.0, core_s=0.0395)
     assert governor.cores == 2
 
@@ -120,7 +121,7 @@ def test_a_job_is_held_on_what_its_deadline_asks_for(made) -> None:
 
 
 def test_all_cores_are_there_for_good_once_a_worker_is_lost(made) -> None:
-    governor, clock, _ = made(1, bound=(0.95, 0.1), rate=25.0)
+    governor, clock, _ = made(1, bound=(0.95, 0.1))
     governor.event(ev.WorkerLost("w0", "killed"), 1.0)
     play(governor, clock, 60.0, core_s=0.001)
     assert governor.cores == 4
@@ -140,21 +141,24 @@ def test_threads_that_come_later_are_held_too_and_others_are_not() -> None:
     if len(before) < 2:
         pytest.skip("needs two cores")
     seen: dict[str, set[int]] = {}
-    go, stop = threading.Event(), threading.Event()
+    go, stop, noted = threading.Event(), threading.Event(), threading.Semaphore(0)
 
     def wait(name: str) -> None:
         go.wait()
         seen[name] = os.sched_getaffinity(0)
+        noted.release()
         stop.wait()
 
     other = threading.Thread(target=wait, args=("other",))
     other.start()
     confinement = Confinement()
     try:
-        assert confinement.to([min(before)])
+        assert confinement.to(1, sorted(before))
         mine = threading.Thread(target=wait, args=("mine",))
         mine.start()
         go.set()
+        assert noted.acquire(timeout=10)
+        assert noted.acquire(timeout=10)
     finally:
         confinement.end()
         stop.set()
@@ -168,7 +172,7 @@ def test_threads_that_come_later_are_held_too_and_others_are_not() -> None:
 def test_of_two_runs_in_one_process_none_is_held() -> None:
     first, second = Confinement(), Confinement()
     try:
-        assert not first.to([0])
+        assert not first.to(1, sorted(os.sched_getaffinity(0)))
     finally:
         second.end()
         first.end()
@@ -180,3 +184,17 @@ def test_the_idlest_core_comes_first() -> None:
         pytest.skip("the system does not say")
     busiest = min(ticks)
     assert idlest_cores(ticks, {**ticks, busiest: ticks[busiest] - 1000})[-1] == busiest
+
+
+@needs_affinity
+def test_two_runs_claim_different_cores_and_share_where_there_are_none_left(tmp_path: Path) -> None:
+    first, second, third = CoreClaims(tmp_path), CoreClaims(tmp_path), CoreClaims(tmp_path)
+    assert first.choose(1, [0, 1, 2]) == [0]
+    assert second.choose(2, [0, 1, 2]) == [1, 2]
+    assert third.choose(1, [0, 1, 2]) == [0]
+    assert second.choose(1, [0, 1, 2]) == [1]
+    assert third.choose(1, [0, 1, 2]) == [2]
+    assert first.choose(3, [0, 1, 2]) == [0, 1, 2]  # whoever has all has claimed none
+    assert second.choose(2, [0, 1, 2]) == [1, 0]
+    for claims in (first, second, third):
+        claims.close()
