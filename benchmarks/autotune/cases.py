@@ -162,4 +162,5 @@ def worded(choice: Choice, workers: int | None = None) -> str:
         text = f"{of.get('model', '')} {of.get('backend', '')} {of.get('precision', '')} {size} b{of.get('batch', 1)}"
         rate = f" at {of['sample_fps']:g} fps" if "sample_fps" in of else ""
         parts.append(f"{stage}: {text}{rate}")
-    return "; ".join(parts or ["as it is"]) + (f"; {workers} workers" if workers else "")
+    cores = {None: "", 1: "; one core"}.get(workers, "; all cores")
+    return "; ".join(parts or ["as it is"]) + cores

@@ -5,7 +5,7 @@ from llamapipe.inference.backends import BACKENDS, BackendStatus, backends
 from llamapipe.inference.catalogue import CatalogueStore, open_catalogue
 from llamapipe.inference.choose import choose_variant, required_assets
 from llamapipe.inference.decoders import DECODERS
-from llamapipe.inference.hardware import cores_busy_s
+from llamapipe.inference.hardware import cores_busy_s, expect_cores
 from llamapipe.inference.hardware import fingerprint as hardware_fingerprint
 from llamapipe.inference.models import (
     MODELS,
@@ -39,6 +39,7 @@ __all__ = [
     "cache_root",
     "choose_variant",
     "cores_busy_s",
+    "expect_cores",
     "all_models",
     "find_models",
     "hardware_fingerprint",

@@ -8,7 +8,7 @@ import platform
 import re
 from pathlib import Path
 
-__all__ = ["cores_busy_s", "fingerprint"]
+__all__ = ["cores_busy_s", "cores_to_come", "expect_cores", "fingerprint"]
 
 # Extensions that inference libraries choose their kernels by.
 _EXTENSIONS = frozenset(
@@ -46,6 +46,21 @@ def fingerprint(root: Path = Path("/")) -> str:
     digest = hashlib.sha256(facts.encode()).hexdigest()[:8]
     slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)|\bcpu\b|\bprocessor\b|@.*", " ", name.lower())).strip("-")
     return f"{slug or 'cpu'}-{cores}x-{digest}"
+
+
+_expected = 0  # cores, of a run that is held on fewer for now
+
+
+def expect_cores(count: int) -> None:
+    """What is loaded from now on may come to run on so many cores, though its threads are held on fewer; 0: no more."""
+    global _expected
+    _expected = count
+
+
+def cores_to_come() -> int:
+    """Cores that what is loaded by this thread may come to run on."""
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(mine, _expected)
 
 
 def cores_busy_s() -> float:

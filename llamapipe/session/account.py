@@ -90,7 +90,7 @@ def summarise(
         outputs=[file for stream in streams for file in stream.outputs],
         versions=_versions(),
         notes=watcher.notes,
-        cores=watcher.governor.held if watcher.governor is not None else [],
+        cores=watcher.cores,
         changes=watcher.changes,
         cost=cost,
         plan=view,

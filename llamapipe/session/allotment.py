@@ -29,8 +29,8 @@ __all__ = ["Allotment", "Memory", "Needed", "allotment_of", "check_cores"]
 _LOG = logging.getLogger(__name__)
 _FOLDER = "needed"
 _NEW = 0.5  # weight of a run beside those before it
-_SHARE = 0.85  # of the time that is left, that a job is planned to take
-_SLOWER = 1.3  # that it takes to get ready on fewer cores
+_SHARE = 0.9  # of the time that is left, that a job is planned to take
+_SLOWER = 1.2  # that it takes to get ready on one core
 
 
 class Needed(msgspec.Struct, frozen=True):
@@ -93,8 +93,9 @@ def _foreseen(
     needed: Needed, plan: RunPlan, sources: Mapping[str, VideoSource], usable: int, left_s: float | None
 ) -> int:
     if plan.job is not None and left_s is not None:
-        frames = sum(plan.job.num_frames.values())
-        return cores_for_deadline(needed.core_s, frames, _SHARE * left_s - _SLOWER * needed.load_s, usable)
+        # Hardly more than one is of use until all is loaded; there is still time for others then.
+        frames, time_s = sum(plan.job.num_frames.values()), _SHARE * left_s - _SLOWER * needed.load_s
+        return 1 if cores_for_deadline(needed.core_s, frames, time_s, usable + 1) <= usable else usable
     rates = [float(source.info.fps or 0) for source in sources.values()]
     if not rates or not all(rates) or len(rates) < len(plan.streams):
         return usable

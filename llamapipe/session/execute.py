@@ -23,7 +23,7 @@ from llamapipe.control import Controller
 from llamapipe.control import events as ev
 from llamapipe.control.plan import SinkPlan
 from llamapipe.errors import AssetError, InterruptedRun, LlamapipeError, OutputError, UsageError
-from llamapipe.inference import cache_root, registered_files
+from llamapipe.inference import cache_root, expect_cores, registered_files
 from llamapipe.media import SINKS
 from llamapipe.media.contract import Sink, SinkItem, VideoSource
 from llamapipe.operator import file_being_imported
@@ -243,6 +243,9 @@ class _Job:
                 started_at = keeper.first.started_at
             if confinement is not None and prepared.allotment.cores < read_machine().cores:
                 confinement.to(int(prepared.allotment.cores), prepared.core_numbers)
+                if prepared.allotment.governed:
+                    expect_cores(len(prepared.core_numbers))
+                    stack.callback(expect_cores, 0)
             log = stack.enter_context(_event_log(self.request)) if self.request.record_events else None
             controller = Controller(prepared.plan)
             costs = CostMeter(
@@ -338,7 +341,7 @@ class _Job:
         why_not = not_comparable(
             workers=len(prepared.plan.workers),
             threads=costs.most_threads,
-            cores=prepared.cores,
+            cores=min([prepared.cores, *(held.cores for held in watcher.cores)]),
             foreign=foreign(),
             lost=watcher.num_lost,
         )

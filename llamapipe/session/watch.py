@@ -10,7 +10,7 @@ from typing import IO
 from llamapipe.control import Controller, encode_entry, encode_plan
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
-from llamapipe.report import ConfigurationChange, LatencyTrace, Span, StageRuns, TraceRecorder
+from llamapipe.report import ConfigurationChange, CoresHeld, LatencyTrace, Span, StageRuns, TraceRecorder
 from llamapipe.runtime import Arena, Observer, StreamPoint
 from llamapipe.session.costs import CostMeter
 from llamapipe.session.governor import Governor
@@ -265,6 +265,11 @@ class Watcher(Observer):
         if self._on_progress is not None and now_s >= self._next_progress_s:
             self._next_progress_s = now_s + _PROGRESS_EVERY_S
             self._on_progress(self.progress(now_s))
+
+    @property
+    def cores(self) -> list[CoresHeld]:
+        """On how many the run was held, and from when on."""
+        return self.governor.held if self.governor is not None else []
 
     @property
     def num_done(self) -> int:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import os
+import threading
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +18,12 @@ from llamapipe.errors import BackendError
 from llamapipe.inference.backends.contract import BackendStatus, LoadRequest
 from llamapipe.inference.backends.rebatch import rebatch
 from llamapipe.inference.backends.untold import openvino
+from llamapipe.inference.hardware import cores_to_come
 
 __all__ = ["OpenVino"]
+
+_LOG = logging.getLogger(__name__)
+_SLOW_TO_READ = frozenset({"tf-graph", "tflite"})
 
 # Of what a quantised network does not compute in int8.
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
@@ -58,8 +67,12 @@ class OpenVino:
         core = _core()
         height, width = request.input_size
         shape = [request.batch, 3, height, width] if request.layout == "nchw" else [request.batch, height, width, 3]
+        kept = _kept(request, shape)
         try:
-            model = core.read_model(str(request.path))
+            model = _read_kept(core, kept)
+            fresh = model is None
+            if model is None:
+                model = core.read_model(str(request.path))
             if len(model.inputs) != 1:
                 raise BackendError(f"{request.path.name} has {len(model.inputs)} inputs, expected one picture input")
             if request.any_size:
@@ -72,6 +85,8 @@ class OpenVino:
                 != shape
             ):
                 rebatch(model, shape)
+            if fresh and kept is not None:
+                _keep(model, kept)
         except RuntimeError as error:
             raise BackendError(
                 f"openvino cannot run {request.path.name} with an input of {'x'.join(map(str, shape))}: "
@@ -97,11 +112,48 @@ class OpenVino:
         return _Network(compiled, request)
 
 
+def _kept(request: LoadRequest, shape: Sequence[int]) -> Path | None:
+    """Where a network in a format that takes long to read is kept in the library's own: half a second of a graph of
+    TensorFlow. None for the others. Another file, library or shape is kept under another name."""
+    if request.compiled is None or request.format not in _SLOW_TO_READ:
+        return None
+    try:
+        found = request.path.stat()
+    except OSError:
+        return None  # reading it says why
+    what = (str(request.path), found.st_size, found.st_mtime_ns, openvino().__version__, request.any_size, *shape)
+    return request.compiled / f"{request.path.stem}-{hashlib.sha256(repr(what).encode()).hexdigest()[:16]}.xml"
+
+
+def _read_kept(core: Any, kept: Path | None) -> Any:
+    """None where it is not there, or not whole."""
+    if kept is None or not kept.is_file():
+        return None
+    try:
+        return core.read_model(str(kept))
+    except RuntimeError as error:
+        _LOG.debug("%s cannot be read, the network is read anew: %s", kept, _first_line(error))
+        return None
+
+
+def _keep(model: Any, kept: Path) -> None:
+    """Weights first: what has its description is whole. What cannot be kept is read anew the next time."""
+    partial = kept.with_name(f".{kept.stem}-{os.getpid()}-{threading.get_native_id()}.xml")
+    weights = partial.with_suffix(".bin")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        openvino().save_model(model, str(partial), compress_to_fp16=False)
+        os.replace(weights, kept.with_suffix(".bin"))
+        os.replace(partial, kept)
+    except (OSError, RuntimeError) as error:
+        _LOG.debug("%s cannot be kept: %s", kept, error)
+        for left in (weights, partial):
+            left.unlink(missing_ok=True)
+
+
 def _streams(threads: int) -> int:
     """How many requests may run at once: one a core."""
-    import os
-
-    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) // threads
+    return cores_to_come() // threads
 
 
 def _first_line(error: Exception) -> str:
