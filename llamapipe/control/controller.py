@@ -165,7 +165,7 @@ class Controller:
             case ev.WorkerSilent():
                 seat = self._workforce.seats[event.worker]
                 self._workforce.silent(seat, now_s)
-                self._allot(0)
+                self._need_all()
                 self._work.silent(seat)
             case ev.WorkerBack():
                 seat = self._workforce.seats[event.worker]
@@ -180,7 +180,8 @@ class Controller:
             case ev.Change():
                 self._change(event)
             case ev.Allot():
-                self._allot(event.workers)
+                for seat in self._workforce.allot(event.workers):
+                    self._work.worker_changed(seat)
             case ev.Tick():
                 pass
         due_s = self._timers.next_s()
@@ -272,12 +273,12 @@ class Controller:
         if not seat.may_yet_serve(index):
             self._work.unable(seat, index)
         self._work.worker_changed(seat)
-        self._allot(0)  # it may have been the one that was to do it
+        self._need_all()  # it may have been the one that was to do it
         self._require(index, event.reason)
         self._maybe_running()
 
-    def _allot(self, workers: int) -> None:
-        for seat in self._workforce.allot(workers):
+    def _need_all(self) -> None:
+        for seat in self._workforce.need_all():
             self._work.worker_changed(seat)
 
     def _worker_lost(self, event: ev.WorkerLost, now_s: float) -> None:
@@ -285,7 +286,7 @@ class Controller:
         if seat.link.state is LinkState.DEAD:
             return
         self._workforce.lost(seat, now_s)
-        self._allot(0)
+        self._need_all()
         if self.run.state is RunState.RUNNING:
             self.run.to(RunState.DEGRADED)
         self._work.lost(seat, f"worker lost: {event.reason}", now_s)

@@ -105,6 +105,7 @@ class Workforce:
             stages = tuple(i for i, stage in enumerate(plan.stages) if stage.placement == worker.kind)
             self.seats[worker.name] = Seat(worker, index, stages, Machine(worker.name, LINK, LinkState.UNKNOWN))
             self._pools.setdefault((worker.kind, worker.device), Pool(plan.max_queued)).num_seats += 1
+        self._all_needed = False
         self._spare(plan.allotted)
         self._pools_of = [
             [
@@ -123,10 +124,11 @@ class Workforce:
 
     def _spare(self, allotted: int) -> list[Seat]:
         """Those of whom that is news."""
-        before: dict[str, int] = {}
+        before: dict[tuple[str, str], int] = {}
         changed: list[Seat] = []
         for seat in self:
-            number = before[seat.plan.kind] = before.get(seat.plan.kind, 0) + 1
+            kind = seat.plan.kind, seat.plan.device
+            number = before[kind] = before.get(kind, 0) + 1
             spare = bool(allotted) and number > allotted
             if spare is not seat.spare:
                 seat.spare = spare
@@ -135,10 +137,15 @@ class Workforce:
 
     def allot(self, workers: int) -> list[Seat]:
         """Give work to the first so many of each kind, 0: to all. The others finish what they have."""
-        changed = self._spare(workers)
+        changed = self._spare(0 if self._all_needed else workers)
         for seat in changed:
             self.changed(seat, serves=True)
         return changed
+
+    def need_all(self) -> list[Seat]:
+        """One is gone or lacks something: from now on all are given work, whatever is allotted. Whom that changes."""
+        self._all_needed = True
+        return self.allot(0)
 
     def start(self) -> None:
         """Fill every seat."""
