@@ -222,7 +222,7 @@ class Change(_Event, frozen=True):
 
 
 class Allot(_Event, frozen=True):
-    """Only so many workers of a kind are given work; 0: all, and all for good once one is lost, silent or lacks something."""
+    """Only so many workers of a kind are given work, 0: all; and all for good once one is lost or lacks something."""
 
     workers: int
 
