@@ -138,7 +138,7 @@ def _cell(row: dict[str, Any], base: dict[str, Any]) -> str:
     return f"{attained}, {row['cost'] / base['cost']:.2f} x, {row['p95_s'] / base['p95_s']:.2f} x"
 
 
-LIVE = ("all", *[name for name in MECHANISMS if name != "all"], "fusing")
+LIVE = ("all", *[name for name in MECHANISMS if name != "all"], "fusing", "few cores")
 ROUNDS = 3
 
 _SCRIPT = """
@@ -185,6 +185,7 @@ def _run(case: Case, folder: Path, mechanism: str, objective_ms: float) -> dict[
         "end_s": case.start_s + case.length_s,
         "slo": f"p95={objective_ms:.1f}ms",
         "fuse": mechanism != "fusing",
+        "cores": "all" if mechanism == "few cores" else None,
     }
     asked = {"request": request, "off": MECHANISMS.get(mechanism, {})}
     done = subprocess.run(
@@ -203,7 +204,9 @@ def _run(case: Case, folder: Path, mechanism: str, objective_ms: float) -> dict[
 
 def report_live(cases: Sequence[Case], results: Store) -> Iterator[str]:
     """Markdown: medians over rounds."""
-    yield from head("case", ">objective", "off", ">in time", ">p95 ms", ">marginal core-s", ">CPU s")
+    yield from head(
+        "case", ">objective", "off", ">in time", ">p95 ms", ">reserved core-s", ">marginal core-s", ">CPU s"
+    )
     for case in cases:
         for mechanism in LIVE:
             rows = results.rows("ablation-live", case.name, mechanism)
@@ -212,7 +215,8 @@ def report_live(cases: Sequence[Case], results: Store) -> Iterator[str]:
                 yield (
                     f"| {case.name} | {objective} | {'nothing' if mechanism == 'all' else mechanism} "
                     f"| {_median(rows, 'attainment'):.1%} | {_median(rows, 'p95_ms'):.1f} "
-                    f"| {_median(rows, 'marginal'):.2f} | {_median(rows, 'cpu_s'):.2f} |"
+                    f"| {_median(rows, 'reserved'):.2f} | {_median(rows, 'marginal'):.2f} "
+                    f"| {_median(rows, 'cpu_s'):.2f} |"
                 )
 
 

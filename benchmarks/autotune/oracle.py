@@ -21,7 +21,7 @@ from llamapipe.session.scoring import evaluate
 from llamapipe.session.trials import judged_results
 from llamapipe.tune import Point
 
-KINDS = {"stream": ("p95_ms", "p95 ms"), "job": ("wall_s", "wall s")}
+KINDS = {"stream": ("p95_ms", "p95 ms"), "job": ("since_asked_s", "s since asked")}
 """What counts as fast: the field of the figures, and how it is headed."""
 
 

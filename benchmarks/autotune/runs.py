@@ -58,6 +58,7 @@ def figures(summary: Mapping[str, Any]) -> dict[str, Any]:
     latency, slo, cost = summary.get("latency_ms"), summary.get("slo"), summary["cost"]
     return {
         "wall_s": summary["wall_s"],
+        "since_asked_s": summary["waited_s"] + summary["wall_s"],
         "load_s": summary["load_s"],
         "fps": summary["fps"],
         "frames": summary["frames"]["decoded"],

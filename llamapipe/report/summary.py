@@ -205,6 +205,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     changes: list[ConfigurationChange] = []  # while it ran, in order of time
     observed: dict[str, int] = {}  # variant -> invocations that its profile was refined by
     hardware: str = ""  # fingerprint of the machine
+    waited_s: float = 0.0  # before ``wall_s``, since the user asked: tuning, sampling
     cores: list[CoresHeld] = []  # that an objective was met on, in order of time; empty: all, all of the time
     fingerprint: dict[str, str] = {}  # what the results hang on; digests, but for flags and versions
     version: int = 1  # of this format

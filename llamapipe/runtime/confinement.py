@@ -8,12 +8,17 @@ import threading
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-__all__ = ["Confinement", "CoreClaims", "busy_ticks", "idlest_cores"]
+__all__ = ["Confinement", "CoreClaims", "binds_threads", "busy_ticks", "idlest_cores"]
 
 _TASKS = Path("/proc/self/task")
 _TICKS = Path("/proc/stat")
 _active: list[Confinement] = []
 _lock = threading.Lock()
+
+
+def binds_threads() -> bool:
+    """Whether this system binds threads to cores, and says which there are."""
+    return hasattr(os, "sched_setaffinity") and _TASKS.is_dir()
 
 
 class CoreClaims:
@@ -70,7 +75,7 @@ class Confinement:
 
     def __init__(self, claims: CoreClaims | None = None) -> None:
         self._claims = claims
-        self._cores: frozenset[int] = frozenset(os.sched_getaffinity(0)) if _TASKS.is_dir() else frozenset()
+        self._cores: frozenset[int] = frozenset(os.sched_getaffinity(0)) if binds_threads() else frozenset()
         me = threading.get_native_id()
         self._others = {task for task in _threads() if task != me}
         self._confined = False

@@ -90,6 +90,7 @@ def summarise(
         outputs=[file for stream in streams for file in stream.outputs],
         versions=_versions(),
         notes=watcher.notes,
+        waited_s=watcher.waited_s,
         cores=watcher.cores,
         changes=watcher.changes,
         cost=cost,

@@ -19,6 +19,7 @@ from llamapipe.control.plan import RunPlan
 from llamapipe.errors import UsageError
 from llamapipe.inference import cache_root
 from llamapipe.media.contract import VideoSource
+from llamapipe.runtime.confinement import binds_threads
 from llamapipe.session.objective import Objective
 from llamapipe.session.observing import learns_from_runs
 from llamapipe.slo import cores_for_deadline, cores_for_rate
@@ -75,11 +76,12 @@ def allotment_of(
     """For a run on ``usable`` cores. ``left_s``: until a job's deadline; ``own_workers``: nobody named their number.
 
     Only runs with an objective are held on fewer cores than there are: of others nobody has said how fast is enough.
-    Processes are bound to cores of their own, and a number of workers that somebody asks for is what they want.
+    Processes are bound to cores of their own, and a number of workers that somebody asks for is what they want. Nor are
+    they where the system binds no threads.
     """
     judged = objective.slo is not None and not objective.unjudged and (objective.quantile is not None or plan.job)
     threads = all(worker.kind == "thread" for worker in plan.workers)
-    if asked is not None or not judged or usable < 2 or not threads or not own_workers:
+    if asked is not None or not judged or usable < 2 or not threads or not own_workers or not binds_threads():
         return Allotment(usable, governed=False)
     if plan.job is not None and any(stream.stream not in plan.job.num_frames for stream in plan.streams):
         return Allotment(usable, governed=False)

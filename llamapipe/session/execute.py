@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from math import inf
 from pathlib import Path
 from queue import Full, Queue, SimpleQueue
 from typing import IO, TYPE_CHECKING
@@ -23,7 +22,7 @@ from llamapipe.control import Controller
 from llamapipe.control import events as ev
 from llamapipe.control.plan import SinkPlan
 from llamapipe.errors import AssetError, InterruptedRun, LlamapipeError, OutputError, UsageError
-from llamapipe.inference import cache_root, expect_cores, registered_files
+from llamapipe.inference import cache_root, registered_files
 from llamapipe.media import SINKS
 from llamapipe.media.contract import Sink, SinkItem, VideoSource
 from llamapipe.operator import file_being_imported
@@ -46,7 +45,7 @@ from llamapipe.session.account import summarise
 from llamapipe.session.changing import change_to
 from llamapipe.session.checkpoints import Tallies, look_back
 from llamapipe.session.costs import CostMeter
-from llamapipe.session.governor import Governor
+from llamapipe.session.governor import confined, governor_of
 from llamapipe.session.joining import Joining
 from llamapipe.session.keeper import Keeper
 from llamapipe.session.observing import Neighbours, not_comparable, uses_profiles
@@ -230,6 +229,8 @@ class _Job:
             raise
         with ExitStack() as stack:
             stack.callback(prepared.close)
+            if confinement is not None and prepared.allotment.cores < read_machine().cores:
+                prepared = confined(prepared, confinement, stack)
             changes: SimpleQueue[ev.Event] = SimpleQueue()
             shadow = self._shadow(prepared, changes)
             if shadow is not None:
@@ -241,11 +242,6 @@ class _Job:
             if keeper is not None:
                 stack.enter_context(keeper)
                 started_at = keeper.first.started_at
-            if confinement is not None and prepared.allotment.cores < read_machine().cores:
-                confinement.to(int(prepared.allotment.cores), prepared.core_numbers)
-                if prepared.allotment.governed:
-                    expect_cores(len(prepared.core_numbers))
-                    stack.callback(expect_cores, 0)
             log = stack.enter_context(_event_log(self.request)) if self.request.record_events else None
             controller = Controller(prepared.plan)
             costs = CostMeter(
@@ -255,7 +251,9 @@ class _Job:
                 decoders=prepared.decoders,
                 before=keeper.first.tallies.reserved_s if keeper is not None else None,
             )
-            governor = self._governor(prepared, costs, confinement, changes.put, started_s)
+            governor = None
+            if confinement is not None:
+                governor = governor_of(prepared, confinement, costs, changes.put, self.clock, started_s)
             watcher = Watcher(
                 controller,
                 started_s=started_s,
@@ -307,30 +305,6 @@ class _Job:
         if self.on_progress is not None:
             self.on_progress(watcher.progress(ended_s, "done"))
         return summary
-
-    def _governor(
-        self,
-        prepared: Prepared,
-        costs: CostMeter,
-        confinement: Confinement | None,
-        tell: Callable[[ev.Event], None],
-        started_s: float,
-    ) -> Governor | None:
-        job = prepared.plan.job
-        if confinement is None:
-            return None
-        return Governor(
-            prepared.allotment,
-            usable=prepared.core_numbers,
-            confinement=confinement,
-            costs=costs,
-            tell=tell,
-            clock=self.clock,
-            started_s=started_s,
-            bound=prepared.objective.quantile,
-            deadline_s=inf if job is None else job.began_s + job.deadline_s,
-            num_frames=0 if job is None else sum(job.num_frames.values()),
-        )
 
     def _observed(
         self, prepared: Prepared, watcher: Watcher, costs: CostMeter, foreign: Callable[[], float]

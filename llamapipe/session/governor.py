@@ -7,22 +7,32 @@ the next one wait twice as long. Of a job it is asked again and again how many c
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from math import inf
+
+import msgspec
 
 from llamapipe.clock import Clock
 from llamapipe.control import events as ev
+from llamapipe.inference import expect_cores
 from llamapipe.report import CoresHeld
 from llamapipe.runtime.confinement import Confinement
 from llamapipe.session.allotment import Allotment
 from llamapipe.session.costs import CostMeter
+from llamapipe.session.prepare import Prepared
 from llamapipe.slo import LateBudget, cores_for_deadline, cores_for_rate, workers_on
 
-__all__ = ["Governor"]
+__all__ = ["Governor", "confined", "governor_of"]
+
+_LOG = logging.getLogger(__name__)
 
 _EVERY_S = 0.1
 _WINDOW_S = 0.5  # over which cores are looked at for how busy they are
 _FULL = 0.95  # that busy, they keep up with nothing that comes on top
+_COLD_S = 1.0  # from the first frame on, in which frames are late on any number of cores
 _CALM_S = 1.0  # of frames at their own rate, before they are held on fewer cores
 _BACKOFF_S = 15.0  # before that is tried again
 _ENOUGH = 12  # frames that say what one takes
@@ -66,6 +76,7 @@ class Governor:
         self._wait_s = _BACKOFF_S
         self._not_before_s = -inf
         self._changed_s = -inf
+        self._first_s: float | None = None  # when the first frame came
         self._late_s = -inf  # when the last frame that was late came
         self._begin: tuple[float, int] | None = None
         self._last: tuple[float, int] | None = None
@@ -92,6 +103,10 @@ class Governor:
         """Frames have left the run: when each did, and how long it was there."""
         if self._late is not None:
             for at_s, latency_s in latencies:
+                if self._first_s is None:
+                    self._first_s = at_s
+                if at_s < self._first_s + _COLD_S:
+                    continue
                 self._late.add(latency_s)
                 if latency_s > self._late.limit_s:
                     self._late_s = at_s
@@ -172,3 +187,39 @@ class Governor:
         workers = 0 if cores == len(self._usable) else workers_on(cores, latency=self._late is not None)
         self._tell(ev.Allot(workers))
         self.held.append(CoresHeld(now_s - self._started_s, cores, why))
+
+
+def confined(prepared: Prepared, confinement: Confinement, stack: ExitStack) -> Prepared:
+    """The run held on the cores that are allotted to it, or on none where its threads cannot be told from others'."""
+    if not confinement.to(prepared.allotment.cores, prepared.core_numbers):
+        _LOG.warning("the run is not held on %d cores: others run in this process", prepared.allotment.cores)
+        plan = msgspec.structs.replace(prepared.plan, allotted=0)
+        return replace(prepared, plan=plan, allotment=Allotment(max(1, int(prepared.cores)), governed=False))
+    if prepared.allotment.governed:
+        expect_cores(len(prepared.core_numbers))
+        stack.callback(expect_cores, 0)
+    return prepared
+
+
+def governor_of(
+    prepared: Prepared,
+    confinement: Confinement,
+    costs: CostMeter,
+    tell: Callable[[ev.Event], None],
+    clock: Clock,
+    started_s: float,
+) -> Governor:
+    """Of a run that began at ``started_s`` on what `confined` gave."""
+    job = prepared.plan.job
+    return Governor(
+        prepared.allotment,
+        usable=prepared.core_numbers,
+        confinement=confinement,
+        costs=costs,
+        tell=tell,
+        clock=clock,
+        started_s=started_s,
+        bound=prepared.objective.quantile,
+        deadline_s=inf if job is None else job.began_s + job.deadline_s,
+        num_frames=0 if job is None else sum(job.num_frames.values()),
+    )

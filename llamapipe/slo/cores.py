@@ -50,5 +50,5 @@ class LateBudget:
 
     @property
     def spent(self) -> bool:
-        """Whether so many were late that the objective is in danger. Never by one: the first comes to cold caches."""
+        """Whether so many were late that the objective is in danger. Never by one: that may be anything."""
         return self.late > 1.0 + _ALLOWED * (1.0 - self.quantile) * self.frames
