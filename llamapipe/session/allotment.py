@@ -25,11 +25,12 @@ from llamapipe.session.observing import learns_from_runs
 from llamapipe.slo import cores_for_deadline, cores_for_rate
 from llamapipe.spec import PipelineSpec
 
-__all__ = ["Allotment", "Memory", "Needed", "allotment_of", "check_cores"]
+__all__ = ["FINISHING_S", "Allotment", "Memory", "Needed", "allotment_of", "check_cores"]
 
 _LOG = logging.getLogger(__name__)
 _FOLDER = "needed"
 _NEW = 0.5  # weight of a run beside those before it
+FINISHING_S = 0.15  # that files and reports take after the last frame
 _SHARE = 0.9  # of the time that is left, that a job is planned to take
 _SLOWER = 1.2  # that it takes to get ready on one core
 
@@ -96,7 +97,7 @@ def _foreseen(
 ) -> int:
     if plan.job is not None and left_s is not None:
         # Hardly more than one is of use until all is loaded; there is still time for others then.
-        frames, time_s = sum(plan.job.num_frames.values()), _SHARE * left_s - _SLOWER * needed.load_s
+        frames, time_s = sum(plan.job.num_frames.values()), _SHARE * (left_s - FINISHING_S) - _SLOWER * needed.load_s
         return 1 if cores_for_deadline(needed.core_s, frames, time_s, usable + 1) <= usable else usable
     rates = [float(source.info.fps or 0) for source in sources.values()]
     if not rates or not all(rates) or len(rates) < len(plan.streams):

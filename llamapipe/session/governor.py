@@ -20,7 +20,7 @@ from llamapipe.control import events as ev
 from llamapipe.inference import expect_cores
 from llamapipe.report import CoresHeld
 from llamapipe.runtime.confinement import Confinement
-from llamapipe.session.allotment import Allotment
+from llamapipe.session.allotment import FINISHING_S, Allotment
 from llamapipe.session.costs import CostMeter
 from llamapipe.session.prepare import Prepared
 from llamapipe.slo import LateBudget, cores_for_deadline, cores_for_rate, workers_on
@@ -35,9 +35,11 @@ _FULL = 0.95  # that busy, they keep up with nothing that comes on top
 _COLD_S = 1.0  # from the first frame on, in which frames are late on any number of cores
 _CALM_S = 1.0  # of frames at their own rate, before they are held on fewer cores
 _BACKOFF_S = 15.0  # before that is tried again
+_MOST_S = 600.0
 _ENOUGH = 12  # frames that say what one takes
 _IN_TIME = 0.9  # of the time that is left, that a job may take; fewer cores are only taken where less is enough
 _AMPLY = 0.8
+_PATIENCE = 0.02  # of the time that is left, between two changes of a job
 
 
 class Governor:
@@ -140,8 +142,10 @@ class Governor:
         # Frames that were there when cores were added may still be late.
         later = late.spent and self._late_s >= self._changed_s + _WINDOW_S
         if self.cores < len(self._usable) and (later or busy > _FULL * self.cores):
-            why = f"{late.late} of {late.frames} frames were late" if later else "they were busy all of the time"
-            self._not_before_s, self._wait_s = now_s + self._wait_s, 2 * self._wait_s
+            why = (
+                f"{late.late:.0f} of {late.frames:.0f} frames were late" if later else "they were busy all of the time"
+            )
+            self._not_before_s, self._wait_s = now_s + self._wait_s, min(2 * self._wait_s, _MOST_S)
             self._hold(min(2 * self.cores, len(self._usable)), now_s, why)
             return
         at_s, at_cpu_s, at_done = self._first
@@ -166,12 +170,16 @@ class Governor:
     def _look_at_job(self, now_s: float, cpu_s: float, done: int) -> None:
         assert self._first is not None
         _, at_cpu_s, at_done = self._first
-        core_s = self._known_core_s
         if done - at_done >= _ENOUGH:
-            core_s = (cpu_s - at_cpu_s) / (done - at_done)
-        if core_s is None:
+            self._known_core_s = (cpu_s - at_cpu_s) / (done - at_done)
+        core_s = self._known_core_s
+        left, left_s, all_cores = (
+            max(0, self._num_frames - done),
+            self._deadline_s - FINISHING_S - now_s,
+            len(self._usable),
+        )
+        if core_s is None or now_s - self._changed_s < _PATIENCE * left_s:
             return
-        left, left_s, all_cores = max(0, self._num_frames - done), self._deadline_s - now_s, len(self._usable)
         told = f"{left} frames of {1000 * core_s:.3g} ms are left for {left_s:.1f} s"
         least = cores_for_deadline(core_s, left, _IN_TIME * left_s, all_cores)
         ample = cores_for_deadline(core_s, left, _AMPLY * left_s, all_cores)

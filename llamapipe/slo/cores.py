@@ -14,6 +14,7 @@ __all__ = ["LateBudget", "cores_for_deadline", "cores_for_rate", "workers_on"]
 
 _BUSY = 0.75  # of their time that cores may be busy with frames that come at their own rate: above, queues grow long
 _EFFICIENT = 0.92  # of a core's time that a job makes use of: threads wait for each other now and then
+_REMEMBERED = 400  # frames, about
 _ALLOWED = 0.6  # of the frames that an objective lets be late: the rest is for what comes after cores were added
 
 
@@ -36,17 +37,20 @@ def workers_on(cores: int, *, latency: bool) -> int:
 
 @dataclass(slots=True)
 class LateBudget:
-    """Counts how many frames are later than ``limit_s``, of which a share ``1 - quantile`` may be."""
+    """How many of the last few hundred frames are later than ``limit_s``, of which a share ``1 - quantile`` may be.
+
+    Older ones count less and less: what was well for a day is no credit for what goes wrong now.
+    """
 
     limit_s: float
     quantile: float
-    frames: int = 0
-    late: int = 0
+    frames: float = 0.0
+    late: float = 0.0
 
     def add(self, latency_s: float) -> None:
         """A frame was delivered."""
-        self.frames += 1
-        self.late += latency_s > self.limit_s
+        self.frames += 1 - self.frames / _REMEMBERED
+        self.late += (latency_s > self.limit_s) - self.late / _REMEMBERED
 
     @property
     def spent(self) -> bool:

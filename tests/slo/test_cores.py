@@ -49,6 +49,15 @@ def test_a_late_budget_bears_the_first_frame_and_less_than_the_objective_lets_be
     assert not budget.spent  # 2 of 100
 
 
+def test_what_was_well_for_long_is_no_credit() -> None:
+    budget = LateBudget(0.1, 0.95)
+    for _ in range(100_000):
+        budget.add(0.05)
+    for _ in range(14):
+        budget.add(0.5)
+    assert budget.spent
+
+
 def test_a_second_worker_stands_by_only_where_time_is_short() -> None:
     assert workers_on(1, latency=True) == 2
     assert workers_on(2, latency=False) == 2
