@@ -81,6 +81,10 @@ def show_decisions(summary: RunSummary, terminal: Terminal) -> None:
     if budgets:
         terminal.data("")
         terminal.table(("operation", "budget ms", "p50 there ms", "p95 there ms"), budgets)
+    if summary.cores:
+        terminal.data("")
+        held = [(f"{held.at_s:.1f}", str(held.cores), held.why) for held in summary.cores]
+        terminal.table(("from s", "cores", "why"), held)
 
 
 def _worked(stage: StageSummary) -> str:

@@ -51,6 +51,9 @@ def test_explain_says_what_is_planned_and_how_it_was_decided(cli: Cli, plain: Pa
     assert ended.out.splitlines()[-1].split() == [
         *("resize", "llamapipe/resize@v1", "5", "nothing", "to", "decide:", "as", "planned,", "as", "frames", "come")
     ]
+    ended = cli("run", plain, "-i", clip, "-o", tmp_path / "out", "-q", "--explain", "--force", "--slo", "deadline=60s")
+    assert "from s" in ended.out
+    assert "nothing is known yet of runs like it" in ended.out
     ended = cli("run", plain, "-i", clip, "-o", tmp_path / "out", "-q", "--explain", "--json", "--force")
     assert RunSummary.from_json(ended.out.encode()).plan is not None
 
