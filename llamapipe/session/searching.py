@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
@@ -12,7 +13,7 @@ from llamapipe.session.priors import accuracy_trend, cost_trend, is_profiled, la
 from llamapipe.session.targets import Targets
 from llamapipe.session.trials import Evaluator, Trial
 from llamapipe.session.tunable import Tunable
-from llamapipe.tune import Observation, Point, Predicted, Search, Space, Trend, Tried
+from llamapipe.tune import Observation, Point, Predicted, Search, Space, Trend, Tried, preload
 
 __all__ = ["BudgetTooShort", "OnStep", "Outcome", "Step", "search_configuration"]
 
@@ -21,6 +22,7 @@ _INITIAL_UNTOLD = 5  # the same where no stage has a model: of fewer, the search
 _NEGLIGIBLE = 0.02  # share of the reference's cost below which a stage is left as it is in the reference
 _CHEAPER = 0.3  # of what the reference took: what another trial is expected to take, before there was one
 _CLEARLY = 0.02  # below the floor, and no variation of batch or rate will do
+_ROOMY_S = 2.0  # a shorter search is over before anything is fitted, and the run would share its cores with imports
 _DONE = 0.003  # expected relative gain that is no longer worth a trial
 
 
@@ -71,6 +73,8 @@ def search_configuration(
     ``began_s`` is when the budget's time began. Raises BudgetTooShort where it is so for the reference.
     """
     frames = inf if budget_frames is None else budget_frames
+    if budget_s >= _ROOMY_S:
+        threading.Thread(target=preload, name="llamapipe preload", daemon=True).start()
     return _Searcher(evaluator, choices, targets, budget_s, frames, began_s, clock, seed, on_step).run(hints)
 
 

@@ -44,7 +44,6 @@ from llamapipe.tune import (
     Tried,
     Tuning,
     distance,
-    preload,
     signature_of,
 )
 
@@ -464,7 +463,6 @@ class _Tuning:
         over = threading.Event()
         alarm = threading.Thread(target=self._ring, args=(stop, over, blank.budget_s), daemon=True)
         alarm.start()
-        threading.Thread(target=preload, name="llamapipe preload", daemon=True).start()
         try:
             found = search_configuration(
                 evaluator,
