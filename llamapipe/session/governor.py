@@ -67,7 +67,6 @@ class Governor:
         self._tell = tell
         self._clock = clock
         self._started_s = started_s
-        self._bound = bound
         self._late = LateBudget(bound[1], bound[0]) if bound is not None else None
         self._deadline_s, self._num_frames = deadline_s, num_frames
         self._known_core_s = allotment.needed.core_s if allotment.needed is not None else None
@@ -200,7 +199,10 @@ class Governor:
 def confined(prepared: Prepared, confinement: Confinement, stack: ExitStack) -> Prepared:
     """The run held on the cores that are allotted to it, or on none where its threads cannot be told from others'."""
     if not confinement.to(prepared.allotment.cores, prepared.core_numbers):
-        _LOG.warning("the run is not held on %d cores: others run in this process", prepared.allotment.cores)
+        _LOG.warning(
+            "the run is not held on %d cores: others run in this process, or this system binds no threads",
+            prepared.allotment.cores,
+        )
         plan = msgspec.structs.replace(prepared.plan, allotted=0)
         return replace(prepared, plan=plan, allotment=Allotment(max(1, int(prepared.cores)), governed=False))
     if prepared.allotment.governed:

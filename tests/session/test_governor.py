@@ -13,27 +13,11 @@ from llamapipe.errors import UsageError
 from llamapipe.runtime.confinement import Confinement, CoreClaims, busy_ticks, idlest_cores
 from llamapipe.session.allotment import Allotment, Needed, check_cores
 from llamapipe.session.governor import Governor
+from llamapipe.testing.clock import FakeClock
 
 needs_affinity = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity"), reason="this system binds no threads to cores"
 )
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now, self.cpu = 0.0, 0.0
-
-    def now_s(self) -> float:
-        return self.now
-
-    def wall_s(self) -> float:
-        return self.now
-
-    def cpu_s(self) -> float:
-        return self.cpu
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class Threads(Confinement):
@@ -56,9 +40,9 @@ class Costs:
 
 
 @pytest.fixture
-def made() -> Callable[..., tuple[Governor, Clock, list[ev.Event]]]:
+def made() -> Callable[..., tuple[Governor, FakeClock, list[ev.Event]]]:
     def make(cores: int, *, usable: int = 4, needed: Needed | None = None, **more: object) -> object:
-        clock, told = Clock(), list[ev.Event]()
+        clock, told = FakeClock(), list[ev.Event]()
         governor = Governor(
             Allotment(cores, True, "", needed),
             usable=range(usable),
@@ -74,13 +58,13 @@ def made() -> Callable[..., tuple[Governor, Clock, list[ev.Event]]]:
     return make  # type: ignore[return-value]
 
 
-def play(governor: Governor, clock: Clock, seconds: float, core_s: float, latency_s: float = 0.01) -> None:
+def play(governor: Governor, clock: FakeClock, seconds: float, core_s: float, latency_s: float = 0.01) -> None:
     """25 frames a second of ``core_s`` each."""
-    begun = round(clock.now * 25)
+    begun = round(clock.now_s() * 25)
     for done in range(begun + 1, begun + round(25 * seconds) + 1):
-        clock.now, clock.cpu = done / 25, clock.cpu + core_s
-        governor.delivered([(clock.now, latency_s)])
-        governor.poll(clock.now, done)
+        clock.advance(1 / 25, cpu_s=core_s)
+        governor.delivered([(clock.now_s(), latency_s)])
+        governor.poll(clock.now_s(), done)
 
 
 def test_a_stream_that_nothing_is_known_of_is_held_on_what_it_turns_out_to_need(made) -> None:
