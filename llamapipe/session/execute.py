@@ -229,7 +229,7 @@ class _Job:
             raise
         with ExitStack() as stack:
             stack.callback(prepared.close)
-            if confinement is not None and prepared.allotment.cores < read_machine().cores:
+            if confinement is not None and int(prepared.cores_held) < int(read_machine().cores):
                 prepared = confined(prepared, confinement, stack)
             changes: SimpleQueue[ev.Event] = SimpleQueue()
             shadow = self._shadow(prepared, changes)
@@ -247,7 +247,7 @@ class _Job:
             costs = CostMeter(
                 prepared.plan,
                 prepared.prices,
-                cores=prepared.allotment.cores,
+                cores=prepared.cores_held,
                 decoders=prepared.decoders,
                 before=keeper.first.tallies.reserved_s if keeper is not None else None,
             )

@@ -110,7 +110,7 @@ def view_of(prepared: Prepared, ready_s: float = 0.0) -> PlanView:
 
 
 def _meter(prepared: Prepared) -> CostMeter:
-    return CostMeter(prepared.plan, prepared.prices, cores=prepared.allotment.cores, decoders=prepared.decoders)
+    return CostMeter(prepared.plan, prepared.prices, cores=prepared.cores_held, decoders=prepared.decoders)
 
 
 def _fps(prepared: Prepared, core_s: float) -> float | None:

@@ -91,6 +91,11 @@ class Prepared:
     memory: Memory | None = None  # of what runs like it needed
 
     @property
+    def cores_held(self) -> float:
+        """That it begins on: what is allotted to it, or all that it may use, of which one may be a part only."""
+        return self.allotment.cores if self.allotment.cores < int(self.cores) else self.cores
+
+    @property
     def facts(self) -> dict[str, StreamFacts]:
         """What stages are told of each stream; zeros of one that is not there yet."""
         return {plan.stream: _facts(self.sources.get(plan.stream)) for plan in self.plan.streams}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -13,6 +14,8 @@ from llamapipe import Pipeline
 from llamapipe.control import read_log
 from llamapipe.errors import UsageError
 from llamapipe.report import RunSummary
+from llamapipe.runtime import Machine, read_machine
+from llamapipe.runtime.confinement import Confinement
 from llamapipe.session import RunRequest, run
 from llamapipe.session.planning import explain_plan
 
@@ -88,6 +91,21 @@ def test_a_number_of_cores_that_is_asked_for_is_what_is_reserved(request_of, tmp
     assert summary.workers == 2
     assert summary.cost is not None
     assert summary.cost.reserved < 1.05 * summary.wall_s
+
+
+def test_a_limit_to_part_of_a_core_is_left_to_the_system(request_of, tmp_path: Path, monkeypatch) -> None:
+    def limited() -> Machine:
+        return replace(read_machine(), cores=1.5)
+
+    def refuse(*_: object) -> bool:
+        raise AssertionError("nobody has asked for that")
+
+    monkeypatch.setattr("llamapipe.session.prepare.read_machine", limited)
+    monkeypatch.setattr("llamapipe.session.execute.read_machine", limited)
+    monkeypatch.setattr(Confinement, "to", refuse)
+    summary = ran(request_of(realtime=True), tmp_path)
+    assert summary.cost is not None
+    assert summary.cost.reserved > 1.2 * (summary.wall_s - summary.load_s)
 
 
 def test_more_cores_than_there_are_cannot_be_asked_for(request_of, tmp_path: Path) -> None:
