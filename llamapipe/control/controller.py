@@ -1,9 +1,8 @@
 """The state machine that decides: ``step(event, now_s) -> actions``.
 
-First in first out, fixed configurations, deeper stages first. It reads no clock and touches nothing outside:
-the live engine and the simulator drive the very same object, and a log of its events replays to the same actions.
-This module has the frames: how they come in, in what order they leave, when they are released. Who works on them is
-`llamapipe.control.dispatch`'s, who is there to work `llamapipe.control.workforce`'s.
+It reads no clock and touches nothing outside: the live engine and the simulator drive the very same object, and a log
+of its events replays to the same actions. This module has the frames: how they come in, in what order they leave, when
+they are released. Who works on them is `llamapipe.control.dispatch`'s, who is there `llamapipe.control.workforce`'s.
 """
 
 from __future__ import annotations
@@ -165,7 +164,6 @@ class Controller:
             case ev.WorkerSilent():
                 seat = self._workforce.seats[event.worker]
                 self._workforce.silent(seat, now_s)
-                self._need_all()
                 self._work.silent(seat)
             case ev.WorkerBack():
                 seat = self._workforce.seats[event.worker]
@@ -180,8 +178,7 @@ class Controller:
             case ev.Change():
                 self._change(event)
             case ev.Allot():
-                for seat in self._workforce.allot(event.workers):
-                    self._work.worker_changed(seat)
+                self._work.allot(event.workers)
             case ev.Tick():
                 pass
         due_s = self._timers.next_s()
@@ -273,20 +270,15 @@ class Controller:
         if not seat.may_yet_serve(index):
             self._work.unable(seat, index)
         self._work.worker_changed(seat)
-        self._need_all()  # it may have been the one that was to do it
+        self._work.need_all()  # it may have been the one that was to do it
         self._require(index, event.reason)
         self._maybe_running()
-
-    def _need_all(self) -> None:
-        for seat in self._workforce.need_all():
-            self._work.worker_changed(seat)
 
     def _worker_lost(self, event: ev.WorkerLost, now_s: float) -> None:
         seat = self._workforce.seats[event.worker]
         if seat.link.state is LinkState.DEAD:
             return
         self._workforce.lost(seat, now_s)
-        self._need_all()
         if self.run.state is RunState.RUNNING:
             self.run.to(RunState.DEGRADED)
         self._work.lost(seat, f"worker lost: {event.reason}", now_s)

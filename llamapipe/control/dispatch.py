@@ -175,6 +175,16 @@ class Dispatcher:
             self.queues[stage].freshen(stream)
         self._homeless.clear()
 
+    def allot(self, workers: int) -> None:
+        """Give work to so many of each kind, 0: to all."""
+        for seat in self._workforce.allot(workers):
+            self.worker_changed(seat)
+
+    def need_all(self) -> None:
+        """Give work to all from now on, whatever is allotted."""
+        for seat in self._workforce.need_all():
+            self.worker_changed(seat)
+
     def _capture(self, home: Home, stage: int, stream: str) -> None:
         """Ask for what the home remembers now. One that was never sent anything remembers nothing."""
         seq = self._checkpoints.asked(stage, stream, empty=not home.touched)
@@ -400,6 +410,7 @@ class Dispatcher:
 
     def lost(self, seat: Seat, reason: str, now_s: float) -> None:
         """A worker is gone: what it had goes to others. Only the invocation that it was running is to blame."""
+        self.need_all()
         for (stage, stream), home in self._homes.items():
             if home.seat is seat:
                 home.leave()
@@ -527,7 +538,8 @@ class Dispatcher:
             self._workforce.condemn(home.seat, f"stage {stage} did not come up again")
 
     def silent(self, seat: Seat) -> None:
-        """What a silent worker holds is worth a second one."""
+        """What a silent worker holds is worth a second one, and others do what it was to."""
+        self.need_all()
         for number in seat.held:
             self._straggles(number)
 
