@@ -20,9 +20,10 @@ _READABLE = (ItemState.DONE, ItemState.SKIPPED)
 def chains_of(plan: RunPlan) -> tuple[tuple[str, ...], ...]:
     """Names of the stages of each chain, in order; a stage is in one at most.
 
-    Two stages are linked where the second is all that reads the first, and is given one item a frame by it. Of
+    Two stages are linked where the second is the one stage that reads the first, and is given one item a frame by it.
+    Sinks may read the first as well, unless it gives pictures: boxes are kept for them, pictures would need a slot. Of
     several that a stage could follow it follows the deepest, which most likely comes last, and rather one that gives
-    pictures, which then need no slot.
+    pictures, which then need none.
     """
     topology = Topology(plan)
     following: dict[int, int] = {}
@@ -61,7 +62,7 @@ def _linked(topology: Topology, first: int, second: int) -> bool:
         _is_plain(one)
         and _is_plain(two)
         and topology.consumers[first] == [second]
-        and not topology.sink_consumers[first]
+        and not (topology.sink_consumers[first] and _gives_pictures(one))
         and two.when is None  # that of the first is decided before either is run
         and two.configuration.variant is None
         and one.placement == two.placement
@@ -70,7 +71,11 @@ def _linked(topology: Topology, first: int, second: int) -> bool:
 
 
 def _weight(stage: StagePlan) -> tuple[int, bool]:
-    return stage.depth, "frames" in stage.outputs.values()
+    return stage.depth, _gives_pictures(stage)
+
+
+def _gives_pictures(stage: StagePlan) -> bool:
+    return "frames" in stage.outputs.values()
 
 
 def _is_plain(stage: StagePlan) -> bool:

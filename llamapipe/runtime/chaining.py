@@ -153,7 +153,10 @@ def _handed_on(
 
 
 def _keep_last(results: list[list[ItemOutputs | None]], i: int, space: PassingSpace) -> None:
-    """Publish what the last stage that did not fail has made of an item; what those before gave has been used up."""
+    """Publish what the last stage that did not fail has made of an item, and keep what is not pictures of those before.
+
+    Their pictures have been used up; boxes and events may have a sink that reads them, too.
+    """
     for place in reversed(range(len(results))):
         outputs = results[place][i]
         if outputs is None or outputs.count < 0:
@@ -168,5 +171,6 @@ def _keep_last(results: list[list[ItemOutputs | None]], i: int, space: PassingSp
         for earlier in results[:place]:
             used = earlier[i]
             assert used is not None
-            earlier[i] = replace(used, outputs=[])
+            if any(isinstance(payload, FrameRef) for port in used.outputs for payload in port):
+                earlier[i] = replace(used, outputs=[])
         return

@@ -69,6 +69,25 @@ def test_what_makes_a_chain(changes, chains):
     assert in_a_row(**changes).chains == chains
 
 
+def test_boxes_that_a_sink_reads_as_well_may_begin_a_chain():
+    """What the sink has of the first stage is kept, and it has it when the chain has ended."""
+    first, second = stage("a", frames()), stage("b", frames(), boxes("a"), outputs=PICTURES, depth=2)
+    sinks = (
+        SinkPlan("lines", "test/lines@v1", (boxes("a"),)),
+        SinkPlan("video", "test/video@v1", (frames(stage="b"),)),
+    )
+    made = plan(first, second, sinks=sinks)
+    control = started(replace(made, chains=chains_of(made)))
+    [sent] = of(arrive(control, 0), act.Dispatch)
+    assert sent.chain == ("b",)
+    assert [said.sink for said in of(control.step(done(sent, FINE), 1.0), act.Deliver)] == ["lines", "video"]
+    [sent] = of(arrive(control, 1), act.Dispatch)
+    said = control.step(done(sent, FAILS), 2.0)
+    assert [(out.sink, out.outcome) for out in of(said, act.Deliver)] == [("lines", "delivered")]
+    assert [again.stage for again in of(said, act.Dispatch)] == ["b"]
+    control.check_invariants()
+
+
 def test_a_condition_may_come_before_a_chain_but_not_into_it():
     """What a condition asks of a stage is a second reader of it as well."""
     first = stage("people", frames())

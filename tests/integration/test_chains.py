@@ -95,12 +95,26 @@ def looks() -> PipelineSpec:
     return PipelineSpec(name="looks", ops=tuple(made), sinks=(into("video", before),))
 
 
+def drawn() -> PipelineSpec:
+    """Boxes that are drawn into a video, and written as lines as well: the head of the chain has a sink of its own."""
+    detect = OpSpec(
+        name="detect",
+        type="llamapipe/detect@v1",
+        inputs={"frames": ("$source.frames",)},
+        params={"task": "object-detection", "model": "yolox-nano", "precision": "fp32"},
+    )
+    inputs = {"frames": ("$source.frames",), "boxes": ("$ops.detect.boxes",)}
+    draw = OpSpec(name="draw", type="llamapipe/annotate@v1", inputs=inputs)
+    lines = SinkSpec(name="lines", type="llamapipe/jsonl@v1", inputs=("$ops.detect.boxes",))
+    return PipelineSpec(name="drawn", ops=(detect, draw), sinks=(lines, into("video", "$ops.draw.frames")))
+
+
 @pytest.mark.assets
 @pytest.mark.parametrize("workers", ["thread:2", "process:2"])
 @pytest.mark.parametrize(
     ("pipeline", "source"),
-    [("blur-faces", "TUD-Stadtmitte.mp4"), (looks(), "car-detection.mp4")],
-    ids=["faces", "looks"],
+    [("blur-faces", "TUD-Stadtmitte.mp4"), (looks(), "car-detection.mp4"), (drawn(), "car-detection.mp4")],
+    ids=["faces", "looks", "drawn"],
 )
 def test_every_byte_is_what_single_stages_give(
     pipeline: Any, source: str, workers: str, assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -126,3 +126,33 @@ def test_a_picture_that_nobody_has_room_for_is_the_failure_of_who_gave_it_and_wh
     assert "no memory" in (done.items[0].error or "")
     assert level(2, 1) == 13
     assert arena.num_used == 3
+
+
+class Counts:
+    """A stage that says how bright its picture is, in bytes."""
+
+    def __init__(self, plan: StagePlan, space: PassingSpace) -> None:
+        self.plan, self._space = plan, space
+
+    def run(self, items: Sequence[ItemInputs]) -> list[ItemOutputs]:
+        refs = [ref for item in items for [ref] in [item.inputs[0]]]
+        return [ItemOutputs(1, [[bytes([int(self._space.image(ref).bgr[0, 0, 0])])]], []) for ref in refs]  # type: ignore[arg-type]
+
+
+def test_what_is_no_picture_is_kept_for_sinks_that_read_it_too() -> None:
+    arena = LocalArena()
+    space = PassingSpace(arena)
+    first = Counts(stage("a", frames()), space)
+    second = Brighter(stage("b", frames(), outputs=PICTURES, depth=2), space, FakeClock())
+    ref = put(arena, np.full((4, 4, 3), 40), 0)
+    message = Invoke(
+        7,
+        "w/a",
+        [ItemInputs("cam0", 0, 0, [[ref]])],
+        chain=[ChainInputs("w/b", [ItemInputs("cam0", 0, 0, [[ref]])])],
+    )
+    done = run_chain(message, [first, second], space, FakeClock())  # type: ignore[list-item]
+    assert [outputs.outputs for outputs in done.items] == [[[b"("]]]
+    [[[drawn]]] = [outputs.outputs for outputs in done.chain[0].items if outputs is not None]
+    assert isinstance(drawn, FrameRef)
+    assert int(arena.image(drawn).bgr[0, 0, 0]) == 41
