@@ -57,8 +57,8 @@ def plan(
 ) -> None:
     """Say what a run would do: the objective of every operation, the variants considered, and why each lost.
 
-    Nothing is run, but for sampled frames where a floor of agreement asks for it. Exit code 3 where the objective
-    cannot be met.
+    Nothing is run, but for sampled frames where a floor of agreement asks for it, or no stage has a model. Exit code
+    3 where the objective cannot be met.
 
     llamapipe plan blur-faces -i sample:bikes --realtime --slo p95=200ms
     """
@@ -118,20 +118,21 @@ def show_plan(view: PlanView, terminal: Terminal) -> None:
         terminal.data("")
         terminal.table(columns, considered)
     terminal.data("")
+    alone = "models alone" if any(stage.variant for stage in view.stages) else "stages alone, on sampled frames"
     facts = [
         ("objective", view.objective or "none"),
         ("feasible", {True: "yes", False: "no", None: "not known"}[view.feasible] + f": {view.reason}"),
         (
             "predicted latency",
-            f"p50 {_ms(view.predicted_p50_ms)} ms, p95 {_ms(view.predicted_p95_ms)} ms, models alone",
+            f"p50 {_ms(view.predicted_p50_ms)} ms, p95 {_ms(view.predicted_p95_ms)} ms, {alone}",
         ),
         (
             "predicted rate",
-            "-" if view.predicted_fps is None else f"{view.predicted_fps:.1f} frames a second, models alone",
+            "-" if view.predicted_fps is None else f"{view.predicted_fps:.1f} frames a second, {alone}",
         ),
         (
             "predicted cost",
-            f"{_money(view.predicted_cost)} {view.unit} a thousand frames, models alone",
+            f"{_money(view.predicted_cost)} {view.unit} a thousand frames, {alone}",
         ),
         ("reserved cost", f"{_money(view.predicted_reserved)} {view.unit} a thousand frames, at that rate"),
         ("accuracy", "-" if view.accuracy is None else f"{view.accuracy:.3f} at least"),

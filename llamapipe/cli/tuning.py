@@ -128,8 +128,8 @@ def tune(
     """
     from llamapipe.report import PAGE, check_replaceable
     from llamapipe.session.pinned import check_pinnable, pin
+    from llamapipe.session.refusing import nearest, refusal
     from llamapipe.session.tune_request import TuneRequest
-    from llamapipe.session.tuning import nearest, refusal
     from llamapipe.session.tuning import tune as search
 
     terminal = terminal_of(ctx)
@@ -219,7 +219,7 @@ class TrialLines:
 
 
 def _line(tried: Tried) -> str:
-    from llamapipe.session.tuning import described
+    from llamapipe.session.refusing import described
 
     return described(tried) + ("" if tried.fits or tried.predicted is None else ", does not fit")
 

@@ -10,6 +10,9 @@ since times add up and none is below nothing; below 0.95 only the medians count.
 encoding come on top and have no profile: "yes" is said where the 95th percentiles of what is budgeted for, one after
 another, leave them half of the bound, the share that candidates are budgeted by. Of what lies between nobody can say.
 
+Where no stage has a model, what they took on sampled frames stands in for profiles, less sure: "no" is said where three
+quarters of that is too much.
+
 A job of n frames cannot be done by a deadline D where its models' core-seconds on all cores, and what it took to get
 ready for it here, exceed D. "Yes" is said where they leave a quarter of the time after loading to all the rest.
 """
@@ -17,11 +20,13 @@ ready for it here, exceed D. "Yes" is said where they leave a quarter of the tim
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import ceil
 
 from llamapipe.control import Candidate, RunPlan, StagePlan
 from llamapipe.control.dataflow import Topology
 from llamapipe.session.prepare import Prepared
+from llamapipe.session.sampling import Samples
 from llamapipe.slo import StageGraph
 
 __all__ = ["capacity_of", "feasible"]
@@ -29,6 +34,8 @@ __all__ = ["capacity_of", "feasible"]
 _TAIL = 0.95  # quantile that profiles know
 _SHARE = 0.5  # of a latency bound, that models may take for it to be met
 _LOADING_S = 2.0  # until a run delivers its first frame
+_SURELY = 0.75  # of what stages took on sampled frames, that they take in any run
+_NEAR = 0.8  # of a latency bound, that the median frame may take for the others to be in time, too
 _JOB_SHARE = 0.75  # of the time after that, that models may take for a deadline to be met
 
 
@@ -37,64 +44,113 @@ def capacity_of(prepared: Prepared) -> float:
     return max(1.0, min(prepared.cores, float(len(prepared.plan.workers))))
 
 
-def feasible(prepared: Prepared, p95_s: float, ready_s: float = 0.0) -> tuple[bool | None, str]:
+def feasible(
+    prepared: Prepared, p95_s: float, ready_s: float = 0.0, samples: Samples | None = None
+) -> tuple[bool | None, str]:
     """The verdict, None where nobody can say, and why.
 
     ``p95_s``: of all that is budgeted for, one after another; ``ready_s``: what it took to prepare the run, without
-    loading anything.
+    loading anything; ``samples``: what was seen on sampled frames where there are no profiles.
     """
     plan, objective = prepared.plan, prepared.objective
     if objective.slo is None:
         return None, "there is no objective: the cheapest that is right enough is taken"
     if objective.unjudged:
         return None, objective.unjudged
-    if not any(candidate.points for stage in plan.stages for candidate in stage.candidates):
-        return None, "no stage has a profile: measure with llamapipe models profile"
+    samples = samples if samples is not None else Samples()
+    takes = _of_samples(plan, samples) if samples.stages else _of_profiles(plan)
+    if takes is None:
+        models = any(stage.configuration.variant is not None for stage in plan.stages)
+        return None, (
+            "no stage has a profile: measure with llamapipe models profile"
+            if models
+            else "no stage has a model, and there is no file whose frames could be sampled"
+        )
     if plan.latency_slo_s is not None:
         quantile = objective.quantile[0] if objective.quantile is not None else _TAIL
         rate = sum(float(source.info.fps or 0) for source in prepared.sources.values())
         needed_rate = rate * (1 - objective.slo.max_drop_share)
-        return _latency(plan, plan.latency_slo_s, quantile, p95_s, needed_rate, capacity_of(prepared))
+        return _latency(plan, takes, plan.latency_slo_s, quantile, p95_s, needed_rate, capacity_of(prepared))
     if plan.job is not None:
         frames = sum(plan.job.num_frames.values())
         if not frames:
             return None, "nobody can say how many frames there are"
-        needed_s = frames * _core_s(plan) / capacity_of(prepared)
-        cores = ceil(frames * _core_s(plan) / plan.job.deadline_s)
+        needed_s = frames * takes.core_s / capacity_of(prepared)
+        cores = ceil(frames * takes.core_s / plan.job.deadline_s)
         hint = "" if needed_s <= plan.job.deadline_s else f": {cores} cores would do"
         told = f"{frames} frames take {needed_s:.3g} s at least on {capacity_of(prepared):g} cores{hint}"
+        known = prepared.memory.recall() if prepared.memory is not None and samples.stages else None
+        if known is not None:
+            usual_s = known.load_s + frames * known.core_s / capacity_of(prepared)
+            if _SURELY * usual_s > plan.job.deadline_s:
+                return False, f"by what runs like it took, loading and {frames} frames take {usual_s:.3g} s"
         if needed_s + ready_s > plan.job.deadline_s:
             return False, told if hint else f"{told}, after {ready_s:.2g} s of getting ready"
         if needed_s > _JOB_SHARE * (plan.job.deadline_s - _LOADING_S):
-            return None, f"{told}: it is tight, and loading, decoding and stages without a model come on top"
+            return None, f"{told}: it is tight, and loading, {takes.besides} come on top"
         return True, told
     return None, ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Takes:
+    """What a frame takes at least. Seconds by stage, core-seconds in all."""
+
+    medians_s: list[float]
+    tails_s: list[float]
+    core_s: float
+    who: str
+    how: str
+    besides: str  # what is not in it
+    frame_s: float = 0.0  # median of frames that were seen, all included; 0: none were
+
+
+def _of_profiles(plan: RunPlan) -> _Takes | None:
+    if not any(candidate.points for stage in plan.stages for candidate in stage.candidates):
+        return None
+    return _Takes(
+        _least(plan, lambda c: c.points[0].median_s),
+        _least(plan, lambda c: c.points[0].p95_s),
+        sum(_least(plan, lambda c: c.cores * c.points[-1].median_s / c.points[-1].batch)),
+        "the fastest candidates that are right enough",
+        " one after another",
+        "decoding and stages without a model",
+    )
+
+
+def _of_samples(plan: RunPlan, samples: Samples) -> _Takes:
+    """A frame's median time is a bound of its tail, too. Of tails themselves so few frames say nothing for sure."""
+    certain = [
+        samples.stages.get(stage.name) if every else None
+        for stage, every in zip(plan.stages, _certain(plan), strict=True)
+    ]
+    return _Takes(
+        [0.0 if took is None else _SURELY * took.p50_s for took in certain],
+        [_SURELY * samples.frame_s],
+        sum(_SURELY * took.core_s for took in certain if took is not None),
+        f"frames, by {_SURELY:.0%} of what sampled ones took,",
+        "",
+        "decoding and writing",
+        samples.frame_s,
+    )
+
+
 def _latency(
-    plan: RunPlan, bound_s: float, quantile: float, p95_s: float, rate: float, cores: float
+    plan: RunPlan, takes: _Takes, bound_s: float, quantile: float, p95_s: float, rate: float, cores: float
 ) -> tuple[bool | None, str]:
-    graph = StageGraph(Topology(plan).consumers)
-    medians = _least(plan, lambda c: c.points[0].median_s)
-    tails = _least(plan, lambda c: c.points[0].p95_s) if quantile >= _TAIL else [0.0]
-    least_s = max(*graph.ways_s(medians), *tails)
+    ways_s = StageGraph(Topology(plan).consumers).ways_s(takes.medians_s)
+    least_s = max(*ways_s, *(takes.tails_s if quantile >= _TAIL else [0.0]))
     if least_s > bound_s:
-        return False, (
-            f"the fastest candidates that are right enough take {1000 * least_s:.3g} ms one after another, "
-            f"the objective is {1000 * bound_s:.3g} ms"
-        )
-    needed = rate * _core_s(plan)
+        return False, (f"{takes.who} take {1000 * least_s:.3g} ms{takes.how}, the objective is {1000 * bound_s:.3g} ms")
+    needed = rate * takes.core_s
     if needed > cores:
         return False, f"{rate:g} frames a second want {needed:.1f} cores, there are {cores:g}"
-    told = f"models alone take {1000 * p95_s:.3g} ms of {1000 * bound_s:.3g} ms, one after another"
+    told = f"what is known takes {1000 * p95_s:.3g} ms of {1000 * bound_s:.3g} ms, one after another"
     if p95_s > _SHARE * bound_s:
-        return None, f"{told}: it is tight, and what stages without a model and decoding take is not profiled"
+        return None, f"{told}: it is tight, and {takes.besides} come on top"
+    if takes.frame_s > _NEAR * bound_s:
+        return None, f"sampled frames took {1000 * takes.frame_s:.3g} ms of {1000 * bound_s:.3g} ms: it is tight"
     return True, told
-
-
-def _core_s(plan: RunPlan) -> float:
-    """Core-seconds that a frame takes at least."""
-    return sum(_least(plan, lambda c: c.cores * c.points[-1].median_s / c.points[-1].batch))
 
 
 def _least(plan: RunPlan, of: Callable[[Candidate], float]) -> list[float]:

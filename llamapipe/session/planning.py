@@ -1,6 +1,7 @@
 """``llamapipe plan``: what would be run, why, and what it would come to.
 
-Nothing is run, but for sampled frames where the floor of accuracy needs to know how far variants agree on the video.
+Nothing is run, but for sampled frames: where the floor of accuracy needs to know how far variants agree on the video,
+and where no stage has a model, and so none a profile.
 
 An objective is split into one for each operation (`llamapipe.slo`), by what the candidates that are budgeted for take.
 """
@@ -20,6 +21,7 @@ from llamapipe.session.costs import CostMeter
 from llamapipe.session.feasibility import capacity_of, feasible
 from llamapipe.session.prepare import Prepared, prepare
 from llamapipe.session.request import RunRequest
+from llamapipe.session.sampling import Sampled, Samples, sampled
 from llamapipe.slo import StageGraph
 from llamapipe.spec import Prices
 
@@ -58,15 +60,20 @@ def explain_plan(
     began_s = clock.now_s()
     prepared = prepare(request, clock=clock, env=env, dry=True, results=True)
     try:
-        return view_of(prepared, clock.now_s() - began_s)
+        ready_s = clock.now_s() - began_s
+        return view_of(prepared, ready_s, sampled(prepared, request, clock, env))
     finally:
         prepared.close()
 
 
-def view_of(prepared: Prepared, ready_s: float = 0.0) -> PlanView:
-    """What a run that can begin, and took ``ready_s`` to prepare, is planned to do."""
+def view_of(prepared: Prepared, ready_s: float = 0.0, samples: Samples | None = None) -> PlanView:
+    """What a run that can begin, and took ``ready_s`` to prepare, is planned to do.
+
+    ``samples``: what was seen on sampled frames where there are no profiles.
+    """
     plan = prepared.plan
-    known = [_known(stage) for stage in plan.stages]
+    samples = samples if samples is not None else Samples()
+    known = [_known(stage, samples.stages.get(stage.name)) for stage in plan.stages]
     efforts = [0.0 if k is None else k.p95_s for k in known]
     graph = StageGraph(Topology(plan).consumers)
     bound_s = plan.latency_slo_s
@@ -74,7 +81,7 @@ def view_of(prepared: Prepared, ready_s: float = 0.0) -> PlanView:
     p95_s = max(graph.ways_s(efforts), default=0.0)
     p50_s = max(graph.ways_s([0.0 if k is None else k.p50_s for k in known]), default=0.0)
     core_s = sum(k.core_s for k in known if k is not None)
-    verdict, reason = feasible(prepared, p95_s, ready_s)
+    verdict, reason = feasible(prepared, p95_s, ready_s, samples)
     fps = _fps(prepared, core_s)
     accuracies = [s.candidates[0].accuracy for s in plan.stages if s.candidates]
     return PlanView(
@@ -130,7 +137,9 @@ def _why(prepared: Prepared, stage: StagePlan) -> str:
     return chosen[0] if chosen else "nothing that fits was measured on this machine: the first that fits"
 
 
-def _known(stage: StagePlan) -> _Known | None:
+def _known(stage: StagePlan, sampled: Sampled | None) -> _Known | None:
+    if sampled is not None:
+        return _Known(sampled.p50_s, sampled.p95_s, sampled.core_s, sampled.core_s)
     if not stage.candidates or not stage.candidates[0].points:
         return None
     first = stage.candidates[0]

@@ -48,10 +48,14 @@ OnStep = Callable[[Step], None]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a search found. ``best`` None: nothing fits, and ``nearest`` comes closest."""
+    """What a search found. ``best`` None: nothing fits, and ``nearest`` comes closest.
+
+    ``close`` is then what is right enough, and no later than trials are unsure.
+    """
 
     best: Tried | None
     nearest: Tried | None
+    close: Tried | None
     tried: Sequence[Tried]
 
 
@@ -230,10 +234,15 @@ class _Searcher:
     def _outcome(self) -> Outcome:
         measured = [tried for tried in self._tried if tried.predicted is not None]
         best = min(self._fitting(), key=_cost, default=None)
-        nearest = None
+        nearest = close = None
         if best is None:
-            nearest = min(measured, key=lambda t: self._targets.shortfall(_predicted(t)), default=None)
-        return Outcome(best, nearest, self._tried)
+
+            def short(tried: Tried) -> float:
+                return self._targets.shortfall(_predicted(tried))
+
+            nearest = min(measured, key=short, default=None)
+            close = min((t for t in measured if self._targets.close(_predicted(t))), key=short, default=None)
+        return Outcome(best, nearest, close, self._tried)
 
 
 def _predicted(tried: Tried) -> Predicted:

@@ -11,6 +11,7 @@ __all__ = ["Targets"]
 
 _LOW_WIDTH = 0.01  # how sure the end of an interval is
 _FULL = 1.0  # share of the machine that a paced video may take
+_UNSURE = 1 / 3  # of the time that a trial took: a run, which is longer and warm, may take that much less
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,12 @@ class Targets:
         if self.seconds is not None:
             missed.append(1 - self.seconds * pace / max(1, self.num_frames))
         return max(missed)
+
+    def close(self, predicted: Predicted) -> bool:
+        """Whether nothing but time is missed, and that by no more than a short trial is unsure of."""
+        right = predicted.accuracy_low is None or predicted.accuracy_low >= self.floor
+        keeps_up = self.latency is None or self.fps <= _FULL * predicted.frames_per_s
+        return right and keeps_up and self.shortfall(predicted) <= _UNSURE
 
     def worth_pacing(self, predicted: Predicted) -> bool:
         """Whether all but latency is met, so that latency decides."""

@@ -24,6 +24,7 @@ from llamapipe.session.costs import prices_for
 from llamapipe.session.labelled import Row, read_truths
 from llamapipe.session.pinned import as_sets, digest_of_pipeline
 from llamapipe.session.prepare import OnAsset, profiles_here, sources_of
+from llamapipe.session.refusing import SPENT, closest, nearest, refusal
 from llamapipe.session.request import RunRequest
 from llamapipe.session.resolve import LoadedPipeline, load_pipeline
 from llamapipe.session.searching import OnStep, search_configuration
@@ -41,7 +42,6 @@ from llamapipe.tune import (
     LIKE,
     Interval,
     Observation,
-    Tried,
     Tuning,
     distance,
     signature_of,
@@ -49,9 +49,6 @@ from llamapipe.tune import (
 
 __all__ = [
     "Tuned",
-    "described",
-    "nearest",
-    "refusal",
     "tune",
     "tune_for",
     "tune_on",
@@ -79,16 +76,19 @@ _REFERRED = ("model", "backend", "device", "precision", "input_size")
 _SEARCHED = (*_REFERRED, "batch", "sample_fps", "skip_still")  # of every stage with a model
 _STILL = (0.004, 0.016)  # shares of the picture that must change for a stage to look, tried where little does
 _PAYS = 0.85  # share of frames that change, above which skipping the others is not tried
-_SPENT = 0.7  # of the budget, from which the search did not end of itself: another trial no longer fitted in
 _HINT_WIDTH = 0.1  # of another video's accuracy, either side
 
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """``cached_from``: the like video that was searched before, and how far it is; None: searched now."""
+    """``cached_from``: the like video that was searched before, and how far it is; None: searched now.
+
+    ``short``: why what is taken does not fit; empty where it does.
+    """
 
     tuning: Tuning
     cached_from: tuple[str, float] | None = None
+    short: str = ""
 
     def __str__(self) -> str:
         if self.cached_from is not None:
@@ -125,14 +125,20 @@ def tune_for(
     clock: Clock | None = None,
     env: Env | None = None,
 ) -> Tuned:
-    """Tune for the first source of a run, with what the run asks for. Raises also QueryRefused: nothing fits."""
+    """Tune for the first source of a run, with what the run asks for; where nothing fits, what comes close enough.
+
+    Raises also QueryRefused: nothing does.
+    """
     if not request.sources:
         raise UsageError("--tune: there is no video to tune for", hint="add -i VIDEO")
     asked = replace(TuneRequest.of_run(request, request.sources[0]), slo=request.slo, before_run=True)
     tuned = tune(asked, on_step=on_step, interrupt=interrupt, clock=clock, env=env)
-    if not tuned.tuning.feasible:
-        raise QueryRefused(refusal(tuned.tuning), why="constraint", nearest=nearest(tuned.tuning))
-    return tuned
+    tuning = tuned.tuning
+    if tuning.feasible:
+        return tuned
+    if (close := closest(tuning)) is None:
+        raise QueryRefused(refusal(tuning), why="constraint", nearest=nearest(tuning))
+    return Tuned(close, short=refusal(tuning))
 
 
 def tune_on(
@@ -155,41 +161,6 @@ def tune_on(
         again=True,
     )
     return _Tuning(request, lambda _: None, None, interrupt, clock, env).run_on(held, like)
-
-
-def refusal(tuning: Tuning) -> str:
-    """That nothing fits."""
-    wanted = [f"{tuning.metric} of at least {tuning.floor:g}"] if tuning.metric != "none" else []
-    wanted += [tuning.objective] if tuning.objective else []
-    tried = f"none of {len(tuning.tried)} configurations of {tuning.pipeline} that were tried"
-    if len(tuning.tried) < tuning.points and tuning.took_s > _SPENT * tuning.budget_s:
-        tried += f" in {tuning.took_s:.1f} s"
-    return f"{tried} has {' and '.join(wanted)} on {tuning.video}"
-
-
-def nearest(tuning: Tuning) -> str | None:
-    """What comes closest where nothing fits, in words, and what may find more."""
-    if tuning.nearest is None:
-        return None
-    found = described(tuning.nearest)
-    told = [note.partition("llamapipe models profile")[2] for note in tuning.notes if "models profile" in note]
-    more = [f"measure what variants take: llamapipe models profile{asks}" for asks in dict.fromkeys(told)]
-    if len(tuning.tried) < tuning.points and tuning.took_s > _SPENT * tuning.budget_s:
-        more.append(f"give it more time: llamapipe tune --budget-s {round(3 * tuning.budget_s)}")
-    return "; ".join([found, *more])
-
-
-def described(tried: Tried) -> str:
-    """What a configuration came to, in words."""
-    predicted = tried.predicted
-    if predicted is None:
-        return f"cannot be run: {tried.what}"
-    found = [f"{predicted.cost_core_ms:.1f} core-ms a frame", f"{predicted.frames_per_s:.0f} fps"]
-    if predicted.accuracy is not None:
-        found.append(f"accuracy {predicted.accuracy:.3f} (at least {predicted.accuracy_low:.3f})")
-    if predicted.p95_ms is not None:
-        found.append(f"p95 {predicted.p95_ms:.0f} ms")
-    return ", ".join(found)
 
 
 class _Tuning:
@@ -250,7 +221,7 @@ class _Tuning:
                 return Tuned(tuned, (tuned.video, far))
         tuning = self._searched(loaded, choices, held, blank, self._left(slo, budget_s), known)
         # Where there was no time for more than the reference, another day may have it.
-        if tuning.feasible and (len(tuning.tried) > 1 or tuning.points == 1 or tuning.took_s < _SPENT * budget_s):
+        if tuning.feasible and (len(tuning.tried) > 1 or tuning.points == 1 or tuning.took_s < SPENT * budget_s):
             with open_catalogue(self._env, clock=self._clock) as store:
                 store.put_tuning(key, tuning)
         return Tuned(tuning)
@@ -483,15 +454,17 @@ class _Tuning:
         if self._interrupt.is_set():
             raise InterruptedRun("the tuning was interrupted; nothing is kept of it")
         notes = [*blank.notes, *_remarks(judge, choices, blank.floor, self._more(blank.budget_s, choices))]
+        own = _own(request.sets)
         return msgspec.structs.replace(
             blank,
             metric=judge.metric,
-            values={} if found.best is None else {**_own(request.sets), **found.best.values},
+            values={} if found.best is None else {**own, **found.best.values},
             predicted=None if found.best is None else found.best.predicted,
             reference=choices.choices[choices.reference],
             frames=evaluator.num_frames,
             tried=tuple(found.tried),
             nearest=found.nearest,
+            close=found.close and msgspec.structs.replace(found.close, values={**own, **found.close.values}),
             took_s=self._clock.now_s() - self._began_s,
             notes=tuple(notes),
         )

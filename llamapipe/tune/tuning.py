@@ -57,6 +57,7 @@ class Tuning(msgspec.Struct, frozen=True):
     took_s: float
     notes: tuple[str, ...] = ()
     nearest: Tried | None = None  # where nothing fits: what comes closest
+    close: Tried | None = None  # where nothing fits: what is right enough, and late by less than trials can tell
     version: int = 1
 
     @property

@@ -9,8 +9,10 @@ import pytest
 
 from llamapipe.catalog import BatchPoint, Configuration, Variant
 from llamapipe.control import Candidate, EdgePlan, JobPlan, PolicyPlan, RunPlan, StagePlan, WorkerPlan
+from llamapipe.session.allotment import Needed
 from llamapipe.session.feasibility import feasible
 from llamapipe.session.objective import objective_of
+from llamapipe.session.sampling import Sampled, Samples
 
 
 def candidate(median_s: float, p95_s: float, *, accuracy: float = 1.0) -> Candidate:
@@ -24,18 +26,28 @@ def stage(name: str, *candidates: Candidate, after: str = "", **more: Any) -> St
 
 
 def verdict(
-    slo: str, *stages: StagePlan, fps: float = 10.0, cores: float = 2.0, workers: int = 3, floor: float = 0.0
+    slo: str,
+    *stages: StagePlan,
+    fps: float = 10.0,
+    cores: float = 2.0,
+    workers: int = 3,
+    floor: float = 0.0,
+    samples: Samples | None = None,
+    known: Needed | None = None,
 ) -> tuple[bool | None, str]:
     objective = objective_of(slo, None, unpaced=[], live=[])
     bound_s = objective.quantile[1] if objective.quantile is not None else None
     seats = tuple(WorkerPlan(f"w{i}") for i in range(workers))
-    job = JobPlan(0.0, 10.0, {"s": 100}) if bound_s is None else None
+    assert objective.slo is not None
+    job = JobPlan(0.0, objective.slo.deadline_s, {"s": 100}) if objective.slo.deadline_s is not None else None
     plan = RunPlan(
         "p", stages, (), (), seats, latency_slo_s=bound_s, job=job, policy=PolicyPlan("llamapipe", floor=floor)
     )
     source = SimpleNamespace(info=SimpleNamespace(fps=fps))
-    prepared: Any = SimpleNamespace(plan=plan, objective=objective, sources={"s": source}, cores=cores)
-    return feasible(prepared, sum(s.candidates[0].points[0].p95_s for s in stages if s.candidates))
+    memory = SimpleNamespace(recall=lambda: known)
+    prepared: Any = SimpleNamespace(plan=plan, objective=objective, sources={"s": source}, cores=cores, memory=memory)
+    p95_s = sum(s.candidates[0].points[0].p95_s for s in stages if s.candidates)
+    return feasible(prepared, p95_s, samples=samples)
 
 
 @pytest.mark.parametrize(
@@ -93,3 +105,27 @@ def test_a_job_has_as_long_as_its_frames_take_at_least() -> None:
 
 def test_without_profiles_nobody_can_say() -> None:
     assert verdict("p95=1ms", stage("a"))[0] is None
+
+
+@pytest.mark.parametrize(
+    ("slo", "expected"),
+    [("p95=14ms", False), ("p95=24ms", None), ("p95=26ms", True), ("deadline=0.7s", None), ("deadline=0.3s", False)],
+)
+def test_sampled_frames_stand_in_for_profiles_where_no_stage_has_a_model(slo: str, expected: bool | None) -> None:
+    """The stage takes 10 of the frame's 20 ms; the job has 100 frames for two cores."""
+    samples = Samples({"a": Sampled(0.01, 0.01, 0.01)}, frame_s=0.02)
+    assert verdict(slo, stage("a"), samples=samples)[0] is expected
+
+
+def test_what_runs_like_it_took_to_load_and_to_work_off_bounds_a_job_too() -> None:
+    samples, known = Samples({"a": Sampled(0.001, 0.001, 0.001)}), Needed(core_s=0.01, load_s=0.5)
+    assert verdict("deadline=0.8s", stage("a"), samples=samples, known=known)[0] is None
+    said = verdict("deadline=0.7s", stage("a"), samples=samples, known=known)
+    assert said == (False, "by what runs like it took, loading and 100 frames take 1 s")
+
+
+def test_without_a_model_and_without_a_file_nobody_can_say() -> None:
+    assert verdict("p95=25ms", stage("a")) == (
+        None,
+        "no stage has a model, and there is no file whose frames could be sampled",
+    )

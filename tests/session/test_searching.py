@@ -212,3 +212,24 @@ def test_hints_of_another_video_save_trials() -> None:
     assert found.best.predicted is not None
     assert found.best.predicted.cost_core_ms <= 1.05 * cheapest(0.85)
     assert len(told.asked) < len(plain.asked)
+
+
+@pytest.mark.parametrize(("late", "close"), [(1.4, True), (1.6, False)])
+def test_what_is_right_enough_and_a_little_late_is_close(late: float, close: bool) -> None:
+    """A trial is short and cold: a run may well be in time with it."""
+    evaluator = Formula(FakeClock(), p95_ms=lambda choice: late * 100 + cost_core_ms(choice) - cost_core_ms(best))
+    best = min(space().choices.values(), key=lambda choice: (accuracy(choice) < 0.87, cost_core_ms(choice)))
+    found = search(evaluator, Targets(0.85, latency=(0.95, 0.1)))
+    assert found.best is None
+    assert found.nearest is not None
+    assert (found.close is not None) is close
+    assert found.close is None or found.close.predicted is not None
+
+
+def test_what_is_not_right_enough_or_cannot_keep_up_is_not_close() -> None:
+    targets = Targets(0.85, latency=(0.95, 0.1), fps=25.0)
+    fine = Predicted(10.0, 0.02, 30.0, 0.9, 0.88, 0.92, p50_ms=50, p95_ms=120, p99_ms=150)
+    assert targets.close(fine)
+    assert not targets.close(msgspec.structs.replace(fine, accuracy_low=0.84))
+    assert not targets.close(msgspec.structs.replace(fine, frames_per_s=24.0))
+    assert not targets.close(msgspec.structs.replace(fine, p95_ms=None))
