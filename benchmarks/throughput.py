@@ -1,6 +1,6 @@
 """Frames a second of `llamapipe run` against programs written by hand for the same job.
 
-    python -m benchmarks.throughput VIDEO MODEL.onnx [--rounds 5] [--job lines|video] [--loop 3] [--end SECONDS]
+    python -m benchmarks.throughput VIDEO MODEL.onnx [--rounds 5] [--job lines|video] [--loop 10] [--end SECONDS]
 
 The job: objects by YOLOX-nano (416 x 416, fp32) in every frame, JSON lines out; with ``--job video`` the boxes drawn
 into an H.264 file as well, encoded with the same settings by all. Every program runs in a process of its own, the
@@ -9,8 +9,10 @@ program's boxes are compared with the naive program's. Every line is printed as 
 takes (loop + 1) passes of each program: ``--end`` shortens the video where that is more than there is time for.
 
 frames/s leaves start-up out (from the first frame's work to the last one's end). CPU a frame is what one frame more
-costs: each program also runs over one pass of the video, and the difference is taken. "first" is from the start of
-the run to the first frame written; llamapipe's has interpreter and imports in it, the hand-written ones' has not.
+costs: each program also runs over one pass of the video, and the difference is taken. Start-up takes a second of CPU
+and differs by a tenth of that from run to run, which over five hundred frames more is 0.2 ms of each: so the passes are
+many. "first" is from the start of the run to the first frame written; llamapipe's has interpreter and imports in it,
+the hand-written ones' has not.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ def main() -> int:
     parser.add_argument("video", type=Path)
     parser.add_argument("model", type=Path, help="yolox_nano.onnx")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--loop", type=int, default=3, help="passes over the video in each timed run")
+    parser.add_argument("--loop", type=int, default=10, help="passes over the video in each timed run")
     parser.add_argument("--end", type=float, metavar="SECONDS", help="look at the video's beginning only")
     parser.add_argument("--job", choices=("lines", "video"), default="lines")
     parser.add_argument("--backend", default="onnxruntime")

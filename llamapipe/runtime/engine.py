@@ -75,6 +75,7 @@ from llamapipe.wire import (
 __all__ = ["Engine"]
 
 _POLL_MS = 50  # how late an interrupt or a dead thread may be noticed
+_LOOK_S = 0.02  # between two looks after workers, where none has ended
 _NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)  # as enumerations they cost as much as the call
 
 
@@ -167,7 +168,7 @@ class Engine:
             for name, peer in self._peers.items():
                 self._spawn(name, peer)
             self._tell(ev.Start())
-            cancelled = False
+            cancelled, next_look_s = False, 0.0
             while self._result is None:
                 ready = dict(poller.poll(self._wait_ms()))
                 if ready:
@@ -188,7 +189,10 @@ class Engine:
                 if self._changes is not None and not self._changes.empty():
                     self._tell(self._changes.get())
                 self._notice_dead()
-                self._notice_workers(now_s, ready)
+                has_ended = len(ready) > (router in ready)  # a process
+                if has_ended or now_s >= next_look_s:
+                    next_look_s = now_s + _LOOK_S
+                    self._notice_workers(now_s, ready)
                 deadline_s = self._controller.next_deadline_s()
                 if deadline_s is not None and now_s >= deadline_s:
                     self._tell(ev.Tick())

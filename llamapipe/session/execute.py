@@ -291,7 +291,6 @@ class _Job:
                 observed=observed,
             )
             if prepared.memory is not None and governor is not None and governor.learns and result.outcome == "done":
-                governor.end(watcher.num_done)
                 prepared.memory.learn(governor.core_s or 0.0, summary.load_s)
             agreed = self.request.agreed
             notes = [agreed.note] if agreed is not None and agreed.warns else []

@@ -29,7 +29,7 @@ __all__ = ["Governor", "confined", "governor_of"]
 
 _LOG = logging.getLogger(__name__)
 
-_EVERY_S = 0.1
+_EVERY_S = 0.05
 _WINDOW_S = 0.5  # over which cores are looked at for how busy they are
 _FULL = 0.95  # that busy, they keep up with nothing that comes on top
 _COLD_S = 1.0  # from the first frame on, in which frames are late on any number of cores
@@ -40,6 +40,7 @@ _ENOUGH = 12  # frames that say what one takes
 _IN_TIME = 0.9  # of the time that is left, that a job may take; fewer cores are only taken where less is enough
 _AMPLY = 0.8
 _PATIENCE = 0.02  # of the time that is left, between two changes of a job
+_LOSSES = (ev.WorkerLost, ev.WorkerSilent, ev.ReplicaFailed)
 
 
 class Governor:
@@ -71,7 +72,7 @@ class Governor:
         self._deadline_s, self._num_frames = deadline_s, num_frames
         self._known_core_s = allotment.needed.core_s if allotment.needed is not None else None
         self._free = allotment.governed
-        self._next_s = 0.0
+        self.next_s = 0.0  # when it is to be asked again
         self._first: tuple[float, float, int] | None = None  # time, processor time and frames, since the last change
         self._window: tuple[float, float] | None = None
         self._wait_s = _BACKOFF_S
@@ -96,7 +97,7 @@ class Governor:
 
     def event(self, event: ev.Event, now_s: float) -> None:
         """Where a worker is lost there is no saving: all are given work by then."""
-        if isinstance(event, ev.WorkerLost | ev.WorkerSilent | ev.ReplicaFailed) and self._free:
+        if isinstance(event, _LOSSES) and self._free:
             self._hold(len(self._usable), now_s, "a worker was lost")
             self._free = False
 
@@ -113,15 +114,15 @@ class Governor:
                     self._late_s = at_s
 
     def end(self, done: int) -> None:
-        """All is over, and nothing is decided any more."""
+        """All is worked off, and nothing is decided any more. What comes now is no frame's: letting go, reports."""
         if self._begin is not None:
             self._last = self._clock.cpu_s(), done
 
     def poll(self, now_s: float, done: int) -> None:
         """``done`` frames are through."""
-        if now_s < self._next_s or not done:
+        if now_s < self.next_s or not done:
             return
-        self._next_s = now_s + _EVERY_S
+        self.next_s = now_s + _EVERY_S
         cpu_s = self._clock.cpu_s()
         if self._first is None:
             self._first = now_s, cpu_s, done
@@ -179,6 +180,12 @@ class Governor:
         )
         if core_s is None or now_s - self._changed_s < _PATIENCE * left_s:
             return
+        if done - at_done < _ENOUGH:
+            # What runs like it took may be of other candidates. Where there is time to see what these take, that is
+            # looked at first.
+            look_s = (_ENOUGH - (done - at_done)) * core_s
+            if cores_for_deadline(core_s, left, _IN_TIME * left_s - look_s, all_cores + 1) <= all_cores:
+                return
         told = f"{left} frames of {1000 * core_s:.3g} ms are left for {left_s:.1f} s"
         least = cores_for_deadline(core_s, left, _IN_TIME * left_s, all_cores)
         ample = cores_for_deadline(core_s, left, _AMPLY * left_s, all_cores)

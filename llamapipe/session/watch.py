@@ -125,6 +125,9 @@ class Watcher(Observer):
         for action in actions:
             if isinstance(action, act.Changed):
                 self._changed(action, now_s)
+            elif isinstance(action, act.Finish):
+                if self.governor is not None:
+                    self.governor.end(self.num_done)
             elif self.times is not None and isinstance(action, act.Release):
                 self.times.released(action.stream, action.seq)
         if isinstance(event, ev.FramesArrived):
@@ -260,7 +263,7 @@ class Watcher(Observer):
 
     def poll(self, now_s: float) -> None:
         """See `Observer`."""
-        if self.governor is not None and self.first_delivered_s is not None:
+        if self.governor is not None and now_s >= self.governor.next_s and self.first_delivered_s is not None:
             self.governor.poll(now_s, self.num_done)
         if self._on_progress is not None and now_s >= self._next_progress_s:
             self._next_progress_s = now_s + _PROGRESS_EVERY_S

@@ -104,6 +104,21 @@ def test_a_job_is_held_on_what_its_deadline_asks_for(made) -> None:
     assert governor.cores == 3
 
 
+def test_what_others_took_is_no_reason_for_more_cores_where_there_is_time_to_look_first(made) -> None:
+    """By runs like it, 300 frames take 60 s of a core; these take a tenth of that."""
+    governor, clock, told = made(1, bound=None, deadline_s=40.0, num_frames=300, needed=Needed(0.2, 0.5))
+    play(governor, clock, 3.0, core_s=0.02)
+    assert (governor.cores, told) == (1, [])
+
+
+def test_where_there_is_no_time_for_that_it_is_believed(made) -> None:
+    governor, clock, _ = made(1, bound=None, deadline_s=16.0, num_frames=300, needed=Needed(0.2, 0.5))
+    play(governor, clock, 0.2, core_s=0.02)
+    assert governor.cores == 4
+    play(governor, clock, 3.0, core_s=0.02)
+    assert governor.cores == 1
+
+
 def test_all_cores_are_there_for_good_once_a_worker_is_lost(made) -> None:
     governor, clock, _ = made(1, bound=(0.95, 0.1))
     governor.event(ev.WorkerLost("w0", "killed"), 1.0)
