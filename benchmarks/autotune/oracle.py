@@ -7,7 +7,7 @@ it finds is compared with what the reference finds in the same stretch, and with
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,16 +86,25 @@ def reference_of(choices: Choices, folder: Path) -> Path:
 
 
 def accuracy_of(choices: Choices, run: Path, folder: Path) -> dict[str, Any]:
-    """Agreement with the reference (of the worst result that is judged), and AP where there are labels."""
+    """Agreement with the reference, of all results that are judged together as tuning has it; AP where labelled."""
     case, spec = choices.case, choices.loaded.spec
     manifests = {op.name: choices.loaded.registry.manifest(op.type) for op in spec.ops}
     judged = {name.partition(".")[0] for name in judged_results(spec, manifests)}
     if not judged:
         return {"agreement": None, "ap50": None}
     same = [s for s in compare_runs(reference_of(choices, folder), run).agreement if s.stage in judged]
-    known = [(s.f1, s.low) for s in same if s.f1 is not None]
-    value, low = min(known, key=lambda pair: pair[0] or 0.0, default=(1.0, 1.0))
-    return {"agreement": value, "agreement_low": low, "ap50": _ap(case, run) if case.labels else None}
+    boxes = sum(s.boxes_a + s.boxes_b for s in same)
+
+    def together(values: Iterable[float | None]) -> float:
+        """F1 is linear in matched boxes: each result counts by the boxes that there are of it."""
+        parts = [(value or 0.0) * (s.boxes_a + s.boxes_b) for value, s in zip(values, same, strict=True)]
+        return sum(parts) / boxes if boxes else 1.0
+
+    return {
+        "agreement": together(s.f1 for s in same),
+        "agreement_low": together(s.low for s in same),
+        "ap50": _ap(case, run) if case.labels else None,
+    }
 
 
 def _ap(case: Case, run: Path) -> float:

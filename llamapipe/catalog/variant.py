@@ -45,3 +45,4 @@ class Configuration(msgspec.Struct, frozen=True):
     params: Mapping[str, Any] = {}  # the operator's parameters, defaults filled in
     min_score: float | None = None  # boxes below are not kept; None: the model's own default
     labels: tuple[str, ...] = ()  # only these labels are kept; empty: all
+    partial: bool = False  # batches are often not full: they are to take no longer than what is in them

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from itertools import count, takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from llamapipe.inference.decoders import DECODERS, Decoder, Wanted
 from llamapipe.inference.models import model_named
 from llamapipe.inference.preprocess import new_tensor, placer
 
-__all__ = ["LoadedVariant", "load_predictor"]
+__all__ = ["LoadedSizes", "LoadedVariant", "load_predictor"]
 
 
 @dataclass(slots=True)
@@ -44,12 +45,15 @@ def load_predictor(
     min_score: float | None = None,
     labels: Sequence[str] = (),
     batch: int = 1,
+    partial: bool = False,
     assets: AssetStore,
     clock: Clock | None = None,
     file: NetworkFile | None = None,
     keep: bool = False,
-) -> LoadedVariant | Cascade:
+) -> LoadedVariant | Cascade | LoadedSizes:
     """Load a variant; a network that this process has loaded already is shared.
+
+    ``partial``: load smaller networks as well, for batches that are not full; a network always does all of its work.
 
     ``labels`` keeps only these, empty: all. ``min_score`` None: the decoder's own default. ``file`` is loaded in place
     of the one that the catalogue has for the variant. ``keep``: what the backend compiles is kept beside the assets, so
@@ -59,6 +63,18 @@ def load_predictor(
     clock = clock if clock is not None else SystemClock()
     started_s = clock.now_s()
     model = model_named(variant.model)
+    if partial and batch > 1 and model.decoder != CASCADE:
+        load = functools.partial(
+            load_predictor,
+            variant,
+            min_score=min_score,
+            labels=labels,
+            assets=assets,
+            clock=clock,
+            file=file,
+            keep=keep,
+        )
+        return LoadedSizes([(size, load(batch=size)) for size in _sizes(batch)], clock.now_s() - started_s)
     key = (variant, batch, str(assets.root) if file is None else str(file.path))
     with _networks_lock:
         shared = _networks.setdefault(key, _Shared())
@@ -75,7 +91,7 @@ def load_predictor(
                 names=model.labels,
                 min_score=min_score,
                 load_s=clock.now_s() - started_s,
-                release=partial(_release, key),
+                release=functools.partial(_release, key),
             )
         decoder = DECODERS[model.decoder]
         wanted = Wanted(
@@ -143,6 +159,11 @@ def _load_cascade(variant: Variant, model: Model, assets: AssetStore) -> tuple[N
     return networks
 
 
+def _sizes(batch: int) -> list[int]:
+    """Of networks for up to ``batch`` items: of none half of the work is for nothing."""
+    return [*takewhile(lambda size: size < batch, (1 << n for n in count())), batch]
+
+
 def _label_indices(model: Model, labels: Sequence[str]) -> NDArray[np.int32] | None:
     if not labels:
         return None
@@ -206,3 +227,26 @@ class LoadedVariant:
         if not self._closed:
             self._closed = True
             _release(self._key)
+
+
+class LoadedSizes:
+    """A variant for batches of several sizes: each goes to the smallest network that holds it. Used by one thread."""
+
+    def __init__(self, sizes: Sequence[tuple[int, LoadedVariant | Cascade | LoadedSizes]], load_s: float) -> None:
+        self.load_s = load_s
+        self._sizes = list(sizes)  # the smallest first
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Label table of the model."""
+        return self._sizes[-1][1].names
+
+    def predict(self, images: Sequence[Image]) -> list[Boxes]:
+        """See `llamapipe.operator.Predictor.predict`."""
+        largest = self._sizes[-1][1]
+        return next((loaded for size, loaded in self._sizes if len(images) <= size), largest).predict(images)
+
+    def close(self) -> None:
+        """Let go of all networks. May be called twice."""
+        for _, loaded in self._sizes:
+            loaded.close()

@@ -8,6 +8,7 @@ from typing import Any
 import zmq
 
 from llamapipe.clock import Clock
+from llamapipe.data import FrameRef
 from llamapipe.errors import LlamapipeError, SourceLostError
 from llamapipe.media.contract import Decoded, VideoSource
 from llamapipe.runtime.arena import Arena
@@ -15,6 +16,12 @@ from llamapipe.runtime.dealing import dealer
 from llamapipe.wire import Ended, Granted, Hello, NewFrames, Opened, Stop, Undecoded, decode, encode
 
 __all__ = ["SourceReader"]
+
+# Each message wakes the engine, whose every turn costs more than what it is about: frames of a file that are decoded in
+# next to no time go to it together, as far as there is credit.
+_SOON_S = 0.002
+_TOGETHER = 4
+_LOOK_S = 0.01  # between two looks for messages, each of which costs as much as one
 
 
 class SourceReader:
@@ -46,6 +53,8 @@ class SourceReader:
         self._sent = first_seq  # frames of the stream that the run has, those of an earlier process included
         self._credits = 0
         self._stopped = False
+        self._ready: list[FrameRef] = []  # that the engine has not been told of
+        self._look_s = 0.0  # when to look for messages, where there is no need to wait for one
 
     def serve(self, context: zmq.Context[Any], address: str) -> None:
         """Read to the end, or until Stop. Blocks."""
@@ -85,34 +94,56 @@ class SourceReader:
             self._take(decode(socket.recv()))
         if self._stopped:
             return self._sent
-        for decoded in source:
-            if not self._credit(socket):
-                break
-            if isinstance(decoded, Decoded):
-                captured_at_s = getattr(decoded, "captured_at_s", None)
-                ref = self._arena.put(
-                    decoded.picture,
-                    stream=self._stream,
-                    seq=decoded.seq,
-                    pts=decoded.pts,
-                    time_base=time_base,
-                    captured_at_s=self._clock.now_s() if captured_at_s is None else captured_at_s,
-                )
-                socket.send(encode(NewFrames(self._stream, [ref])))
-            else:
-                socket.send(encode(Undecoded(self._stream, decoded.seq, decoded.reason, 0.0)))
-            self._credits -= 1
-            self._sent += 1
+        # Of a pipe nobody knows when its next frame comes.
+        together = self._waits and not self._paced and info.num_frames is not None
+        began_s = self._clock.now_s()
+        try:
+            for decoded in source:
+                took_s, held = self._clock.now_s() - began_s, len(self._ready)
+                if not self._credit(socket):
+                    break
+                if isinstance(decoded, Decoded):
+                    captured_at_s = getattr(decoded, "captured_at_s", None)
+                    ref = self._arena.put(
+                        decoded.picture,
+                        stream=self._stream,
+                        seq=decoded.seq,
+                        pts=decoded.pts,
+                        time_base=time_base,
+                        captured_at_s=self._clock.now_s() if captured_at_s is None else captured_at_s,
+                    )
+                    self._ready.append(ref)
+                    soon = took_s < _SOON_S and held + 1 < _TOGETHER and self._credits > 1
+                    if not (together and soon):
+                        self._send(socket)
+                else:
+                    self._send(socket)
+                    socket.send(encode(Undecoded(self._stream, decoded.seq, decoded.reason, 0.0)))
+                self._credits -= 1
+                self._sent += 1
+                began_s = self._clock.now_s()
+        finally:
+            self._send(socket)
         return self._sent
 
+    def _send(self, socket: zmq.Socket[Any]) -> None:
+        """Tell the engine of the frames that are in the arena."""
+        if self._ready:
+            socket.send(encode(NewFrames(self._stream, self._ready)))
+            self._ready = []
+
     def _credit(self, socket: zmq.Socket[Any]) -> bool:
-        """Whether the next frame may go: waits for credit, or only looks for Stop."""
+        """Whether the next frame may go: waits for credit; where there is some, looks for Stop now and then."""
+        if self._waits and self._credits <= 0:
+            self._send(socket)
         while not self._stopped and self._waits and self._credits <= 0:
             self._take(decode(socket.recv()))
-        while not self._stopped:
+        now_s = self._clock.now_s()
+        while not self._stopped and (now_s >= self._look_s or not self._waits):
             try:
                 data = socket.recv(zmq.NOBLOCK)
             except zmq.Again:
+                self._look_s = now_s + _LOOK_S
                 break
             self._take(decode(data))
         return not self._stopped

@@ -42,10 +42,7 @@ class Needs:
 
     @property
     def most_items(self) -> int:
-        """Of a batch: what comes while a candidate's share of the objective passes.
-
-        A network that is made for more does the work of a full batch for a single frame.
-        """
+        """Of a batch: what comes while a candidate's share of the objective passes. More is never there to fill it."""
         if self.frames_per_s is None or self.latency_s is None:
             return _MOST_ITEMS
         return min(_MOST_ITEMS, 1 + int(_SHARE * self.latency_s * self.frames_per_s))

@@ -232,9 +232,12 @@ def _stage(
     knobs, given = split_knobs(op.params, manifest)
     params = {name: given.get(name, param.default) for name, param in manifest.params.items()}
     edges = tuple(_edge(port, selector, manifests) for port in manifest.inputs for selector in op.inputs.get(port, ()))
+    partial = bool(level) or needs.frames_per_s is not None  # a file's frames, and they alone, fill batches
     if level:  # a frame brings several items at once
         needs = replace(needs, frames_per_s=None)
-    configuration, candidates, standby, weighed = _configurations(manifest, knobs, params, profiles, needs, ways or ())
+    configuration, candidates, standby, weighed = _configurations(
+        manifest, knobs, params, profiles, needs, ways or (), partial
+    )
     above = [depths[edge.stage] for edge in edges if edge.stage]
     above += [depths[atom.stage] for atom in parse_when(op.when).atoms] if op.when else []
     above += [depths[motion.name]] if motion is not None else []
@@ -271,10 +274,11 @@ def _configurations(
     profiles: Sequence[Profile],
     needs: Needs,
     ways: Sequence[tuple[Variant, int]],
+    partial: bool,
 ) -> tuple[Configuration, tuple[Candidate, ...], tuple[Candidate, ...], Sequence[Weighed]]:
     """What is budgeted for, all candidates where something is known of them, what stands by, and what was considered.
 
-    ``ways`` are those that the stage may be changed to.
+    ``ways`` are those that the stage may be changed to; ``partial``: its batches are often not full.
     """
     batch = int(knobs.get("batch") or 1)
     if not manifest.uses_model:
@@ -301,7 +305,7 @@ def _configurations(
         elif not labels:
             known = model_named(variant.model).labels
             labels = tuple(label for label in task_labels(wanted.get("task")) if label in known and known != (label,))
-        return Configuration(variant, batch, params, wanted.get("min_score"), labels)
+        return Configuration(variant, batch, params, wanted.get("min_score"), labels, partial and batch > 1)
 
     candidates = candidates_for(default, wanted, profiles, needs, configure)
     weighed = weigh(default, wanted, profiles, needs, candidates)

@@ -30,6 +30,7 @@ def _load(assets: AssetStore, configuration: Configuration) -> Predictor:
         min_score=configuration.min_score,
         labels=configuration.labels,
         batch=configuration.batch,
+        partial=configuration.partial,
         assets=assets,
         keep=True,
     )

@@ -23,6 +23,7 @@ from llamapipe.inference import (
 )
 from llamapipe.inference.built import built_sizes, check_by_value, key_of, network_file
 from llamapipe.inference.catalogue import digest_of
+from llamapipe.inference.predictor import LoadedSizes
 from tests.inference import networks
 
 
@@ -67,6 +68,23 @@ def test_pictures_of_a_batch_are_told_apart(model: Model, store: AssetStore) -> 
     alone = load_predictor(variant(model), min_score=0.0, assets=store)
     assert together == [alone.predict([image])[0].label[0] for image in images]
     assert len(set(together)) == 3
+
+
+def test_a_batch_that_is_not_full_goes_to_the_smallest_network_that_holds_it(model: Model, store: AssetStore) -> None:
+    """A network always does all of its work: a single picture would take as long as a full batch."""
+    predictor = load_predictor(variant(model), min_score=0.0, batch=5, partial=True, assets=store)
+    assert isinstance(predictor, LoadedSizes)
+    assert [size for size, _ in predictor._sizes] == [1, 2, 4, 5]
+    rng = np.random.default_rng(0)
+    images = [Image.from_bgr(rng.integers(0, 255, (32, 64, 3), np.uint8)) for _ in range(7)]
+    alone = [boxes.label[0] for image in images for boxes in predictor.predict([image])]
+    for count in range(8):
+        assert [boxes.label[0] for boxes in predictor.predict(images[:count])] == alone[:count]
+    assert predictor.names == model.labels
+    predictor.close()
+    predictor.close()
+    single = load_predictor(variant(model), partial=True, assets=store)
+    assert not isinstance(single, LoadedSizes)
 
 
 def test_int8_has_to_be_built_first(model: Model, store: AssetStore) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llamapipe.clock import SystemClock
 from llamapipe.errors import SpecError
 from llamapipe.session import RunRequest, run
+from llamapipe.session.prepare import prepare
 from tests.inference import networks
 
 PIPELINE = """\
@@ -52,3 +54,23 @@ def test_labels_of_a_users_network_come_from_a_file(tmp_path: Path, clip: Path) 
     summary = run(RunRequest(path, [str(clip)], output=tmp_path / "out"))
     assert summary.outcome == "done"
     assert '"nut"' in (tmp_path / "out" / "detections.jsonl").read_text()
+
+
+@pytest.mark.parametrize(("realtime", "batch", "partial"), [(True, 4, True), (False, 4, False), (True, 1, False)])
+def test_batches_of_what_comes_at_its_own_rate_are_often_not_full(
+    realtime: bool, batch: int, partial: bool, tmp_path: Path, clip: Path
+) -> None:
+    answer = np.zeros((1, 6, 84), np.float32)
+    model = networks.always(tmp_path / "v8.onnx", answer, size=(64, 64))
+    ops = f"{{name: find, type: detect, inputs: $source.frames, model: {model}, decoder: yolov8, labels: [bolt, nut]}}"
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"version: 1\nname: mine\nops:\n  - {ops}\n", encoding="utf-8")
+    request = RunRequest(path, [str(clip)], realtime=realtime, sets={"find.batch": str(batch)})
+    prepared = prepare(
+        request, clock=SystemClock(), env={"LLAMAPIPE_CACHE": str(tmp_path / "cache")}, dry=True, results=True
+    )
+    try:
+        configuration = prepared.plan.stages[0].configuration
+        assert (configuration.batch, configuration.partial) == (batch, partial)
+    finally:
+        prepared.close()
