@@ -10,8 +10,8 @@ since times add up and none is below nothing; below 0.95 only the medians count.
 encoding come on top and have no profile: "yes" is said where the 95th percentiles of what is budgeted for, one after
 another, leave them half of the bound, the share that candidates are budgeted by. Of what lies between nobody can say.
 
-Where no stage has a model, what they took on sampled frames stands in for profiles, less sure: "no" is said where three
-quarters of that is too much.
+Where no stage has a model, what sampled frames took stands in for profiles, and of a job what runs like it took, less
+sure: "no" is said where three quarters of that is too much.
 
 A job of n frames cannot be done by a deadline D where its models' core-seconds on all cores, and what it took to get
 ready for it here, exceed D. "Yes" is said where they leave a quarter of the time after loading to all the rest.
@@ -26,7 +26,7 @@ from math import ceil
 from llamapipe.control import Candidate, RunPlan, StagePlan
 from llamapipe.control.dataflow import Topology
 from llamapipe.session.prepare import Prepared
-from llamapipe.session.sampling import Samples
+from llamapipe.session.sampling import NOTHING_SEEN, Samples
 from llamapipe.slo import StageGraph
 
 __all__ = ["capacity_of", "feasible"]
@@ -45,7 +45,7 @@ def capacity_of(prepared: Prepared) -> float:
 
 
 def feasible(
-    prepared: Prepared, p95_s: float, ready_s: float = 0.0, samples: Samples | None = None
+    prepared: Prepared, p95_s: float, ready_s: float = 0.0, samples: Samples = NOTHING_SEEN
 ) -> tuple[bool | None, str]:
     """The verdict, None where nobody can say, and why.
 
@@ -57,14 +57,13 @@ def feasible(
         return None, "there is no objective: the cheapest that is right enough is taken"
     if objective.unjudged:
         return None, objective.unjudged
-    samples = samples if samples is not None else Samples()
     takes = _of_samples(plan, samples) if samples.stages else _of_profiles(plan)
     if takes is None:
         models = any(stage.configuration.variant is not None for stage in plan.stages)
         return None, (
             "no stage has a profile: measure with llamapipe models profile"
             if models
-            else "no stage has a model, and there is no file whose frames could be sampled"
+            else "no stage has a model, and no frames were looked at"
         )
     if plan.latency_slo_s is not None:
         quantile = objective.quantile[0] if objective.quantile is not None else _TAIL
@@ -97,12 +96,16 @@ class _Takes:
     """What a frame takes at least. Seconds by stage, core-seconds in all."""
 
     medians_s: list[float]
-    tails_s: list[float]
+    tails_s: list[float]  # of single stages; empty: nobody knows
     core_s: float
-    who: str
-    how: str
-    besides: str  # what is not in it
+    of: str  # whose times these are
+    besides: str  # what is not in them
     frame_s: float = 0.0  # median of frames that were seen, all included; 0: none were
+
+    def least_s(self, plan: RunPlan, quantile: float) -> float:
+        """That a frame takes on its longest way, or at all."""
+        ways_s = StageGraph(Topology(plan).consumers).ways_s(self.medians_s)
+        return max(_SURELY * self.frame_s, *ways_s, *(self.tails_s if quantile >= _TAIL else ()))
 
 
 def _of_profiles(plan: RunPlan) -> _Takes | None:
@@ -113,23 +116,21 @@ def _of_profiles(plan: RunPlan) -> _Takes | None:
         _least(plan, lambda c: c.points[0].p95_s),
         sum(_least(plan, lambda c: c.cores * c.points[-1].median_s / c.points[-1].batch)),
         "the fastest candidates that are right enough",
-        " one after another",
         "decoding and stages without a model",
     )
 
 
 def _of_samples(plan: RunPlan, samples: Samples) -> _Takes:
-    """A frame's median time is a bound of its tail, too. Of tails themselves so few frames say nothing for sure."""
+    """Of tails so few frames say nothing for sure: but a tail is no shorter than the median."""
     certain = [
         samples.stages.get(stage.name) if every else None
         for stage, every in zip(plan.stages, _certain(plan), strict=True)
     ]
     return _Takes(
-        [0.0 if took is None else _SURELY * took.p50_s for took in certain],
-        [_SURELY * samples.frame_s],
+        [0.0 if took is None else _SURELY * took.median_s for took in certain],
+        [],
         sum(_SURELY * took.core_s for took in certain if took is not None),
         f"frames, by {_SURELY:.0%} of what sampled ones took,",
-        "",
         "decoding and writing",
         samples.frame_s,
     )
@@ -138,10 +139,9 @@ def _of_samples(plan: RunPlan, samples: Samples) -> _Takes:
 def _latency(
     plan: RunPlan, takes: _Takes, bound_s: float, quantile: float, p95_s: float, rate: float, cores: float
 ) -> tuple[bool | None, str]:
-    ways_s = StageGraph(Topology(plan).consumers).ways_s(takes.medians_s)
-    least_s = max(*ways_s, *(takes.tails_s if quantile >= _TAIL else [0.0]))
+    least_s = takes.least_s(plan, quantile)
     if least_s > bound_s:
-        return False, (f"{takes.who} take {1000 * least_s:.3g} ms{takes.how}, the objective is {1000 * bound_s:.3g} ms")
+        return False, f"{takes.of} take {1000 * least_s:.3g} ms, the objective is {1000 * bound_s:.3g} ms"
     needed = rate * takes.core_s
     if needed > cores:
         return False, f"{rate:g} frames a second want {needed:.1f} cores, there are {cores:g}"

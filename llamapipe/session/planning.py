@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llamapipe.catalog import BatchPoint
 from llamapipe.clock import Clock, Env, SystemClock, system_env
 from llamapipe.control import StagePlan
 from llamapipe.control.dataflow import Topology
@@ -21,7 +22,7 @@ from llamapipe.session.costs import CostMeter
 from llamapipe.session.feasibility import capacity_of, feasible
 from llamapipe.session.prepare import Prepared, prepare
 from llamapipe.session.request import RunRequest
-from llamapipe.session.sampling import Sampled, Samples, sampled
+from llamapipe.session.sampling import NOTHING_SEEN, Samples, sampled
 from llamapipe.slo import StageGraph
 from llamapipe.spec import Prices
 
@@ -66,14 +67,13 @@ def explain_plan(
         prepared.close()
 
 
-def view_of(prepared: Prepared, ready_s: float = 0.0, samples: Samples | None = None) -> PlanView:
+def view_of(prepared: Prepared, ready_s: float = 0.0, samples: Samples = NOTHING_SEEN) -> PlanView:
     """What a run that can begin, and took ``ready_s`` to prepare, is planned to do.
 
     ``samples``: what was seen on sampled frames where there are no profiles.
     """
     plan = prepared.plan
-    samples = samples if samples is not None else Samples()
-    known = [_known(stage, samples.stages.get(stage.name)) for stage in plan.stages]
+    known = [_known(stage, samples.stages.get(stage.name), prepared.prices) for stage in plan.stages]
     efforts = [0.0 if k is None else k.p95_s for k in known]
     graph = StageGraph(Topology(plan).consumers)
     bound_s = plan.latency_slo_s
@@ -137,9 +137,9 @@ def _why(prepared: Prepared, stage: StagePlan) -> str:
     return chosen[0] if chosen else "nothing that fits was measured on this machine: the first that fits"
 
 
-def _known(stage: StagePlan, sampled: Sampled | None) -> _Known | None:
-    if sampled is not None:
-        return _Known(sampled.p50_s, sampled.p95_s, sampled.core_s, sampled.core_s)
+def _known(stage: StagePlan, seen: BatchPoint | None, prices: Prices) -> _Known | None:
+    if seen is not None:
+        return _Known(seen.median_s, seen.p95_s, seen.core_s, seen.core_s * prices.of("cpu"))
     if not stage.candidates or not stage.candidates[0].points:
         return None
     first = stage.candidates[0]

@@ -5,59 +5,60 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from llamapipe.catalog import BatchPoint
 from llamapipe.clock import Clock, Env
 from llamapipe.errors import LlamapipeError
 from llamapipe.media import SINKS
 from llamapipe.session.prepare import Prepared
 from llamapipe.session.request import RunRequest
+from llamapipe.session.resolve import load_pipeline
 
-__all__ = ["Sampled", "Samples", "sampled"]
+__all__ = ["NOTHING_SEEN", "Samples", "sampled"]
 
-_FRAMES = 40
-
-
-@dataclass(frozen=True, slots=True)
-class Sampled:
-    """Seconds of an invocation of one stage, and core-seconds that a frame takes of it."""
-
-    p50_s: float
-    p95_s: float
-    core_s: float
+_FRAMES = (5, 40)  # least and most
+_PACED_S = 1.6  # of the video, at its own rate
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Of a run. ``frame_s``: median from a frame's capture to its delivery, at the video's own rate; 0: not seen."""
+    """By stage, what a frame takes of it, as a batch of one.
 
-    stages: Mapping[str, Sampled] = field(default_factory=dict)
+    ``frame_s``: median from a frame's capture to its delivery, at the video's own rate; 0: not looked at.
+    """
+
+    stages: Mapping[str, BatchPoint] = field(default_factory=dict)
     frame_s: float = 0.0
 
 
-def sampled(prepared: Prepared, request: RunRequest, clock: Clock, env: Env) -> Samples:
-    """Nothing where a stage has a model, where there is no file to sample, or where a sink writes no file.
+NOTHING_SEEN = Samples()
 
-    What cannot be run is left to the run, which says why.
+
+def sampled(prepared: Prepared, request: RunRequest, clock: Clock, env: Env) -> Samples:
+    """Nothing where a stage has a model, where there is no file to sample, or where a sink writes elsewhere.
+
+    A plan leaves nothing behind: what it looks at is written to a temporary folder, and not at all where a sink of the
+    pipeline would not keep to it. What cannot be run is left to the run, which says why.
     """
     plan = prepared.plan
-    files = [spec for spec in prepared.specs.values() if spec.kind == "file"]
-    kinds = [SINKS.get(sink.type) for sink in plan.sinks]  # None: the one that the caller has results of
-    elsewhere = any(kind is not None and kind.default_path is None for kind in kinds)
+    files = [(name, spec) for name, spec in prepared.specs.items() if spec.kind == "file" and name in prepared.sources]
     models = any(stage.configuration.variant is not None for stage in plan.stages)
-    if not plan.stages or not files or elsewhere or models:
-        return Samples()
+    if not plan.stages or not files or models or _writes_elsewhere(request, env):
+        return NOTHING_SEEN
     from llamapipe.session.execute import run
 
-    paced = plan.latency_slo_s is not None
+    name, spec = files[0]
+    paced, (least, most) = plan.latency_slo_s is not None, _FRAMES
+    fps = float(prepared.sources[name].info.fps or 0)
     with tempfile.TemporaryDirectory() as folder:
         few = replace(
             request,
-            sources=[files[0].uri],
+            sources=[spec.uri],
             output=Path(folder) / "run",
             slo=None,
             sinks=(),
-            max_frames=_FRAMES,
+            max_frames=max(least, min(most, round(_PACED_S * fps))) if paced else most,
             loop=1,
             realtime=paced,
             cores="all",
@@ -67,14 +68,22 @@ def sampled(prepared: Prepared, request: RunRequest, clock: Clock, env: Env) -> 
             # A look at forty frames is nothing to remember of runs.
             summary = run(few, clock=clock, env={**env, "LLAMAPIPE_PROFILES": "off"})
         except LlamapipeError:
-            return Samples()
+            return NOTHING_SEEN
     if summary.outcome != "done" or not summary.frames.delivered:
-        return Samples()
+        return NOTHING_SEEN
     stages = {
-        stage.name: Sampled(
-            stage.latency_ms.p50 / 1000, stage.latency_ms.p95 / 1000, stage.busy_s / summary.frames.delivered
-        )
+        stage.name: BatchPoint(1, took.p50 / 1000, took.p95 / 1000, stage.busy_s / summary.frames.delivered)
         for stage in summary.stages
-        if stage.latency_ms is not None
+        if (took := stage.latency_ms) is not None
     }
     return Samples(stages, summary.latency_ms.p50 / 1000 if paced and summary.latency_ms is not None else 0.0)
+
+
+def _writes_elsewhere(request: RunRequest, env: Env) -> bool:
+    """Whether a sink of the pipeline would not keep to the output folder. Of a plan's own sinks there are none."""
+    loaded = load_pipeline(
+        request.pipeline, env=env, params=request.params, sets=request.sets, ops_files=request.ops_files
+    )
+    return any(
+        SINKS[sink.type].default_path is None or PurePath(sink.path or "").is_absolute() for sink in loaded.spec.sinks
+    )

@@ -12,7 +12,7 @@ from llamapipe.control import Candidate, EdgePlan, JobPlan, PolicyPlan, RunPlan,
 from llamapipe.session.allotment import Needed
 from llamapipe.session.feasibility import feasible
 from llamapipe.session.objective import objective_of
-from llamapipe.session.sampling import Sampled, Samples
+from llamapipe.session.sampling import NOTHING_SEEN, Samples
 
 
 def candidate(median_s: float, p95_s: float, *, accuracy: float = 1.0) -> Candidate:
@@ -32,7 +32,7 @@ def verdict(
     cores: float = 2.0,
     workers: int = 3,
     floor: float = 0.0,
-    samples: Samples | None = None,
+    samples: Samples = NOTHING_SEEN,
     known: Needed | None = None,
 ) -> tuple[bool | None, str]:
     objective = objective_of(slo, None, unpaced=[], live=[])
@@ -109,23 +109,23 @@ def test_without_profiles_nobody_can_say() -> None:
 
 @pytest.mark.parametrize(
     ("slo", "expected"),
-    [("p95=14ms", False), ("p95=24ms", None), ("p95=26ms", True), ("deadline=0.7s", None), ("deadline=0.3s", False)],
+    [
+        *[("p95=14ms", False), ("p50=14ms", False), ("p95=24ms", None), ("p95=26ms", True)],
+        *[("deadline=0.7s", None), ("deadline=0.3s", False)],
+    ],
 )
 def test_sampled_frames_stand_in_for_profiles_where_no_stage_has_a_model(slo: str, expected: bool | None) -> None:
     """The stage takes 10 of the frame's 20 ms; the job has 100 frames for two cores."""
-    samples = Samples({"a": Sampled(0.01, 0.01, 0.01)}, frame_s=0.02)
+    samples = Samples({"a": BatchPoint(1, 0.01, 0.01, 0.01)}, frame_s=0.02)
     assert verdict(slo, stage("a"), samples=samples)[0] is expected
 
 
 def test_what_runs_like_it_took_to_load_and_to_work_off_bounds_a_job_too() -> None:
-    samples, known = Samples({"a": Sampled(0.001, 0.001, 0.001)}), Needed(core_s=0.01, load_s=0.5)
+    samples, known = Samples({"a": BatchPoint(1, 0.001, 0.001, 0.001)}), Needed(core_s=0.01, load_s=0.5)
     assert verdict("deadline=0.8s", stage("a"), samples=samples, known=known)[0] is None
     said = verdict("deadline=0.7s", stage("a"), samples=samples, known=known)
     assert said == (False, "by what runs like it took, loading and 100 frames take 1 s")
 
 
-def test_without_a_model_and_without_a_file_nobody_can_say() -> None:
-    assert verdict("p95=25ms", stage("a")) == (
-        None,
-        "no stage has a model, and there is no file whose frames could be sampled",
-    )
+def test_without_a_model_and_without_a_look_at_frames_nobody_can_say() -> None:
+    assert verdict("p95=25ms", stage("a")) == (None, "no stage has a model, and no frames were looked at")
