@@ -298,7 +298,7 @@ def _tuned(request: RunRequest, terminal: Terminal) -> RunRequest:
     from llamapipe.cli.tuning import TrialLines
     from llamapipe.clock import SystemClock, system_env
     from llamapipe.session.agreeing import with_agreements
-    from llamapipe.session.refusing import described
+    from llamapipe.session.refusing import described, refusal
     from llamapipe.session.searching import BudgetTooShort
     from llamapipe.session.tuning import tune_for
 
@@ -310,8 +310,8 @@ def _tuned(request: RunRequest, terminal: Terminal) -> RunRequest:
         terminal.warning(f"it runs untuned: {why}")
         return with_agreements(request, clock=SystemClock(), env=system_env(), untried=why)
     terminal.note(str(tuned))
-    if tuned.short and (close := tuned.tuning.close) is not None:
-        terminal.warning(f"{tuned.short}; it runs with what came closest: {described(close)}")
+    if (close := tuned.tuning.close) is not None:
+        terminal.warning(f"{refusal(tuned.tuning)}; it runs with what came closest: {described(close)}")
     return replace(request, config=tuned.tuning)
 
 

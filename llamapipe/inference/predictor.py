@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from itertools import count, takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,6 @@ def load_predictor(
     """Load a variant; a network that this process has loaded already is shared.
 
     ``partial``: load smaller networks as well, for batches that are not full; a network always does all of its work.
-
     ``labels`` keeps only these, empty: all. ``min_score`` None: the decoder's own default. ``file`` is loaded in place
     of the one that the catalogue has for the variant. ``keep``: what the backend compiles is kept beside the assets, so
     that the next load takes less than half the time. Raises BackendError, DecoderError, AssetError; UsageError for a
@@ -74,7 +73,13 @@ def load_predictor(
             file=file,
             keep=keep,
         )
-        return LoadedSizes([(size, load(batch=size)) for size in _sizes(batch)], clock.now_s() - started_s)
+        with ExitStack() as undo:
+            sizes = []
+            for size in _sizes(batch):
+                sizes.append((size, load(batch=size)))
+                undo.callback(sizes[-1][1].close)
+            undo.pop_all()
+        return LoadedSizes(sizes, clock.now_s() - started_s)
     key = (variant, batch, str(assets.root) if file is None else str(file.path))
     with _networks_lock:
         shared = _networks.setdefault(key, _Shared())
@@ -161,7 +166,7 @@ def _load_cascade(variant: Variant, model: Model, assets: AssetStore) -> tuple[N
 
 def _sizes(batch: int) -> list[int]:
     """Of networks for up to ``batch`` items: of none half of the work is for nothing."""
-    return [*takewhile(lambda size: size < batch, (1 << n for n in count())), batch]
+    return [*(1 << n for n in range((batch - 1).bit_length())), batch]
 
 
 def _label_indices(model: Model, labels: Sequence[str]) -> NDArray[np.int32] | None:
@@ -243,8 +248,12 @@ class LoadedSizes:
 
     def predict(self, images: Sequence[Image]) -> list[Boxes]:
         """See `llamapipe.operator.Predictor.predict`."""
-        largest = self._sizes[-1][1]
-        return next((loaded for size, loaded in self._sizes if len(images) <= size), largest).predict(images)
+        found: list[Boxes] = []
+        largest, _ = self._sizes[-1]
+        for start in range(0, len(images), largest):
+            part = images[start : start + largest]
+            found += next(loaded for size, loaded in self._sizes if len(part) <= size).predict(part)
+        return found
 
     def close(self) -> None:
         """Let go of all networks. May be called twice."""

@@ -99,7 +99,7 @@ class SourceReader:
         began_s = self._clock.now_s()
         try:
             for decoded in source:
-                took_s, held = self._clock.now_s() - began_s, len(self._ready)
+                took_s = self._clock.now_s() - began_s
                 if not self._credit(socket):
                     break
                 if isinstance(decoded, Decoded):
@@ -113,7 +113,7 @@ class SourceReader:
                         captured_at_s=self._clock.now_s() if captured_at_s is None else captured_at_s,
                     )
                     self._ready.append(ref)
-                    soon = took_s < _SOON_S and held + 1 < _TOGETHER and self._credits > 1
+                    soon = took_s < _SOON_S and len(self._ready) < _TOGETHER and self._credits > 1
                     if not (together and soon):
                         self._send(socket)
                 else:
@@ -134,8 +134,6 @@ class SourceReader:
 
     def _credit(self, socket: zmq.Socket[Any]) -> bool:
         """Whether the next frame may go: waits for credit; where there is some, looks for Stop now and then."""
-        if self._waits and self._credits <= 0:
-            self._send(socket)
         while not self._stopped and self._waits and self._credits <= 0:
             self._take(decode(socket.recv()))
         now_s = self._clock.now_s()

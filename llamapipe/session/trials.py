@@ -343,7 +343,7 @@ def run_trial(
 def _is_missed_by_few(summary: RunSummary) -> bool:
     """Whether a longer look may find that a latency objective is met: most frames are in time.
 
-    Of so few frames the last of a hundred is the first of a run, which is late whatever it runs.
+    Of so few frames one is the 95th percentile, and the first ones of a run are late whatever it runs.
     """
     slo, latency = summary.slo, summary.latency_ms
     if slo is None or slo.met or slo.limit is None or latency is None:

@@ -81,14 +81,10 @@ _HINT_WIDTH = 0.1  # of another video's accuracy, either side
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """``cached_from``: the like video that was searched before, and how far it is; None: searched now.
-
-    ``short``: why what is taken does not fit; empty where it does.
-    """
+    """``cached_from``: the like video that was searched before, and how far it is; None: searched now."""
 
     tuning: Tuning
     cached_from: tuple[str, float] | None = None
-    short: str = ""
 
     def __str__(self) -> str:
         if self.cached_from is not None:
@@ -138,7 +134,7 @@ def tune_for(
         return tuned
     if (close := closest(tuning)) is None:
         raise QueryRefused(refusal(tuning), why="constraint", nearest=nearest(tuning))
-    return Tuned(close, short=refusal(tuning))
+    return Tuned(close)
 
 
 def tune_on(

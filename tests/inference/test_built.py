@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from llamapipe.inference import (
     register_file,
     use_catalogue,
 )
+from llamapipe.inference import predictor as predictor_module
 from llamapipe.inference.built import built_sizes, check_by_value, key_of, network_file
 from llamapipe.inference.catalogue import digest_of
 from llamapipe.inference.predictor import LoadedSizes
@@ -85,6 +87,23 @@ def test_a_batch_that_is_not_full_goes_to_the_smallest_network_that_holds_it(mod
     predictor.close()
     single = load_predictor(variant(model), partial=True, assets=store)
     assert not isinstance(single, LoadedSizes)
+
+
+def test_what_was_loaded_before_one_that_fails_is_let_go_of(
+    model: Model, store: AssetStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = predictor_module._load
+
+    def no_large_ones(*given: Any) -> Any:
+        if given[2] > 2:
+            raise BackendError("no room")
+        return load(*given)
+
+    monkeypatch.setattr(predictor_module, "_load", no_large_ones)
+    before = set(predictor_module._networks)
+    with pytest.raises(BackendError, match="no room"):
+        load_predictor(variant(model), batch=4, partial=True, assets=store)
+    assert set(predictor_module._networks) == before
 
 
 def test_int8_has_to_be_built_first(model: Model, store: AssetStore) -> None:
