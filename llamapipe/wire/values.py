@@ -42,7 +42,7 @@ _decoder: msgspec.msgpack.Decoder[_Boxes | _Events] = msgspec.msgpack.Decoder(_B
 def encode_value(value: Boxes | Events) -> bytes:
     """Bytes of boxes or events. Raises WireError for anything else."""
     if isinstance(value, Boxes):
-        # Few boxes, of fewer labels: numpy's own way takes several times as long, and imports its masked arrays first.
+        # For a few boxes quicker than numpy's own way, which imports masked arrays in a worker's first invocation.
         labels = value.label.tolist()
         used = sorted(set(labels))
         places = {label: place for place, label in enumerate(used)}
