@@ -77,7 +77,7 @@ def search_configuration(
     ``began_s`` is when the budget's time began. Raises BudgetTooShort where it is so for the reference.
     """
     frames = inf if budget_frames is None else budget_frames
-    if budget_s >= _ROOMY_S:
+    if budget_s >= _ROOMY_S and len(choices.space.points) > 1:
         threading.Thread(target=preload, name="llamapipe preload", daemon=True).start()
     return _Searcher(evaluator, choices, targets, budget_s, frames, began_s, clock, seed, on_step).run(hints)
 
