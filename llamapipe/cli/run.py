@@ -309,6 +309,9 @@ def _tuned(request: RunRequest, terminal: Terminal) -> RunRequest:
         why = f"{error.message}; give more with llamapipe tune --budget-s, and --config"
         terminal.warning(f"it runs untuned: {why}")
         return with_agreements(request, clock=SystemClock(), env=system_env(), untried=why)
+    if tuned is None:
+        terminal.note(f"{request.pipeline} has one configuration here: there is nothing to tune")
+        return request
     terminal.note(str(tuned))
     if (close := tuned.tuning.close) is not None:
         terminal.warning(f"{refusal(tuned.tuning)}; it runs with what came closest: {described(close)}")

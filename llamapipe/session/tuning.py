@@ -61,6 +61,7 @@ _SHORT_BUDGET_S = 10.0
 _MOST_UNASKED_S = 30.0  # that a run takes for what it needs to know of variants
 _LEAST_BUDGET_S = 3.0
 _USUAL_FLOOR = 0.9
+_ANY_FPS = 25.0  # of a video that was not opened: enough to sample from
 _SEARCH = 3  # of the way to search: what an earlier one has found is not taken for what this one would find
 _STRETCHES = 4
 _FRAMES = (40, 480)  # fewest and most that are looked at
@@ -120,15 +121,20 @@ def tune_for(
     interrupt: threading.Event | None = None,
     clock: Clock | None = None,
     env: Env | None = None,
-) -> Tuned:
+) -> Tuned | None:
     """Tune for the first source of a run, with what the run asks for; where nothing fits, what comes close enough.
 
-    Raises also QueryRefused: nothing does.
+    None: there is nothing to choose. Raises also QueryRefused: nothing comes close.
     """
     if not request.sources:
         raise UsageError("--tune: there is no video to tune for", hint="add -i VIDEO")
     asked = replace(TuneRequest.of_run(request, request.sources[0]), slo=request.slo, before_run=True)
-    tuned = tune(asked, on_step=on_step, interrupt=interrupt, clock=clock, env=env)
+    clock = clock if clock is not None else SystemClock()
+    env = env if env is not None else system_env()
+    search = _Tuning(asked, on_step, None, interrupt or threading.Event(), clock, env)
+    if not search.has_choice():
+        return None
+    tuned = search.run()
     tuning = tuned.tuning
     if tuning.feasible:
         return tuned
@@ -177,6 +183,11 @@ class _Tuning:
         self._env = env
         self._prices = prices_for(request.prices, env)
         self._began_s = clock.now_s()
+
+    def has_choice(self) -> bool:
+        """Whether there is more than one configuration. A trial of the only one would tell a run nothing new."""
+        loaded = self._load(self._request.sets)
+        return bool(still_stages(loaded)) or len(self._choices(loaded, _ANY_FPS).space.points) > 1
 
     def run(self) -> Tuned:
         request = self._request

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pytest
 from llamapipe.errors import SpecError, UsageError
 from llamapipe.session import RunRequest, run
 from llamapipe.session.pinned import pin
+from llamapipe.session.searching import BudgetTooShort
 from llamapipe.session.tune_request import TuneRequest
-from llamapipe.session.tuning import tune
+from llamapipe.session.tuning import tune, tune_for
 from llamapipe.tune import LIKE
 from tests.integration.test_choices import GOOD, env, fill
 
@@ -83,10 +85,26 @@ def test_a_tuning_is_cheaper_runs_from_its_file_and_is_known_for_a_like_video(
     assert like.cached_from[0] == "TUD-Stadtmitte.mp4"
     assert like.cached_from[1] <= LIKE
     assert like.tuning == tuning
+    before = tune_for(RunRequest(asked.pipeline, [asked.source]), env=env)
+    assert before is not None
+    assert before.tuning == tuning
 
     with pytest.raises(UsageError, match="it is for pipeline people-only, this is vintage"):
         run(RunRequest("vintage", [asked.source], output=tmp_path / "other", config=config), env=env)
     assert not (tmp_path / "other").exists()
+
+
+def test_a_run_waits_for_tuning_no_longer_than_a_tenth_of_its_deadline(
+    asked: TuneRequest, env: dict[str, str], assets: Path
+) -> None:
+    fill(env, {GOOD: 1.0})
+    tuned = tune_for(RunRequest(asked.pipeline, [asked.source], slo="deadline=90s"), env=env)
+    assert tuned is not None
+    assert tuned.tuning.budget_s == 9.0  # not the 10 that a video of this length has otherwise
+    with pytest.raises(BudgetTooShort, match=re.escape("the budget of 0.0001 s")):
+        tune_for(RunRequest(asked.pipeline, [asked.source], slo="deadline=1ms"), env=env)
+    denoise = RunRequest("denoise", [str(assets / "car-detection.mp4")], slo="deadline=1ms")
+    assert tune_for(denoise, env=env) is None  # nothing to choose: it takes no time at all
 
 
 def test_another_floor_or_another_video_is_searched_for(asked: TuneRequest, env: dict[str, str], assets: Path) -> None:
