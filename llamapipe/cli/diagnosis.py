@@ -14,7 +14,7 @@ import typer
 
 from llamapipe.cli.models import store
 from llamapipe.cli.options import Json, Quiet, Verbose, terminal_of
-from llamapipe.cli.terminal import redacted
+from llamapipe.redaction import redacted_text
 
 __all__ = ["Finding", "doctor"]
 
@@ -187,7 +187,7 @@ def _index() -> list[Finding]:
         return [Finding("index", "missing", f"not reachable: {type(error).__name__}", mend)]
     if done.returncode:
         reason = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "pip gave no reason")
-        return [Finding("index", "missing", f"does not have {package}: {redacted(reason)[:120]}", mend)]
+        return [Finding("index", "missing", f"does not have {package}: {redacted_text(reason)[:120]}", mend)]
     return [Finding("index", "ok", f"reachable, has {package}")]
 
 

@@ -8,8 +8,9 @@ import sys
 import traceback
 from typing import Any
 
-from llamapipe.cli.terminal import Terminal, redacted
+from llamapipe.cli.terminal import Terminal
 from llamapipe.errors import LlamapipeError, SpecError
+from llamapipe.redaction import redacted_text
 
 __all__ = ["INTERRUPTED", "nearest", "show_failure"]
 
@@ -26,7 +27,7 @@ def show_failure(error: BaseException, terminal: Terminal) -> int:
         terminal.error("interrupted")
         return INTERRUPTED
     if terminal.verbosity:
-        sys.stderr.write(redacted("".join(traceback.format_exception(error))))
+        sys.stderr.write(redacted_text("".join(traceback.format_exception(error))))
     if isinstance(error, SpecError) and error.problems:
         for problem in error.problems:
             place = f"{problem.where}: " if problem.where else ""

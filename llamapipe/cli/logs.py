@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 
-from llamapipe.cli.terminal import redacted
+from llamapipe.redaction import redacted_text
 
 __all__ = ["set_up_logging"]
 
 
 class _Redacting(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return redacted(super().format(record))
+        return redacted_text(super().format(record))
 
 
 def set_up_logging(verbosity: int, *, quiet: bool = False) -> None:

@@ -6,24 +6,16 @@ Rich is imported when something is drawn on a terminal, not before: it costs a t
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from llamapipe.redaction import redacted_text
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Terminal", "redacted"]
-
-# A password may hold @ and, badly written, even a slash: take out too much rather than too little.
-_CREDENTIALS = re.compile(r"(?<=://)(?:[^/\s'\"]+|[^/\s'\"@]*:[^\s'\"]*)(?=@)")
-_SECRET_QUERY = re.compile(r"(?i)(?<=[?&])((?:\w*(?:token|key|secret|password|passwd|auth|signature|sig))=)[^&\s'\"]+")
-
-
-def redacted(text: str) -> str:
-    """``text`` with user names, passwords and secret query values in URLs replaced by ``***``."""
-    return _SECRET_QUERY.sub(r"\1***", _CREDENTIALS.sub("***", text))
+__all__ = ["Terminal"]
 
 
 class Terminal:
@@ -49,7 +41,7 @@ class Terminal:
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
         """Print a table on stdout: drawn on a terminal, aligned text that is never cut elsewhere."""
-        cells = [[redacted(str(cell)) for cell in row] for row in rows]
+        cells = [[redacted_text(str(cell)) for cell in row] for row in rows]
         if sys.stdout.isatty():
             self._out.print(_drawn(columns, cells, title))
             return
@@ -101,14 +93,14 @@ class Terminal:
 
     def _say(self, text: str) -> None:
         try:
-            sys.stderr.write(redacted(text) + "\n")
+            sys.stderr.write(redacted_text(text) + "\n")
             sys.stderr.flush()
         except OSError:
             # Nobody listens any more (`2>&1 | head`, a terminal that was closed): no reason to end a run.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
     def _labelled(self, label: str, style: str, message: str) -> None:
-        line = " ".join(redacted(message).split())
+        line = " ".join(redacted_text(message).split())
         if sys.stderr.isatty():
             from rich.text import Text
 

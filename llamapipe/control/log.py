@@ -30,8 +30,9 @@ class LogEntry(msgspec.Struct, frozen=True):
 
 
 def encode_plan(plan: RunPlan) -> bytes:
-    """The first line of a log."""
-    return _encoder.encode(plan)
+    """The first line of a log. Without what sinks were given, which control never asks for: it may hold passwords."""
+    sinks = tuple(msgspec.structs.replace(sink, params={}) for sink in plan.sinks)
+    return _encoder.encode(msgspec.structs.replace(plan, sinks=sinks))
 
 
 def encode_entry(now_s: float, event: Event, actions: Sequence[Action]) -> bytes:

@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from llamapipe.clock import Env
 from llamapipe.errors import SourceError, UsageError
+from llamapipe.redaction import redacted
 
-__all__ = ["VIDEO_SUFFIXES", "SourceKind", "SourceSpec", "expand_sources", "redacted"]
+__all__ = ["VIDEO_SUFFIXES", "SourceKind", "SourceSpec", "expand_sources"]
 
 VIDEO_SUFFIXES = frozenset(
     [
@@ -45,8 +46,6 @@ VIDEO_SUFFIXES = frozenset(
 
 SourceKind = Literal["file", "url", "camera"]
 
-_SECRET_QUERY = re.compile(r"(?i)((?:^|&)[^=&]*(?:token|key|secret|pass|auth|sig)[^=&]*=)[^&]*")
-
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
@@ -59,21 +58,7 @@ class SourceSpec:
     @property
     def shown(self) -> str:
         """The URI as it may be logged."""
-        return redacted(self.uri)
-
-
-def redacted(uri: str) -> str:
-    """``uri`` without user name, password and secret query values."""
-    if "://" not in uri:
-        return uri
-    try:
-        parts = urlsplit(uri)
-        _ = parts.port
-    except ValueError:  # a password with / # or ? in it, unescaped: where it ends is anybody's guess
-        scheme, rest = uri.split("://", 1)
-        return f"{scheme}://***@{rest.rsplit('@', 1)[1]}" if "@" in rest else f"{scheme}://***"
-    place = f"***@{parts.netloc.rsplit('@', 1)[1]}" if "@" in parts.netloc else parts.netloc
-    return urlunsplit(parts._replace(netloc=place, query=_SECRET_QUERY.sub(r"\1***", parts.query)))
+        return redacted(self.uri).encode("utf-8", "backslashreplace").decode()  # names of files may be no text
 
 
 def expand_sources(
@@ -115,7 +100,9 @@ def _expanded(argument: str, env: Env, resolve_sample: Callable[[str], Path]) ->
         argument = urlsplit(argument).path
     if "://" in argument:
         parts = urlsplit(argument)
-        last = Path(parts.path).stem or parts.hostname or "stream"
+        last = Path(parts.path).stem
+        if not last or "=" in last:  # cameras that take a login in the path: names go into every line of results
+            last = parts.hostname or "stream"
         return [(_safe(last), argument, "url")]
     path = Path(argument)
     if argument.startswith("~"):
@@ -123,12 +110,12 @@ def _expanded(argument: str, env: Env, resolve_sample: Callable[[str], Path]) ->
     if path.is_dir():
         return _folder(path)
     if path.exists():
-        return [(_safe(path.stem), str(path), "file")]
+        return [(_safe(path.stem), _opened_as(path), "file")]
     if any(char in argument for char in "*?["):
         matches = sorted(file for file in glob.glob(str(path), recursive=True) if Path(file).is_file())
         if not matches:
             raise UsageError(f"no file matches {argument}", hint="quote the pattern if the shell is to leave it alone")
-        return [(_safe(Path(file).stem), file, "file") for file in matches]
+        return [(_safe(Path(file).stem), _opened_as(Path(file)), "file") for file in matches]
     raise SourceError(f"source {argument} does not exist", hint=_near(path))
 
 
@@ -139,7 +126,12 @@ def _folder(path: Path) -> list[tuple[str, str, SourceKind]]:
             f"folder {path} holds no video",
             hint=f"expected files such as *{', *'.join(sorted(VIDEO_SUFFIXES)[:6])}, ...",
         )
-    return [(_safe(file.stem), str(file), "file") for file in files]
+    return [(_safe(file.stem), _opened_as(file), "file") for file in files]
+
+
+def _opened_as(path: Path) -> str:
+    """With a colon in it, FFmpeg would take a bare name for an address: ``2026-05-01T12:30:00.mp4``."""
+    return str(path.absolute() if ":" in str(path) else path)
 
 
 def _near(path: Path) -> str | None:

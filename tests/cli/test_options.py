@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from llamapipe.cli.options import assignments, seconds
-from llamapipe.cli.terminal import redacted
 from llamapipe.errors import UsageError
+from llamapipe.redaction import redacted_text
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,15 @@ def test_sets_that_name_nothing_or_twice_are_refused(pairs: list[str]) -> None:
         ("rtsp://me:p@ss@cam/1", "rtsp://***@cam/1"),
         ("rtsp://me:p/w@cam/1", "rtsp://***@cam/1"),
         ("https://x.org/a?token=abc&b=1", "https://x.org/a?token=***&b=1"),
+        ("http://cam/v.cgi?usr=admin&pwd=hunter2", "http://cam/v.cgi?usr=***&pwd=***"),
+        (
+            "lost rtsp://10.0.0.9/user=admin&password=hunter2&channel=1 again",
+            "lost rtsp://10.0.0.9/user=***&password=***&channel=1 again",
+        ),
+        ("rtsp://10.0.0.9/user=admin_password=hunter2_channel=1.sdp", "rtsp://10.0.0.9/user=***"),
+        ("no url: /data/user=bob/part.mp4", "no url: /data/user=bob/part.mp4"),
         ("no url: me@home", "no url: me@home"),
     ],
 )
 def test_credentials_are_taken_out_of_urls(text: str, shown: str) -> None:
-    assert redacted(text) == shown
+    assert redacted_text(text) == shown

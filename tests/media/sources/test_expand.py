@@ -103,3 +103,35 @@ def test_no_source_gets_a_reserved_name(tmp_path: Path) -> None:
     (tmp_path / "run.json.mp4").touch()
     named = expand_sources([str(tmp_path)], env={}, resolve_sample=Path, reserved=["run.json"])
     assert [spec.name for spec in named] == ["run.json-2"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://cam/v.cgi?loginuse=admin&loginpas=hunter2&n=1", "http://cam/v.cgi?loginuse=***&loginpas=***&n=1"),
+        (
+            "rtsp://cam:554/user=admin&password=hunter2&channel=1.sdp",
+            "rtsp://cam:554/user=***&password=***&channel=1.sdp",
+        ),
+        ("rtsp://cam/live/main?channel=1", "rtsp://cam/live/main?channel=1"),
+    ],
+)
+def test_logins_that_cameras_take_in_path_and_query_are_not_shown(uri: str, shown: str) -> None:
+    assert SourceSpec("cam", uri, "url").shown == shown
+
+
+def test_a_login_in_the_path_does_not_become_the_name() -> None:
+    found = expand_sources(["rtsp://cam/user=admin&password=hunter2&channel=1.sdp"], env={}, resolve_sample=Path)
+    assert found[0].name == "cam"
+
+
+def test_a_colon_in_a_name_does_not_make_it_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "2026-05-01T12:30:00.mp4").touch()
+    monkeypatch.chdir(tmp_path)
+    for argument in ("2026-05-01T12:30:00.mp4", "*.mp4", "."):
+        found = expand_sources([argument], env={}, resolve_sample=Path)
+        assert found[0].uri == str(tmp_path / "2026-05-01T12:30:00.mp4")
+
+
+def test_a_name_that_is_no_text_can_be_shown() -> None:
+    assert SourceSpec("caf", "caf\udce9.mp4", "file").shown == "caf\\udce9.mp4"
