@@ -80,6 +80,7 @@ class Crew:
         self._clock = clock
         self._silent_after_s = silent_after_s
         self._members: dict[str, _Member] = {}
+        self._given_up: list[ThreadWorker] = []
         self._workers: dict[str, str] = {}  # identity -> worker, of those who are here
 
     def start(self, worker: str, peer: WorkerPeer) -> None:
@@ -155,6 +156,8 @@ class Crew:
         member.killed = reason
         if isinstance(member.peer, ProcessWorker):
             member.peer.kill()
+        else:
+            self._given_up.append(member.peer)
 
     def lost(self, readable: Container[object]) -> list[Lost]:
         """Those that have ended since the last look; ``readable`` are the descriptors that the poller found so."""
@@ -193,12 +196,14 @@ class Crew:
         self._members.pop(worker, None)
 
     def end(self, meanwhile: Callable[[], None], unwanted: Collection[str]) -> None:
-        """Wait for all who were told to stop; force processes that do not.
+        """Wait for all who were told to stop; force processes that do not, and leave threads to themselves.
 
         ``unwanted`` are identities of those who are loading what nobody waits for. Of these, threads, which cannot be
         forced, end by themselves once they have loaded it.
         """
         begun_s = self._clock.now_s()
+        for peer in self._given_up:  # where one comes back from what it hangs in, it ends
+            peer.leave()
         for identity, worker in self._workers.items():
             member = self._members[worker]
             if isinstance(member.peer, ProcessWorker):
@@ -216,6 +221,9 @@ class Crew:
                 if identity in unwanted and self._clock.now_s() >= begun_s + _LEAVE_S:
                     # Libraries crash where the interpreter goes away under a thread that they compile a model in.
                     atexit.register(member.thread.join)
+                    break
+                if self._clock.now_s() >= begun_s + _END_S:  # it hangs; another worker has done its work
+                    member.peer.leave()
                     break
                 member.thread.join(_NAP_S)
                 meanwhile()

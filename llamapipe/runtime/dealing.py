@@ -1,4 +1,4 @@
-"""How a peer of the engine connects to it."""
+"""How a peer of the engine connects to it, and how the engine hears its peers and nobody else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from typing import Any
 
 import zmq
 
-__all__ = ["dealer"]
+from llamapipe.errors import WireError
+from llamapipe.wire import Hello, Message, Pulse, decode
+
+__all__ = ["dealer", "of_stranger", "received"]
 
 
 def dealer(context: zmq.Context[Any], identity: str, address: str) -> zmq.Socket[Any]:
@@ -17,3 +20,26 @@ def dealer(context: zmq.Context[Any], identity: str, address: str) -> zmq.Socket
     socket.setsockopt(zmq.IDENTITY, identity.encode())
     socket.connect(address)
     return socket
+
+
+def received(router: zmq.Socket[Any]) -> tuple[str, bytes] | None:
+    """The next message with the name of who sent it; None where there is none now. Others' shapes are dropped."""
+    while True:
+        try:
+            parts = router.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+        if len(parts) == 2:
+            return parts[0].decode("utf-8", "replace"), parts[1]
+
+
+def of_stranger(data: bytes) -> Message | None:
+    """What is listened to from who has proved nothing: a greeting, or a heartbeat, which has a socket of its own.
+
+    Anybody on the machine may connect where processes do. None: anything else.
+    """
+    try:
+        message = decode(data)
+    except WireError:
+        return None
+    return message if isinstance(message, Hello | Pulse) else None

@@ -5,6 +5,7 @@ Messages become events for `control`, its actions become messages. Decides nothi
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Container, Mapping
 from itertools import pairwise
@@ -24,6 +25,7 @@ from llamapipe.runtime.arena import Arena
 from llamapipe.runtime.checkpoints import CheckpointBook, StreamPoint
 from llamapipe.runtime.contract import EngineResult, Peer
 from llamapipe.runtime.crew import Crew, WorkerPeer
+from llamapipe.runtime.dealing import of_stranger, received
 from llamapipe.runtime.frozen import Frozen
 from llamapipe.runtime.gathering import Gathering
 from llamapipe.runtime.granting import Granting
@@ -129,6 +131,7 @@ class Engine:
         self._out: dict[int, Outstanding] = {}
         self._orphans: dict[int, Outstanding] = {}  # invocations of threads that were given up: they may still answer
         self._known: set[str] = set()  # peers that have said hello
+        self._proven: set[str] = set()  # the same, and those who are gone: a thread may still answer
         self._unsent: dict[str, list[bytes]] = {}  # for peers that have not yet
         self._threads: dict[str, threading.Thread] = {}  # of sources and sinks
         self._loads: dict[str, set[str]] = {}  # of each worker by identity: replicas that it has yet to load
@@ -212,15 +215,11 @@ class Engine:
 
     def _drain(self) -> None:
         """Everything that is there now, then one flush: messages of a burst leave together."""
-        while True:
-            try:
-                identity = self._router.recv(_NOBLOCK)
-                data = self._router.recv(_NOBLOCK)  # a message comes whole
-            except zmq.Again:
-                return
-            self._take(identity.decode(), decode(data))
-            if self._result is not None:
-                return
+        while self._result is None and (arrived := received(self._router)) is not None:
+            peer, data = arrived
+            message = decode(data) if peer in self._proven else of_stranger(data)
+            if message is not None:
+                self._take(peer, message)
 
     def _take_answers(self) -> None:
         """What this thread's own writers have to say. Never in the midst of other actions."""
@@ -233,6 +232,9 @@ class Engine:
     def _take(self, peer: str, message: Message) -> None:
         if isinstance(message, Done):
             self._done(message)
+            if peer in self._gone:  # a thread that comes back when it was given up: nobody has work for it
+                with contextlib.suppress(zmq.ZMQError):
+                    self._router.send_multipart([peer.encode(), encode(Stop())])
         elif isinstance(message, NewFrames):
             for ref in message.frames:
                 self._store.add(ref.stream, ref.seq, ref)
@@ -315,7 +317,10 @@ class Engine:
                 return
             if message.protocol != PROTOCOL:
                 raise LlamapipeError(f"worker {worker} speaks protocol {message.protocol}, expected {PROTOCOL}")
+        elif peer not in self._threads:
+            return
         self._known.add(peer)
+        self._proven.add(peer)
         for unsent in self._unsent.pop(peer, ()):
             self._router.send(peer.encode(), _SNDMORE)
             self._router.send(unsent)
@@ -586,10 +591,9 @@ class Engine:
 
     def _introduce_late(self) -> None:
         """Tell those who come up only now that they may go."""
-        while self._router.poll(0):
-            identity, data = self._router.recv_multipart()
-            peer = identity.decode()
-            if peer not in self._known and isinstance(decode(data), Hello):
+        while (arrived := received(self._router)) is not None:
+            peer, data = arrived
+            if peer not in self._known and isinstance(of_stranger(data), Hello):
                 self._known.add(peer)
                 for unsent in self._unsent.pop(peer, ()):
-                    self._router.send_multipart([identity, unsent])
+                    self._router.send_multipart([peer.encode(), unsent])

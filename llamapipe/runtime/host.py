@@ -85,8 +85,11 @@ class StageHost:
         for i, edge in enumerate(setup.plan.inputs):
             self._edges.setdefault(edge.port, []).append((i, edge))
         setup.operator.warm_up()
+        # What an operator cannot be made of shows before the first frame, not in each of them.
         if not self._plan.stateful:
             self._operators[""] = self._make("")
+        elif (known := next((name for name, facts in streams.items() if facts.width), None)) is not None:
+            self._operators[known] = self._make(known)
 
     @property
     def plan(self) -> StagePlan:

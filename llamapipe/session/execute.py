@@ -41,6 +41,7 @@ from llamapipe.runtime import (
     read_machine,
 )
 from llamapipe.runtime.confinement import Confinement, CoreClaims
+from llamapipe.runtime.one_thread import one_thread
 from llamapipe.session.account import summarise
 from llamapipe.session.changing import change_to
 from llamapipe.session.checkpoints import Tallies, look_back
@@ -435,15 +436,10 @@ class _Job:
             joining=joining.writer,
             changes=changes,
         )
-        import cv2
-
-        # Cores are planned: a worker is one thread, and OpenCV must not start more behind its back.
-        threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)
         try:
-            return engine.run()
+            with one_thread():
+                return engine.run()
         finally:
-            cv2.setNumThreads(threads)
             joining.close()
             arena.close()
 

@@ -12,6 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +37,7 @@ from llamapipe.inference import (
     use_catalogue,
 )
 from llamapipe.runtime import LocalArena, ProcessWorker, SharedArena, Spares, WorkerPeer, read_machine
+from llamapipe.runtime.one_thread import one_thread
 from llamapipe.runtime.serving.replica import Replica, ReplicaBoot
 from llamapipe.runtime.serving.replica_process import loader
 from llamapipe.runtime.serving.server import Served, Server, Watch
@@ -174,14 +176,11 @@ class Session:
             spares=self._spares,
             num_cores=int(read_machine().cores),
         )
-        self._cv_threads = -1
-        self._switch_s = 0.0
+        self._open = ExitStack()
+        self._switch_s = 0.0  # before the session was entered; 0: it is not
 
     def __enter__(self) -> Session:
-        import cv2
-
-        self._cv_threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)  # cores are planned: nothing starts threads behind their backs
+        self._open.enter_context(one_thread())
         self._switch_s = sys.getswitchinterval()
         sys.setswitchinterval(min(self._switch_s, _SWITCH_S))
         if self._kind == "process":
@@ -196,18 +195,16 @@ class Session:
 
     def close(self, *, now: bool = False) -> None:
         """Answer what waits, or refuse it (``now``), and end every replica. May be called twice."""
-        import cv2
-
         try:
             self._server.close(now=now)
-            if self._cv_threads >= 0:
+            if self._switch_s:
                 self._remember()
         finally:
             self._arena.close()
-            if self._cv_threads >= 0:
-                cv2.setNumThreads(self._cv_threads)
+            self._open.close()
+            if self._switch_s:
                 sys.setswitchinterval(self._switch_s)
-                self._cv_threads = -1
+                self._switch_s = 0.0
 
     def _remember(self) -> None:
         """What queries have shown of their way, for the sessions to come."""

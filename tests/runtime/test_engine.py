@@ -153,3 +153,46 @@ def test_an_interrupt_while_models_load_waits_for_none_of_them(clip: Path, tmp_p
     for thread in threading.enumerate():
         if thread.name.startswith("llamapipe"):
             thread.join(10.0)
+
+
+HANGING = """
+import threading, time
+from pathlib import Path
+
+from llamapipe.data import Event, Events, Image
+from llamapipe.operator import operator
+
+once = threading.Lock()
+
+
+@operator("test/once@v1", inputs={"frames": "frames"}, outputs={"events": "events"})
+def once_in_a_while(frames: Image, *, until: str = "") -> Events:
+    \"\"\"Hangs once, until a file is there.\"\"\"
+    if frames.seq == 60 and once.acquire(blocking=False):
+        while not Path(until).exists():
+            time.sleep(0.01)
+    time.sleep(0.005)
+    return Events([Event("x", value=1.0)])
+"""
+
+
+def test_a_run_ends_beside_a_thread_that_hangs_once_another_has_done_its_work(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "hanging.py").write_text(HANGING)
+    pipeline = Pipeline("test")
+    until = tmp_path / "until"
+    ports = {"frames": pipeline.frames}
+    pipeline.add("test/once@v1", name="stage", inputs=ports, outputs={"events": "events"}, until=str(until))
+    found = []
+    options = {"output": tmp_path / "out", "ops_files": [tmp_path / "hanging.py"], "workers": 2, "loop": 10}
+    running = threading.Thread(target=lambda: found.append(llamapipe.run(pipeline, clip, **options)))
+    running.start()
+    running.join(60)
+    alive = running.is_alive()
+    until.touch()
+    running.join()
+    assert not alive
+    assert (found[0].outcome, found[0].frames.delivered) == ("done", found[0].frames.decoded)
+    for _ in range(500):
+        if not any(thread.name.startswith("llamapipe") for thread in threading.enumerate()):
+            break
+        time.sleep(0.01)

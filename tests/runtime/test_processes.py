@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
 import llamapipe
 from llamapipe.report import RunSummary
 from llamapipe.session.quarantine import reproduce
 from llamapipe.spec import OpSpec, PipelineSpec, SinkSpec
+from llamapipe.wire import Done, Ended, Hello, encode
 
 OPERATORS = '''
 import os, signal, time
@@ -66,7 +71,7 @@ class Sum(Operator):
         outputs={"events": Port(PortKind.EVENTS)},
         params={
             "at": Param(int, -1), "how": Param(str, ""), "times": Param(int, 1), "marks": Param(str, ""),
-            "forgetful": Param(bool, False),
+            "forgetful": Param(bool, False), "slow": Param(float, 0.0),
         },
         state=State.PER_STREAM,
     )
@@ -76,6 +81,7 @@ class Sum(Operator):
         image = inputs["frames"]
         if image.seq == self.params["at"]:
             misbehave(self.params["how"], self.params["times"], self.params["marks"])
+        time.sleep(self.params["slow"])
         self.total += float(image.bgr.mean())
         return {"events": Events([Event("total", value=self.total)])}
 
@@ -172,3 +178,29 @@ def test_nothing_is_left_behind(clip: Path, operators: Path, tmp_path: Path) -> 
     run(clip, operators, tmp_path, "negative", at=3, how="die")
     assert not [p for p in (tmp_path / "out").rglob("*") if "partial" in p.name or "lock" in p.name]
     assert (set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()) == before
+
+
+def test_strangers_on_the_socket_are_not_listened_to(clip: Path, operators: Path, tmp_path: Path) -> None:
+    found: list[RunSummary] = []
+    args = (clip, operators, tmp_path, "sum")
+    running = threading.Thread(target=lambda: found.append(run(*args, workers="process:1", slow=0.05)[0]))
+    running.start()
+    name, until = None, time.monotonic() + 30
+    while name is None and time.monotonic() < until:
+        time.sleep(0.01)
+        name = re.search(rf"@(llamapipe-{os.getpid()}-[0-9a-f]+)", Path("/proc/net/unix").read_text())
+    assert name is not None
+    context = zmq.Context()
+    with context, context.socket(zmq.DEALER) as stranger, context.socket(zmq.DEALER) as named:
+        named.setsockopt(zmq.IDENTITY, b"sink:nobody")
+        for socket in (stranger, named):
+            socket.connect(f"ipc://@{name[1]}")
+            socket.send(b"x")
+            socket.send_multipart([b"", b"x", b"y"])
+            socket.send(encode(Hello("sink:nobody", "sink")))
+            socket.send(encode(Ended("clip", 1, None)))
+            socket.send(encode(Done(0, [], 0.0, 0.0)))
+        running.join(60)
+    assert found
+    assert (found[0].outcome, found[0].frames.delivered) == ("done", found[0].frames.decoded)
+    assert found[0].frames.decoded > 1

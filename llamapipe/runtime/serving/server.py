@@ -25,6 +25,7 @@ from llamapipe.data import Boxes, FrameRef, Native
 from llamapipe.errors import LlamapipeError, QueryRefused
 from llamapipe.runtime.arena import Arena
 from llamapipe.runtime.crew import Crew, WorkerPeer
+from llamapipe.runtime.dealing import of_stranger, received
 from llamapipe.runtime.process import Spares
 from llamapipe.wire import (
     PROTOCOL,
@@ -136,6 +137,7 @@ class Server:
         self._asked: dict[int, _Asked] = {}
         self._replicas: dict[str, _Replica] = {}
         self._names: dict[str, str] = {}  # identity -> replica
+        self._proven: set[str] = set()  # identities that this server has started
         self._batches: dict[int, act.Serve | act.Probe] = {}
         self._incarnations = 0
         self._core_s = 0.0  # reserved by replicas that have ended
@@ -306,12 +308,11 @@ class Server:
     # -- messages to events --------------------------------------------------------------------------------------
 
     def _drain(self) -> None:
-        while True:
-            try:
-                identity, data = self._router.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            self._take(identity.decode(), decode(data))
+        while (arrived := received(self._router)) is not None:
+            peer, data = arrived
+            message = decode(data) if peer in self._proven else of_stranger(data)
+            if message is not None:
+                self._take(peer, message)
 
     def _take(self, peer: str, message: Message) -> None:
         if isinstance(message, Predicted):
@@ -330,6 +331,7 @@ class Server:
         if message.protocol != PROTOCOL or not self._crew.proves(peer, message.token):
             self._crew.kill(name, "it did not prove that this server started it")
             return
+        self._proven.add(peer)
         replica = self._replicas[name]
         replica.up = True
         if replica.stopping:
