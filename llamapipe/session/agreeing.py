@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from llamapipe.catalog import Precision, Variant
@@ -68,7 +69,8 @@ def with_agreements(
         return request
     variants = [profile.variant for profile in profiles]
     only = {s.stage: {v: 1.0 for v in variants if _finds_same(v, s.variants[0])} for s in stages}
-    video = next((spec for spec in sources_of(request.sources, env, on_asset) if spec.kind == "file"), None)
+    sources = sources_of(request.sources, env, on_asset)
+    video = next((spec for spec in sources if spec.kind == "file" and Path(spec.uri).is_file()), None)
     if video is None:
         note = (
             "no frames of a live source can be tried beforehand, so the reference runs, which agrees with itself; "

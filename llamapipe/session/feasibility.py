@@ -40,8 +40,9 @@ _JOB_SHARE = 0.75  # of the time after that, that models may take for a deadline
 
 
 def capacity_of(prepared: Prepared) -> float:
-    """Cores that stages can use at once: a worker is one thread."""
-    return max(1.0, min(prepared.cores, float(len(prepared.plan.workers))))
+    """Cores that stages can use at once: a worker calls one network at a time, with as many threads as that has."""
+    threads = max((c.cores for stage in prepared.plan.stages for c in stage.candidates), default=1.0)
+    return max(1.0, min(prepared.cores, len(prepared.plan.workers) * max(1.0, threads)))
 
 
 def feasible(

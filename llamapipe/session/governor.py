@@ -72,6 +72,7 @@ class Governor:
         self._deadline_s, self._num_frames = deadline_s, num_frames
         self._known_core_s = allotment.needed.core_s if allotment.needed is not None else None
         self._free = allotment.governed
+        self._has_lost = False  # a worker
         self.next_s = 0.0  # when it is to be asked again
         self._first: tuple[float, float, int] | None = None  # time, processor time and frames, since the last change
         self._window: tuple[float, float] | None = None
@@ -98,8 +99,13 @@ class Governor:
     def event(self, event: ev.Event, now_s: float) -> None:
         """Where a worker is lost there is no saving: all are given work by then."""
         if isinstance(event, _LOSSES) and self._free:
-            self._hold(len(self._usable), now_s, "a worker was lost")
-            self._free = False
+            self._has_lost = True
+            self._give_all(now_s)
+
+    def _give_all(self, now_s: float) -> None:
+        """Asked for again as long as it cannot be had: another run in this process may have begun, and end."""
+        all_cores = len(self._usable)
+        self._free = self.cores != all_cores and not self._hold(all_cores, now_s, "a worker was lost")
 
     def delivered(self, latencies: Sequence[tuple[float, float]]) -> None:
         """Frames have left the run: when each did, and how long it was there."""
@@ -131,7 +137,9 @@ class Governor:
         self._last = cpu_s, done
         if not self._free:
             return
-        if self._late is not None:
+        if self._has_lost:
+            self._give_all(now_s)
+        elif self._late is not None:
             self._look_at_stream(self._late, now_s, cpu_s, done)
         else:
             self._look_at_job(now_s, cpu_s, done)
@@ -145,8 +153,8 @@ class Governor:
             why = (
                 f"{late.late:.0f} of {late.frames:.0f} frames were late" if later else "they were busy all of the time"
             )
-            self._not_before_s, self._wait_s = now_s + self._wait_s, min(2 * self._wait_s, _MOST_S)
-            self._hold(min(2 * self.cores, len(self._usable)), now_s, why)
+            if self._hold(min(2 * self.cores, len(self._usable)), now_s, why):
+                self._not_before_s, self._wait_s = now_s + self._wait_s, min(2 * self._wait_s, _MOST_S)
             return
         at_s, at_cpu_s, at_done = self._first
         if self.cores == 1 or now_s - at_s < _CALM_S or done - at_done < _ENOUGH or now_s < self._not_before_s:
@@ -192,15 +200,17 @@ class Governor:
         if least > self.cores or ample < self.cores:
             self._hold(max(least, min(ample, self.cores)), now_s, told)
 
-    def _hold(self, cores: int, now_s: float, why: str) -> None:
+    def _hold(self, cores: int, now_s: float, why: str) -> bool:
+        """Whether it could be done."""
         if cores == self.cores or not self._confinement.to(cores, self._usable):
-            return
+            return False
         self.cores, self._changed_s = cores, now_s
         self._first = self._window = None
         self._costs.hold_on(cores, now_s)
         workers = 0 if cores == len(self._usable) else workers_on(cores, latency=self._late is not None)
         self._tell(ev.Allot(workers))
         self.held.append(CoresHeld(now_s - self._started_s, cores, why))
+        return True
 
 
 def confined(prepared: Prepared, confinement: Confinement, stack: ExitStack) -> Prepared:

@@ -15,7 +15,7 @@ from llamapipe.inference.hardware import fingerprint
 from llamapipe.operator import Manifest
 from llamapipe.report import check_replaceable, write_whole
 from llamapipe.spec import PipelineSpec, apply_sets, parse_slo
-from llamapipe.spec.yaml_tree import Dumper, parse_yaml, plain_value
+from llamapipe.spec.yaml_tree import Dumper, parse_scalar, parse_yaml, plain_value
 from llamapipe.tune import Tuning
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "digest_of_pipeline",
     "missing_variant",
     "needed_core_ms",
+    "of_stages",
     "pin",
     "read_pinned",
     "unlike",
@@ -126,7 +127,19 @@ def with_pinned(
         )
     objective = parse_slo(tuning.objective) if tuning.objective else None
     spec = spec.model_copy(update={"accuracy": None, "slo": objective})
-    return apply_sets(spec, {**as_sets(tuning.values), **sets}, manifests)
+    floor = sets.get("accuracy.min")
+    if floor is not None and isinstance(asked := parse_scalar(floor), int | float) and asked > tuning.floor:
+        raise UsageError(
+            f"--set accuracy.min={floor}: the configuration was tuned for a floor of {tuning.floor:g}",
+            hint=f"tune again: llamapipe tune {tuning.pipeline} -i VIDEO --min-accuracy {floor}",
+        )
+    wanted = {key: value for key, value in sets.items() if not key.startswith("accuracy.")}
+    return apply_sets(spec, {**as_sets(tuning.values), **wanted}, manifests)
+
+
+def of_stages(sets: Mapping[str, str]) -> dict[str, str]:
+    """Without what is asked of the whole: a trial has no objective but the search's own."""
+    return {key: value for key, value in sets.items() if key.partition(".")[0] not in ("slo", "accuracy")}
 
 
 def as_sets(values: Mapping[str, Any]) -> dict[str, str]:

@@ -94,6 +94,7 @@ class _Searcher:
     _seed: int
     _on_step: OnStep
     _tried: list[Tried] = field(default_factory=list)
+    _given_up: bool = False
     _last_frames: int = 0
 
     @property
@@ -144,6 +145,8 @@ class _Searcher:
             if not asked:
                 break
             trial = self._try(asked[0], "")
+            if self._given_up:
+                break
             if trial is not None:
                 self._tell(search, asked[0], trial)
                 self._rule_out(search, asked[0], trial)
@@ -175,7 +178,8 @@ class _Searcher:
             self._tried.append(failed)
             self._tell_step(what, failed)
             return None
-        if trial is None:  # the time was up
+        if trial is None:  # the time was up, or nobody wants to know any more
+            self._given_up = True
             return None
         self._frames_left -= trial.frames
         self._last_frames = trial.frames

@@ -25,8 +25,8 @@ import numpy as np
 from llamapipe.accuracy import Agreement, agreement
 from llamapipe.clock import Clock, Env
 from llamapipe.data import Boxes
-from llamapipe.errors import LlamapipeError
 from llamapipe.media.contract import Decoded, SourceInfo, SourceStats, Undecodable, VideoSource
+from llamapipe.session.pinned import of_stages
 from llamapipe.session.request import RunRequest
 from llamapipe.session.stretches import HeldVideo, Stretches, joined
 from llamapipe.session.trials import Judge, run_trial
@@ -82,7 +82,7 @@ class Shadow:
             request.pipeline,
             request.sources[:1],
             params=request.params,
-            sets=request.sets,
+            sets=of_stages(request.sets),
             ops_files=request.ops_files,
             workers=1,
             prices=request.prices,
@@ -140,7 +140,7 @@ class Shadow:
                 continue
             try:
                 self._take(window)
-            except LlamapipeError as error:
+            except Exception as error:  # a look aside is no reason for a run to fail, or to wait for ever
                 if not self._stop.is_set():
                     self.notes.append(f"frames from {window.indices[0]} on could not be looked at again: {error}")
                 self._stop.set()
@@ -187,11 +187,12 @@ class Shadow:
             f"up to frame {frame} the configuration agrees with its reference by {seen.f1:.3f} "
             f"({seen.low:.3f} to {seen.high:.3f}), the floor is {self._tuning.floor:g}"
         )
-        advice = "the reference runs, and a search begins" if self._change is not None else "tune for this part"
+        change = self._change  # a run that ends takes it away
+        advice = "the reference runs, and a search begins" if change is not None else "tune for this part"
         _LOG.warning("drift: %s: %s", seen_so, advice)
         self.notes.append(f"drift: {seen_so}: {advice}")
-        if self._change is not None:
-            self._change(msgspec.structs.replace(self._tuning, values=self._tuning.reference), "drift: the reference")
+        if change is not None:
+            change(msgspec.structs.replace(self._tuning, values=self._tuning.reference), "drift: the reference")
             self._begin_to_gather()
 
     def _drift(self) -> Agreement | None:
@@ -227,7 +228,8 @@ class Shadow:
         self._state = _State.SEARCHING
         found = tune_on(held, self._tuning, self._request, interrupt=self._stop, clock=self._clock, env=self._env)
         first, last = held.indices[0], held.indices[-1]
-        if self._change is None:
+        change = self._change
+        if change is None:
             return
         if not found.feasible or dict(found.values) == dict(found.reference):
             self.notes.append(f"frames {first} to {last}: nothing cheaper than the reference is right enough for them")
@@ -235,7 +237,7 @@ class Shadow:
             self._passed, self._state = 0, _State.RESTING
             return
         self._tuning = found
-        self._change(found, f"tuned on frames {first} to {last}")
+        change(found, f"tuned on frames {first} to {last}")
         self._patience, self._state = 1, _State.WATCHING
 
 
@@ -283,7 +285,7 @@ class _Watched:
                 continue
             if not window and (began < 0 or item.seq >= began + self._period()):
                 began = item.seq
-            if began <= item.seq < began + _WINDOW:
+            if window or item.seq == began:  # what is left of a window with a gap is none
                 window.append(item)
             if len(window) == _WINDOW:
                 frames = tuple(replace(frame, captured_at_s=None) for frame in window)

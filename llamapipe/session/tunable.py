@@ -5,6 +5,7 @@ A choice is what a point of the search space sets: ``"stage.knob"`` to a value, 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -36,6 +37,7 @@ _LEAST_RATE = 2.0  # frames a second that a stage looks at, at least
 _MOST_POINTS = 3000
 _AS_IT_IS = "as it is"
 _FIXED = ("model", "backend", "device", "precision", "input_size", "threads")
+_NAMES_VARIANT = ("model", "backend", "device", "precision", "input_size")
 _OF_VARIANTS = ("model", "engine", "side")  # knobs of the space that say which variant it is
 _ORDER = (Precision.FP32, Precision.BF16, Precision.FP16, Precision.INT8)  # the most exact first
 
@@ -158,6 +160,8 @@ def tunable(
         )
         for stage in stage_choices(loaded, profiles, assets, notes)
     ]
+    stages = [_as_asked(stage, asked) for stage in stages]
+    further = {key: values for key, values in asked.items() if not _is_of_variants(key, stages)}
     used = dict.fromkeys(v.device for stage in stages for v in stage.variants)
     devices = [device for device in used if device != "cpu"] if prices.devices else []
     notes += [f"costs go by prices: a second of {d} counts as {prices.in_cores(d):.3g} of a core" for d in devices]
@@ -168,25 +172,65 @@ def tunable(
         and f"{stage.stage}.sample_fps" not in asked
         and not _is_set(loaded, stage.stage, "sample_fps")
     }
-    named = [Knob(key, tuple(map(_plain, values)), _scale(values)) for key, values in asked.items()]
+    named = [Knob(key, tuple(map(_plain, values)), _scale(values)) for key, values in further.items()]
     if _count(stages, sampled, named) > _MOST_POINTS:  # one of them tells whether it pays
         stages = [replace(stage, looks=dict(list(stage.looks.items())[:1])) for stage in stages]
     while _count(stages, sampled, named) > _MOST_POINTS and any(len(rates) > 1 for rates in sampled.values()):
         sampled = {stage: rates[:-1] if len(rates) > 1 else rates for stage, rates in sampled.items()}
-    points = _points(stages, sampled, asked)
+    points = _points(stages, sampled, further)
     knobs = [*_knobs(stages, sampled), *named] or [Knob("pipeline", (_AS_IT_IS,), Scale.CATEGORY)]
     space = Space(knobs, list(points))
     wanted = _reference(points, stages, sampled, reference)
+    alone = {s.stage: 1 if 1 in s.batches[s.default] else s.batches[s.default][0] for s in stages}
     default = next(
         point
         for point, choice in points.items()
-        if all({**_sets(s.stage, s.default), f"{s.stage}.batch": 1}.items() <= choice.items() for s in stages)
+        if all(
+            {**_sets(s.stage, s.default), f"{s.stage}.batch": alone[s.stage]}.items() <= choice.items() for s in stages
+        )
         and not any(key.endswith(".sample_fps") and key.split(".")[0] in sampled for key in choice)
         and not any(s.looks and f"{s.stage}.skip_still" in choice for s in stages)
     )
     accurate = any(len(s.variants) > 1 or s.looks for s in stages) or bool(asked)
     accurate = accurate or any(len(r) > 1 for r in sampled.values())
     return Tunable(space, points, wanted, default, tuple(stages), tuple(notes), accurate)
+
+
+def _is_of_variants(key: str, stages: Sequence[StageChoices]) -> bool:
+    stage, _, knob = key.rpartition(".")
+    return knob in (*_NAMES_VARIANT, "batch") and any(s.stage == stage for s in stages)
+
+
+def _as_asked(stage: StageChoices, asked: Mapping[str, Sequence[Any]]) -> StageChoices:
+    """With the variants and batches that a user wants tried, and no others. Raises UsageError where there are none."""
+    for name in _NAMES_VARIANT:
+        key = f"{stage.stage}.{name}"
+        found: dict[Variant, Variant] = {}  # -> what it is like, or made of
+        for value in asked.get(key, ()):
+            alike = [v for v in stage.variants if _alike(_sets(stage.stage, v)[key], value)]
+            made = {v: v for v in alike} or _made(stage, name, value)
+            if not made:
+                raise UsageError(
+                    f"--knob {key}={value}: no such variant can be had here", hint="see: llamapipe models show MODEL"
+                )
+            found |= {v: of for v, of in made.items() if v not in found}
+        if found:
+            default = stage.default if stage.default in found else next(iter(found))
+            batches = {v: stage.batches[of] for v, of in found.items()}
+            stage = replace(stage, variants=tuple(found), default=default, batches=batches)
+    sizes = tuple(dict.fromkeys(int(value) for value in asked.get(f"{stage.stage}.batch", ())))
+    return replace(stage, batches=dict.fromkeys(stage.variants, sizes)) if sizes else stage
+
+
+def _made(stage: StageChoices, name: str, value: Any) -> dict[Variant, Variant]:
+    """Variants like those there are, but for one thing; of another model, as it is usually run."""
+    found: dict[Variant, Variant] = {}
+    for v in stage.variants:
+        like = {} if name == "model" else {key: getattr(v, key) for key in _NAMES_VARIANT}
+        with contextlib.suppress(LlamapipeError):
+            variant = choose_variant(**{**like, name: value}, threads=v.threads)
+            found.setdefault(variant, v)
+    return found
 
 
 def stage_choices(

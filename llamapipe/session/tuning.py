@@ -22,7 +22,7 @@ from llamapipe.media import SourceSpec, check_part, open_source
 from llamapipe.media.contract import SourceInfo
 from llamapipe.session.costs import prices_for
 from llamapipe.session.labelled import Row, read_truths
-from llamapipe.session.pinned import as_sets, digest_of_pipeline
+from llamapipe.session.pinned import as_sets, digest_of_pipeline, of_stages
 from llamapipe.session.prepare import OnAsset, profiles_here, sources_of
 from llamapipe.session.refusing import SPENT, closest, nearest, refusal
 from llamapipe.session.request import RunRequest
@@ -311,6 +311,11 @@ class _Tuning:
                 else f"{specs[0].shown}: expected a video file to tune on, got a {specs[0].kind}",
                 hint="record some of it first, and tune on that",
             )
+        if not Path(specs[0].uri).is_file():  # what is read here would be gone for the run
+            raise UsageError(
+                f"{specs[0].shown}: expected a video file to tune on, got a pipe or a device",
+                hint="write it to a file first, and tune on that",
+            )
         return specs[0]
 
     def _facts(self, source: SourceSpec) -> SourceInfo:
@@ -422,7 +427,7 @@ class _Tuning:
             request.pipeline,
             [request.source],
             params=request.params,
-            sets=request.sets,
+            sets=of_stages(request.sets),
             workers=request.workers,
             ops_files=request.ops_files,
         )
@@ -526,7 +531,7 @@ def _enough(floor: float) -> int:
 
 def _own(sets: Mapping[str, str]) -> dict[str, Any]:
     """What the user has set, of stages: it is part of the configuration."""
-    return {key: parse_scalar(value) for key, value in sets.items() if key.split(".")[0] not in ("slo", "accuracy")}
+    return {key: parse_scalar(value) for key, value in of_stages(sets).items()}
 
 
 def _remarks(judge: Judge, choices: Tunable, floor: float, more: str) -> list[str]:

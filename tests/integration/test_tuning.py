@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import msgspec
@@ -116,6 +117,32 @@ def test_another_floor_or_another_video_is_searched_for(asked: TuneRequest, env:
     assert tune(replace(quick, again=True), env=env).cached_from is None
     fill(env, {GOOD: 1.0})  # now that something is known, there is other to choose from
     assert tune(quick, env=env).cached_from is None
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"sets": {"detect.batch": "4", "accuracy.min": "0.6"}},
+        {"knobs": ["detect.batch=2,4"]},
+        {"knobs": ["detect.input_size=320,416", "detect.min_score=0.3,0.4"]},
+    ],
+)
+def test_what_is_set_stays_and_what_is_named_is_tried(
+    asked: TuneRequest, env: dict[str, str], more: dict[str, Any]
+) -> None:
+    fill(env, {GOOD: 1.0})
+    tuning = tune(replace(asked, min_accuracy=None, budget_frames=160, **more), env=env).tuning
+    tried = [one.values for one in tuning.tried]
+    if "sets" in more:
+        assert tuning.floor == 0.6
+        assert {values["detect.batch"] for values in tried} == {4}
+    elif len(more["knobs"]) == 1:
+        assert tuning.reference["detect.batch"] == 2
+        assert {values["detect.batch"] for values in tried} <= {2, 4}
+    else:
+        assert tuning.reference["detect.input_size"] == [320, 320]
+        assert {tuple(values["detect.input_size"]) for values in tried} <= {(320, 320), (416, 416)}
+        assert {values["detect.min_score"] for values in tried} <= {0.3, 0.4}
 
 
 def test_what_cannot_be_had_is_said_with_what_comes_closest(asked: TuneRequest, env: dict[str, str]) -> None:

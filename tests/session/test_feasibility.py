@@ -129,3 +129,11 @@ def test_what_runs_like_it_took_to_load_and_to_work_off_bounds_a_job_too() -> No
 
 def test_without_a_model_and_without_a_look_at_frames_nobody_can_say() -> None:
     assert verdict("p95=25ms", stage("a")) == (None, "no stage has a model, and no frames were looked at")
+
+
+def test_a_network_with_several_threads_is_faster_than_its_workers_are_many() -> None:
+    wide = Candidate(
+        Configuration(Variant("net", "onnxruntime", threads=4)), (BatchPoint(1, 0.02, 0.02, 0.08, 10),), 1.0
+    )
+    assert verdict("deadline=3s", stage("a", wide), cores=4.0, workers=1)[0] is not False
+    assert verdict("deadline=1.9s", stage("a", wide), cores=4.0, workers=1)[0] is False

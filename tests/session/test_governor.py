@@ -197,3 +197,17 @@ def test_two_runs_claim_different_cores_and_share_where_there_are_none_left(tmp_
     assert second.choose(2, [0, 1, 2]) == [1, 0]
     for claims in (first, second, third):
         claims.close()
+
+
+def test_what_cannot_be_held_is_asked_for_again(made, monkeypatch: pytest.MonkeyPatch) -> None:
+    governor, clock, told = made(1, bound=(0.95, 0.1))
+    play(governor, clock, 1.0, core_s=0.01)
+    monkeypatch.setattr(Threads, "to", lambda *_: False)  # another run has begun in this process
+    governor.event(ev.WorkerLost("w1", "killed"), clock.now_s())
+    play(governor, clock, 1.0, core_s=0.01)
+    assert (governor.cores, told) == (1, [])
+    monkeypatch.undo()
+    play(governor, clock, 1.0, core_s=0.01)
+    assert (governor.cores, told) == (4, [ev.Allot(0)])
+    play(governor, clock, 60.0, core_s=0.01)
+    assert governor.cores == 4

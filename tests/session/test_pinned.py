@@ -125,3 +125,9 @@ def test_a_configuration_is_replaced_by_another_and_nothing_else_is(tmp_path: Pa
     with pytest.raises(UsageError, match=r"street\.mp4 is there already, and is no tuned configuration"):
         pin(tuning(), video)
     assert video.read_bytes() == b"\x00\x00\x00 ftypisom"
+
+
+def test_the_floor_that_was_tuned_for_is_not_asked_for_again_and_a_higher_one_is_refused() -> None:
+    assert applied(tuning(), accuracy__min="0.8").accuracy is None
+    with pytest.raises(UsageError, match=r"accuracy.min=0.95: the configuration was tuned for a floor of 0.9"):
+        applied(tuning(), accuracy__min="0.95")

@@ -233,3 +233,18 @@ def test_what_is_not_right_enough_or_cannot_keep_up_is_not_close() -> None:
     assert not targets.close(msgspec.structs.replace(fine, accuracy_low=0.84))
     assert not targets.close(msgspec.structs.replace(fine, frames_per_s=24.0))
     assert not targets.close(msgspec.structs.replace(fine, p95_ms=None))
+
+
+class Interrupted(Formula):
+    def evaluate(self, choice: Choice, *, pace: Callable[[Predicted], bool]) -> Trial | None:
+        if len(self.asked) == 3:
+            self.asked.append(choice)
+            return None
+        return super().evaluate(choice, pace=pace)
+
+
+def test_a_search_that_nobody_waits_for_any_more_tries_nothing_further() -> None:
+    evaluator = Interrupted(FakeClock())
+    outcome = search(evaluator, Targets(0.8, None, None, 500, 25.0))
+    assert len(evaluator.asked) == 4
+    assert len(outcome.tried) == 3
