@@ -6,7 +6,7 @@ TORCH_VENV ?= .venv-torch
 TORCH ?= 2.13.0
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-torch check format lint types imports wheel compiled interpreted bench clean
+.PHONY: demo test test-torch torch-env check format lint types imports wheel compiled interpreted bench clean
 
 demo: $(VENV)/.core
 	$(BIN)/llamapipe run blur-faces -i sample:bikes -o out/demo --force
@@ -16,8 +16,10 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
 # torch is large and has no place among the usual dependencies: an environment of its own, in which CI runs these too.
-test-torch: $(TORCH_VENV)/.torch
+test-torch: torch-env
 	$(TORCH_VENV)/bin/python -m pytest -m torch -rs tests
+
+torch-env: $(TORCH_VENV)/.torch
 
 check: format lint types imports wheel
 

@@ -10,7 +10,7 @@ import typer
 
 from llamapipe.cli import completion
 from llamapipe.cli.options import Json, OpsFiles, Quiet, Sets, Verbose, assignments, terminal_of
-from llamapipe.errors import OutputError, SpecError
+from llamapipe.errors import SpecError
 
 __all__ = ["graph", "schema", "validate"]
 
@@ -94,6 +94,7 @@ def schema(
 
     from llamapipe.media import SINKS
     from llamapipe.operator import load_registry
+    from llamapipe.report import check_replaceable, write_whole
     from llamapipe.spec import json_schema
 
     registry = load_registry(ops or ())
@@ -102,10 +103,6 @@ def schema(
     if output is None:
         terminal_of(ctx).data(text)
     else:
-        try:
-            output.write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(
-                f"cannot write {output}: {(error.strerror or str(error)).lower()}", hint="name another file with -o"
-            ) from error
+        check_replaceable(output, text[: text.index("\n", 2)], "schema of pipeline files")
+        write_whole(output, (text + "\n").encode())
         terminal_of(ctx).note(f"wrote {output}")

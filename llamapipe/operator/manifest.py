@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any, Final
@@ -78,7 +78,10 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """One parameter. ``type`` is str, int, float, bool, list or dict; a list's items go unchecked here."""
+    """One parameter. ``type`` is str, int, float, bool, list or dict.
+
+    ``check`` looks at a value that is otherwise right, a list's items for example, and says what is wrong with it.
+    """
 
     type: type
     default: Any = REQUIRED
@@ -86,6 +89,7 @@ class Param:
     choices: tuple[Any, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
+    check: Callable[[Any], str | None] | None = None
 
     @property
     def required(self) -> bool:
@@ -107,7 +111,7 @@ class Param:
             return f"expected at least {self.minimum:g}, got {value!r}"
         if self.maximum is not None and value > self.maximum:
             return f"expected at most {self.maximum:g}, got {value!r}"
-        return None
+        return self.check(value) if self.check is not None else None
 
 
 _TYPE = re.compile(r"^[a-z0-9_-]+/[a-z0-9_-]+@v[0-9]+$")

@@ -143,7 +143,7 @@ def fingerprint(
     for sink in sinks:
         found[f"sink {sink.name}"] = _digest(msgspec.json.encode(sink))
     for name, spec in specs.items():
-        found[f"source {name}"] = _digest(f"{spec.kind} {_place(spec)}".encode())
+        found[f"source {name}"] = _digest(os.fsencode(f"{spec.kind} {_place(spec)}"))
     for file in files:
         found[f"file {file}"] = _digest(_content(Path(file)))
     for package in _PACKAGES:

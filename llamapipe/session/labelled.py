@@ -73,7 +73,7 @@ def read_stages(path: Path) -> tuple[dict[str, list[Row]], set[int]]:
     for line in lines:
         if "items" in line:
             found[line["stage"]] += _rows(line)
-    return found, {line["frame"] for line in lines}
+    return found, {line["frame"] for line in lines if "outcome" not in line}  # dropped and failed ones it never saw
 
 
 def _lines(path: Path, text: str) -> list[dict[str, Any]]:

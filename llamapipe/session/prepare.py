@@ -52,7 +52,7 @@ from llamapipe.session.request import RunRequest
 from llamapipe.session.resolve import LoadedPipeline, load_pipeline
 from llamapipe.session.sinks import with_asked_sinks, with_jsonl, with_results
 from llamapipe.slo import workers_on
-from llamapipe.spec import CORE_SECONDS, PipelineSpec, Prices, SloSpec
+from llamapipe.spec import CORE_SECONDS, PipelineSpec, Prices, SloSpec, validate
 from llamapipe.tune import Tuning
 
 __all__ = ["OnAsset", "Prepared", "check_complete", "pinned_of", "prepare", "profiles_here", "resolve", "sources_of"]
@@ -158,20 +158,24 @@ def pinned_of(request: RunRequest) -> Tuning | None:
     return read_pinned(request.config) if isinstance(request.config, Path) else request.config
 
 
-def resolve(request: RunRequest, *, env: Env, results: bool) -> LoadedPipeline:
-    """The request's pipeline with the sinks that this run has."""
+def resolve(request: RunRequest, *, env: Env, results: bool, trial: bool = False) -> LoadedPipeline:
+    """The request's pipeline with the sinks that this run has: of a trial nobody is told."""
     tuning = pinned_of(request)
     sets = request.sets if tuning is None else {}
     loaded = load_pipeline(request.pipeline, env=env, params=request.params, sets=sets, ops_files=request.ops_files)
     manifests = {op.name: loaded.registry.manifest(op.type) for op in loaded.spec.ops}
     spec = loaded.spec
     if tuning is not None:
-        spec = with_pinned(spec, tuning, request.sets, {op.type: manifests[op.name] for op in spec.ops})
+        types = {op.type: manifests[op.name] for op in spec.ops}
+        spec = with_pinned(spec, tuning, request.sets, types)
+        if problems := validate(spec, types, SINKS):
+            raise SpecError(problems)
     if request.output is None:
         needs_folder = [sink.type for sink in spec.sinks if SINKS[sink.type].default_path is not None]
         if not results and needs_folder:
             raise UsageError(f"pipeline {spec.name!r} writes files, no folder was given", hint="add -o DIR")
-        spec = spec.model_copy(update={"sinks": ()})
+        fileless = [sink for sink in spec.sinks if SINKS[sink.type].default_path is None and not trial]
+        spec = spec.model_copy(update={"sinks": tuple(fileless)})
     spec = with_asked_sinks(spec, request.sinks, manifests)
     if request.output is not None:
         spec = with_jsonl(spec, manifests)
@@ -202,7 +206,7 @@ def prepare(
     """
     started_s, ticks = clock.now_s(), busy_ticks()
     earlier = _earlier(request)
-    asked = _asked(request, env=env, results=results, on_asset=on_asset, fetch=not dry)
+    asked = _asked(request, env=env, results=results, on_asset=on_asset, fetch=not dry, trial=held is not None)
     specs, compiled, objective, machine = asked.specs, asked.compiled, asked.objective, asked.machine
     boot = boot_of(compiled, request.ops_files, cache_root(env))
     identity = asked.fingerprint
@@ -381,8 +385,12 @@ class _Asked:
     fingerprint: Mapping[str, str]
 
 
-def _asked(request: RunRequest, *, env: Env, results: bool, on_asset: OnAsset | None, fetch: bool) -> _Asked:
-    loaded = resolve(request, env=env, results=results)
+def _asked(
+    request: RunRequest, *, env: Env, results: bool, on_asset: OnAsset | None, fetch: bool, trial: bool = False
+) -> _Asked:
+    if request.record_events and request.output is None:
+        raise UsageError("--events needs a folder to write to", hint="add -o DIR")
+    loaded = resolve(request, env=env, results=results, trial=trial)
     assets = AssetStore(cache_root(env), env=env)
     specs = {spec.name: spec for spec in sources_of(request.sources, env, on_asset)}
     live = [spec.shown for spec in specs.values() if spec.kind != "file"]

@@ -35,6 +35,10 @@ class SinkLike(Protocol):
         """Where it writes unless told otherwise, in the output folder; None: it writes no file."""
         ...
 
+    def problem(self, num_inputs: int, path: str | None) -> str | None:
+        """Why it cannot be opened on so many inputs and with that path, or None."""
+        ...
+
 
 def resolve_types(
     spec: PipelineSpec, manifests: Mapping[str, Manifest] | Iterable[str], sinks: Iterable[str]

@@ -230,6 +230,10 @@ class _Validation(Findings):
         if like is None:
             return
         self._path(i, sink, like)
+        if not ({(*place, "path"), (*place, "inputs")} & self._unread):
+            problem = like.problem(len(sink.inputs), sink.path)
+            if problem is not None:
+                self._say("sink", f"{label}: {problem}", place)
         for key, value in sink.params.items():
             if key not in like.params:
                 hint = did_you_mean(key, [*like.params, "path", "input", "name"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from inspect import cleandoc
 from typing import Any, ClassVar
@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from llamapipe.data import Boxes, Event, Events
+from llamapipe.data import Boxes, Event, Events, Image
 from llamapipe.errors import UsageError
 from llamapipe.operator import REQUIRED, Context, Inputs, Manifest, Operator, Outputs, Param, Port, PortKind, State
 
@@ -68,12 +68,31 @@ def _named(param: str, value: Any) -> list[dict[str, Any]]:
     return entries
 
 
+def _entries_problem(param: str, points_of: Callable[[dict[str, Any]], Any], least: int) -> Callable[[Any], str | None]:
+    """A check of such a list, before the stream's size is known."""
+
+    def check(value: Any) -> str | None:
+        anywhere = Context(stage="", params={}, width=1, height=1)
+        try:
+            for entry in _named(param, value):
+                _points(f"{param.rstrip('s')} {entry['name']}", points_of(entry), least, anywhere)
+        except UsageError as error:
+            return error.message
+        return None
+
+    return check
+
+
+def _ends(entry: dict[str, Any]) -> list[Any]:
+    return [entry.get("start"), entry.get("end")]
+
+
 @dataclass(slots=True)
 class _Stay:
     """A tracked thing inside a zone."""
 
-    since: int  # frames from the start of the stream
-    seen: int
+    since: float  # seconds of the stream
+    seen: float
     label: str
     x: float  # where it was last seen
     y: float
@@ -85,24 +104,32 @@ class Zones(Operator):
     A zone is `{name: gate, polygon: [[x, y], ...]}`, in pixels of the source or in shares of its width and height.
     Every frame gives a `zone-count` event a zone, its value the count; tracked boxes also give `zone-entered` and
     `zone-left`, whose value is the seconds spent inside. A thing that is not seen for `keep_s` seconds has left, and
-    one that stands on the border and shakes does not come and go.
+    one that stands on the border and shakes does not come and go. Connect `frames` where the frame rate varies or
+    frames are left out (a camera, `sample`): seconds are those of their time stamps then, else one frame is one step
+    of the nominal rate.
     """
 
     manifest: ClassVar[Manifest] = Manifest(
         type="llamapipe/zones@v1",
         doc=cleandoc(__doc__ or ""),
-        inputs={"boxes": Port(PortKind.BOXES, "things, tracked or not, of one stream in order")},
+        inputs={
+            "boxes": Port(PortKind.BOXES, "things, tracked or not, of one stream in order"),
+            "frames": Port(PortKind.FRAMES, "the frames, only for their time stamps", optional=True),
+        },
         outputs={"events": Port(PortKind.EVENTS, "zone-count, zone-entered, zone-left")},
         params={
-            "zones": Param(list, REQUIRED, "a list of {name, polygon}"),
+            "zones": Param(
+                list,
+                REQUIRED,
+                "a list of {name, polygon}",
+                check=_entries_problem("zones", lambda entry: entry.get("polygon"), 3),
+            ),
             "anchor": _ANCHOR,
             "counts": Param(bool, True, "give a zone-count event every frame"),
             "margin": Param(
                 float, 0.1, "how far outside a thing counts as gone, as a share of its height", minimum=0, maximum=5
             ),
-            "keep_s": Param(
-                float, 1.0, "seconds unseen after which a thing has left, at the nominal rate", minimum=0, maximum=3600
-            ),
+            "keep_s": Param(float, 1.0, "seconds unseen after which a thing has left", minimum=0, maximum=3600),
         },
         state=State.PER_STREAM,
     )
@@ -116,12 +143,15 @@ class Zones(Operator):
         self._fps = context.fps if context.fps > 0 else _DEFAULT_FPS
         self._inside: dict[str, dict[int, _Stay]] = {name: {} for name in self._polygons}
         self._frame = 0
+        self._now_s = 0.0
 
     def process(self, inputs: Inputs) -> Outputs:
         """Look at the next frame of the stream."""
         import cv2
 
         boxes: Boxes = inputs["boxes"]
+        image: Image | None = inputs.get("frames")
+        self._now_s = self._frame / self._fps if image is None else image.pts_s
         anchors = _anchors(boxes, self.params["anchor"])
         events: list[Event] = []
         for name, polygon in self._polygons.items():
@@ -146,24 +176,24 @@ class Zones(Operator):
             x, y = (round(float(v), 2) for v in anchors[i])
             stay = inside.get(track)
             if stay is None and depth[i] >= 0:
-                inside[track] = _Stay(self._frame, self._frame, boxes.labels[i], x, y)
+                inside[track] = _Stay(self._now_s, self._now_s, boxes.labels[i], x, y)
                 events.append(Event("zone-entered", name, boxes.labels[i], track, x=x, y=y))
             elif stay is not None and depth[i] >= -margins[i]:
-                stay.seen, stay.x, stay.y = self._frame, x, y
+                stay.seen, stay.x, stay.y = self._now_s, x, y
             elif stay is not None:
                 del inside[track]
-                seconds = round((self._frame - stay.since) / self._fps, 3)
+                seconds = round(self._now_s - stay.since, 3)
                 events.append(Event("zone-left", name, boxes.labels[i], track, seconds, x, y))
         return events
 
     def _vanished(self, name: str) -> list[Event]:
         inside = self._inside[name]
-        longest = float(self.params["keep_s"]) * self._fps
-        gone = [(track, stay) for track, stay in inside.items() if self._frame - stay.seen > longest]
+        longest_s = float(self.params["keep_s"]) + 1e-6  # what is as long to the frame has not left
+        gone = [(track, stay) for track, stay in inside.items() if self._now_s - stay.seen > longest_s]
         events: list[Event] = []
         for track, stay in gone:
             del inside[track]
-            seconds = round((stay.seen + 1 - stay.since) / self._fps, 3)
+            seconds = round(stay.seen + 1 / self._fps - stay.since, 3)
             events.append(Event("zone-left", name, stay.label, track, seconds, stay.x, stay.y))
         return events
 
@@ -203,7 +233,7 @@ class LineCrossing(Operator):
             )
         },
         params={
-            "lines": Param(list, REQUIRED, "a list of {name, start, end}"),
+            "lines": Param(list, REQUIRED, "a list of {name, start, end}", check=_entries_problem("lines", _ends, 2)),
             "anchor": _ANCHOR,
             "margin": Param(
                 float,
@@ -221,7 +251,7 @@ class LineCrossing(Operator):
         super().__init__(context)
         self._lines: dict[str, tuple[Point, Point]] = {}
         for entry in _named("lines", self.params["lines"]):
-            ends = _points(f"line {entry['name']}", [entry.get("start"), entry.get("end")], 2, context)
+            ends = _points(f"line {entry['name']}", _ends(entry), 2, context)
             self._lines[entry["name"]] = (ends[0], ends[1])
         self._last: dict[str, dict[int, tuple[int, float, float, int]]] = {name: {} for name in self._lines}
         self._totals: dict[str, list[int]] = {name: [0, 0] for name in self._lines}  # to the right, to the left

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
+import llamapipe
+from llamapipe.errors import UsageError
 from llamapipe.report import RunSummary
 from tests.cli.conftest import Cli, Ended
 from tests.media.sources.reading import noise, remuxed
@@ -176,3 +179,42 @@ def test_json_says_of_a_run_that_failed_what_failed(cli: Cli, plain: Path, clip:
     ended = cli("run", plain, "-i", clip, "-i", tmp_path / "no.mp4", "-o", tmp_path / "out", "-q", "--json")
     assert ended.code == 1
     assert ended.err.startswith("error: source ")
+
+
+def test_events_need_a_folder(plain: Path, clip: Path) -> None:
+    with pytest.raises(UsageError, match="--events needs a folder"):
+        next(iter(llamapipe.run(str(plain), clip, record_events=True)))
+
+
+def test_a_name_that_is_no_text_is_a_name(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9.mp4")
+    shutil.copy(clip, odd)
+    ended = cli("run", plain, "-i", odd, "-o", tmp_path / "out")
+    assert ended.code == 0, ended.err
+    assert "caf\\udce9.mp4" in (tmp_path / "out" / "run.json").read_text().replace("\\\\", "\\")
+
+
+def test_a_name_with_a_colon_is_no_address(
+    cli: Cli, plain: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(clip, tmp_path / "2026-05-01T12:30:00.mp4")
+    monkeypatch.chdir(tmp_path)
+    ended = cli("run", plain, "-i", "2026-05-01T12:30:00.mp4", "-o", tmp_path / "out")
+    assert ended.code == 0, ended.err
+
+
+def test_a_pipe_is_not_read_before_its_run(cli: Cli, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    ended = cli("tune", "people", "-i", tmp_path / "pipe", "--config", tmp_path / "c.yaml")
+    assert ended.code == 2
+    assert "expected a video file to tune on, got a pipe or a device" in ended.err
+
+
+def test_what_is_set_beside_a_configuration_is_checked(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    assert cli("tune", plain, "-i", clip, "--config", config, "--budget-s", 60).code == 0
+    asked = ("run", plain, "-i", clip, "-o", tmp_path / "out", "--config", config, "--set", "resize.sample_fps=5")
+    ended = cli(*asked)
+    assert ended.code == 2, ended.err
+    assert "sample_fps" in ended.err
+    assert not (tmp_path / "out").exists()

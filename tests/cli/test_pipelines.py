@@ -89,8 +89,8 @@ def test_the_schema_is_json_and_can_be_written_to_a_file(cli: Cli, tmp_path: Pat
 def test_a_schema_that_cannot_be_written_is_one_error(cli: Cli, tmp_path: Path) -> None:
     ended = cli("schema", "-o", tmp_path / "no" / "schema.json")
     assert ended.code == 1
-    assert ended.err.startswith("error: cannot write ")
-    assert "hint: name another file with -o" in ended.err
+    assert "schema.json cannot be written: there is no folder" in ended.err
+    assert "hint: make it" in ended.err
 
 
 def test_the_starter_is_valid_and_is_not_overwritten(cli: Cli, tmp_path: Path) -> None:
@@ -171,3 +171,53 @@ def test_an_operator_called_like_a_stage_says_how_it_gets_into_a_pipeline(cli: C
     ended = cli("validate", file)
     assert ended.code == 2
     assert "pipeline.add('acme/level@v1', inputs=" in ended.err
+
+
+def test_a_schema_is_not_written_over_a_pipeline(cli: Cli, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("name: mine\n")
+    ended = cli("schema", "-o", mine)
+    assert ended.code == 2
+    assert "is there already, and is no schema of pipeline files" in ended.err
+    assert mine.read_text() == "name: mine\n"
+
+
+HOOK = """\
+name: hook
+ops:
+  - {name: resize, type: resize, inputs: $source.frames, width: 160}
+  - {name: still, type: motion, inputs: $source.frames}
+sinks:
+  - {type: %s}
+"""
+
+
+@pytest.mark.parametrize(
+    ("sink", "told"),
+    [
+        ("video, input: $ops.resize.frames, path: out.webm", "cannot write 'out.webm': expected a name in .mp4"),
+        ("webhook, input: $ops.still.events, url: 'ftp://me:secret@host/x'", "expected http://HOST/..."),
+    ],
+)
+def test_a_sink_that_a_run_would_refuse_is_no_valid_one(cli: Cli, tmp_path: Path, sink: str, told: str) -> None:
+    path = tmp_path / "hook.yaml"
+    path.write_text(HOOK % sink)
+    ended = cli("validate", path)
+    assert ended.code == 2
+    assert told in ended.err
+    assert "secret" not in ended.err
+
+
+def test_a_zone_that_cannot_be_is_no_valid_one(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "zone.yaml"
+    path.write_text(
+        "name: zone\n"
+        "ops:\n"
+        "  - {name: moved, type: motion, inputs: $source.frames}\n"
+        "  - {name: gate, type: zones, inputs: $ops.moved.boxes, zones: [{name: g, polygon: [[0, 0], [1, 0]]}]}\n"
+        "sinks:\n"
+        "  - {type: jsonl, input: $ops.gate.events}\n"
+    )
+    ended = cli("validate", path)
+    assert ended.code == 2
+    assert "zone g: expected at least 3 points [x, y]" in ended.err

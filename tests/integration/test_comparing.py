@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -63,6 +64,21 @@ def test_two_runs_alike_agree_and_nothing_is_warned_of(runs: tuple[Path, Path, P
     assert same.boxes_a == same.boxes_b > 15
     (stage,) = found.stages
     assert stage.variants[0] == stage.variants[1] == ["yolox-nano/openvino/cpu/fp32/416x416/t1"]
+
+
+def test_frames_that_were_dropped_are_none_that_both_looked_at(runs: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    dropping = tmp_path / "b"
+    shutil.copytree(runs[1], dropping)
+    lines = [json.loads(line) for line in (dropping / "detections.jsonl").read_text().splitlines()]
+    lines = [
+        {"stream": line["stream"], "frame": line["frame"], "outcome": "dropped", "stage": "", "reason": "overload"}
+        if line["frame"] % 2
+        else line
+        for line in lines
+    ]
+    (dropping / "detections.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (same,) = compare_runs(runs[0], dropping).agreement
+    assert (same.frames, same.f1) == (8, 1.0)
 
 
 def test_what_makes_them_unlike_is_told_and_common_frames_are_compared(runs: tuple[Path, Path, Path]) -> None:

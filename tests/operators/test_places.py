@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-from llamapipe.data import Event
+from llamapipe.data import Event, Image
 from llamapipe.errors import UsageError
 from llamapipe.operator import Operator
 from llamapipe_operators import LineCrossing, Zones
@@ -106,3 +107,29 @@ def test_totals_count_both_ways() -> None:
 def test_shapes_that_are_none_are_refused(cls: type[Operator], params: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"expected|same name"):
         make(cls, **params)
+
+
+@pytest.mark.parametrize(
+    ("operator", "param", "value", "told"),
+    [
+        (Zones, "zones", [{"name": "g", "polygon": [[0, 0], [1, 0]]}], "zone g: expected at least 3 points"),
+        (Zones, "zones", [], "zones: expected a list of mappings"),
+        (LineCrossing, "lines", [{"name": "g", "start": [0, 0]}], "line g: expected at least 2 points"),
+    ],
+)
+def test_places_that_cannot_be_are_told_before_a_run(
+    operator: type[Operator], param: str, value: object, told: str
+) -> None:
+    problem = operator.manifest.params[param].problem(value)
+    assert problem is not None
+    assert told in problem
+
+
+def test_seconds_inside_are_those_of_the_frames_where_these_are_connected() -> None:
+    zone = make(Zones, zones=RIGHT_HALF, counts=False, keep_s=0.5)
+    events: list[Event] = []
+    for i, x in enumerate((100, 200, 250, 200, 100)):  # a frame of five
+        picture = Image(width=320, height=240, bgr=np.zeros((240, 320, 3), np.uint8), pts_s=i / 5)
+        outputs: Any = zone.process({"boxes": at(x), "frames": picture})
+        events += outputs["events"].items
+    assert [(event.kind, event.value) for event in events][-1] == ("zone-left", 0.6)

@@ -18,6 +18,9 @@ class SinkFacts:
     params: Mapping[str, Param] = field(default_factory=dict)
     default_path: str | None = None
 
+    def problem(self, num_inputs: int, path: str | None) -> str | None:
+        return None
+
 
 _MANIFESTS = (
     Manifest("llamapipe/detect@v1", "Find.", {"frames": FRAMES}, {"boxes": BOXES}, uses_model=True),

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import importlib
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
+from urllib.parse import urlsplit
 
 from llamapipe.errors import UsageError
 from llamapipe.media.contract import Sink, SinkContext
 from llamapipe.media.sinks.failing import FailsOnce
 from llamapipe.operator.manifest import REQUIRED, Param, PortKind
 
-__all__ = ["SINKS", "SinkType", "parse_sink", "sink_type"]
+__all__ = ["SINKS", "SinkType", "parse_sink", "shown_url", "sink_type"]
 
 _BOXES = frozenset({PortKind.BOXES, PortKind.TRACKS, PortKind.CLASSES})
 
@@ -34,6 +36,19 @@ class SinkType:
     make: Callable[[SinkContext], Sink]
     max_inputs: int | None = None  # None: as many as there are
     light: bool = False  # a frame's work is some text in memory, written to a file in large pieces
+    suffixes: tuple[str, ...] = ()  # that its file may have; empty: any
+    needs: str = ""  # the package that it takes, where that is not one of the usual ones
+
+    def problem(self, num_inputs: int, path: str | None) -> str | None:
+        """Why it cannot be opened on so many inputs and with that path, or None."""
+        if self.max_inputs is not None and num_inputs > self.max_inputs:
+            return f"takes {self.max_inputs} input, got {num_inputs}: use one for each, with its own path"
+        name = path or self.default_path or ""
+        if self.suffixes and PurePath(name).suffix.lower() not in self.suffixes:
+            return f"cannot write {name!r}: expected a name in {', '.join(self.suffixes)}"
+        if self.needs and importlib.util.find_spec(self.needs) is None:
+            return f"needs {self.needs}, which is not installed: pip install 'llamapipe[{self.short_name}]'"
+        return None
 
     @property
     def short_name(self) -> str:
@@ -74,6 +89,8 @@ def _sink(
     max_inputs: int | None = None,
     *,
     light: bool = False,
+    suffixes: tuple[str, ...] = (),
+    needs: str = "",
 ) -> SinkType:
     def make(context: SinkContext) -> Sink:
         settled = _settle(name, params, context.params)
@@ -81,7 +98,27 @@ def _sink(
         opener = getattr(importlib.import_module(f"llamapipe.media.sinks.{module}"), class_name)
         return FailsOnce(opener(context, settled, default_path or ""))
 
-    return SinkType(f"llamapipe/{name}@v1", doc, params, default_path, accepts, make, max_inputs, light)
+    return SinkType(
+        f"llamapipe/{name}@v1", doc, params, default_path, accepts, make, max_inputs, light, suffixes, needs
+    )
+
+
+def _url_problem(url: str) -> str | None:
+    parts = urlsplit(url)
+    try:
+        has_port = parts.port is None or parts.port > 0
+    except ValueError:
+        has_port = False
+    if parts.scheme in ("http", "https") and parts.hostname and has_port:
+        return None
+    return f"expected http://HOST/... or https://HOST/..., got {shown_url(url)!r}"
+
+
+def shown_url(url: str) -> str:
+    """Logins, queries and, with many services, the path are secrets: only the host is ever shown."""
+    parts = urlsplit(url)
+    rest = "…" if parts.path.strip("/") or parts.query else ""
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/{rest}"
 
 
 _EMPTY = Param(bool, True, "Also write lines of frames in which nothing was found.")
@@ -118,6 +155,7 @@ _ALL = (
             "threads": Param(int, 2, "Encoder threads.", (), 1, 64),
             "audio": Param(bool, True, "Keep the source's audio. Live sources have none kept."),
         },
+        suffixes=(".mp4", ".m4v", ".mov", ".mkv"),
     ),
     _sink(
         "csv",
@@ -136,6 +174,7 @@ _ALL = (
         "detections.parquet",
         "table",
         {"compression": Param(str, "snappy", "Of the column pages.", ("snappy", "zstd", "gzip", "none"))},
+        needs="pyarrow",
     ),
     _sink(
         "mot",
@@ -178,7 +217,9 @@ _ALL = (
         None,
         "webhook",
         {
-            "url": Param(str, doc="http:// or https:// address; user:password@ in it becomes a login."),
+            "url": Param(
+                str, doc="http:// or https:// address; user:password@ in it becomes a login.", check=_url_problem
+            ),
             "batch": Param(int, 16, "At most so many lines in a request.", (), 1, 10_000),
             "timeout_s": Param(float, 5.0, "For each request.", (), 0.01),
             "retries": Param(int, 3, "Further tries when the endpoint does not answer or is overloaded.", (), 0),

@@ -14,8 +14,9 @@ from typing import IO, Any
 
 import msgspec
 
-from llamapipe.errors import OutputError, UsageError
+from llamapipe.errors import OutputError
 from llamapipe.media.contract import SinkContext, SinkItem
+from llamapipe.media.sinks.kinds import shown_url
 from llamapipe.media.sinks.lines import Line, Lines, Missing
 
 __all__ = ["WebhookSink"]
@@ -42,13 +43,6 @@ class _Refused(Exception):
         self.final = final
 
 
-def _has_port(parts: urllib.parse.SplitResult) -> bool:
-    try:
-        return parts.port is None or parts.port > 0
-    except ValueError:
-        return False
-
-
 class WebhookSink:
     """POSTs JSON arrays of the objects that the jsonl sink writes.
 
@@ -63,13 +57,7 @@ class WebhookSink:
     def __init__(self, context: SinkContext, params: Mapping[str, Any], default_path: str) -> None:
         parts = urllib.parse.urlsplit(params["url"])
         netloc = parts.netloc.rpartition("@")[2]
-        # Logins, queries and, with many services, the path are secrets: only the host is ever shown.
-        self._shown = f"{parts.scheme}://{netloc}/{'…' if parts.path.strip('/') or parts.query else ''}"
-        if parts.scheme not in ("http", "https") or not parts.hostname or not _has_port(parts):
-            raise UsageError(
-                f"webhook url {self._shown!r}: expected http://HOST/... or https://HOST/...",
-                hint="--sink webhook=https://example.org/frames",
-            )
+        self._shown = shown_url(params["url"])
         self._url = urllib.parse.urlunsplit(parts._replace(netloc=netloc, fragment=""))
         self._headers = {"Content-Type": "application/json", **{k: str(v) for k, v in params["headers"].items()}}
         if parts.username is not None:
