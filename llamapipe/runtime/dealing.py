@@ -11,6 +11,8 @@ from llamapipe.wire import Hello, Message, Pulse, decode
 
 __all__ = ["dealer", "of_stranger", "received"]
 
+_NOBLOCK = int(zmq.NOBLOCK)  # as an enumeration it costs as much as the call
+
 
 def dealer(context: zmq.Context[Any], identity: str, address: str) -> zmq.Socket[Any]:
     """A socket that talks to the engine under a name of its own. Nothing that was sent is lost on closing."""
@@ -26,7 +28,7 @@ def received(router: zmq.Socket[Any]) -> tuple[str, bytes] | None:
     """The next message with the name of who sent it; None where there is none now. Others' shapes are dropped."""
     while True:
         try:
-            parts = router.recv_multipart(zmq.NOBLOCK)
+            parts = router.recv_multipart(_NOBLOCK)
         except zmq.Again:
             return None
         if len(parts) == 2:

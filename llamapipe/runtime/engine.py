@@ -78,7 +78,7 @@ __all__ = ["Engine"]
 
 _POLL_MS = 50  # how late an interrupt or a dead thread may be noticed
 _LOOK_S = 0.02  # between two looks after workers, where none has ended
-_NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)  # as enumerations they cost as much as the call
+_SNDMORE = int(zmq.SNDMORE)  # as an enumeration it costs as much as the call
 
 
 class Engine:

@@ -155,7 +155,10 @@ class _Router:
         else:
             self._rig.sent(self._to, decode(part))
 
-    def recv(self, flags: int) -> bytes:
+    def send_multipart(self, parts: list[bytes]) -> None:
+        assert isinstance(decode(parts[1]), Stop)  # to a thread that comes back when it was given up
+
+    def recv_multipart(self, flags: int) -> list[bytes]:
         raise zmq.Again
 
 
@@ -188,6 +191,7 @@ class Rig:
         self.crew = self.engine._crew = _Crew(self)  # type: ignore[assignment]
         self.engine._router = _Router(self)  # type: ignore[assignment]
         for role in ("source", "sink"):
+            self.engine._threads[f"{role}:cam0"] = threading.Thread()
             self.tell(f"{role}:cam0", Hello(f"{role}:cam0", role))
         self.engine._tell(ev.Start())
 
