@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import shutil
 import subprocess
@@ -30,6 +31,8 @@ __all__ = ["Asset", "AssetStore", "asset_list", "cache_root"]
 
 OnProgress = Callable[[str, int, int | None], None]
 
+_LOG = logging.getLogger(__name__)
+_whole: set[tuple[str, int, int]] = set()  # files of which this process knows that they are: path, size, time
 _FETCH_TIMEOUT_S = 600
 _ARCHIVES = (".whl", ".zip", ".tar.gz")
 
@@ -118,7 +121,7 @@ class AssetStore:
         """The asset's path, fetched if need be. Raises AssetError where it cannot be had or has another digest."""
         asset = self.asset(name)
         cached = self._cached(asset)
-        if cached.is_file():
+        if self._is_whole(cached, asset):
             return cached
         try:
             cached.parent.mkdir(parents=True, exist_ok=True)
@@ -139,6 +142,21 @@ class AssetStore:
             size = path.stat().st_size
             on_progress(name, size, size)
         return path
+
+    def _is_whole(self, file: Path, asset: Asset) -> bool:
+        """Whether it is there as it was published; looked at once, and again only where the file has changed."""
+        try:
+            stat = file.stat()
+        except OSError:
+            return False
+        key = (str(file), stat.st_size, stat.st_mtime_ns)
+        if key not in _whole:
+            with file.open("rb") as data:
+                if hashlib.file_digest(data, "sha256").hexdigest() != asset.sha256:
+                    _LOG.warning("%s in %s was changed or cut short: it is fetched anew", asset.name, file.parent)
+                    return False
+            _whole.add(key)
+        return True
 
     def size(self) -> dict[str, int]:
         """Bytes per cached asset."""
@@ -166,6 +184,8 @@ class AssetStore:
                 while chunk := data.read(1 << 20):
                     digest.update(chunk)
                     out.write(chunk)
+                out.flush()
+                os.fsync(out.fileno())
             if digest.hexdigest() != asset.sha256:
                 raise AssetError(
                     f"{asset.name} from {origin}: expected sha256 {asset.sha256}, got {digest.hexdigest()}",

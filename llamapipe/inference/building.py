@@ -261,7 +261,7 @@ class _Builder:
         verdicts = [self._store.verdict(variant) for variant in variants]
         if self._again or any(found is not None and found.builder != BUILDER for found in verdicts):
             for key in self._store.artifacts(self._model.name):
-                if f"/{Precision.FP32}/" in key:
+                if f"/{Precision.FP32}" in key:
                     self._store.remove_artifact(self._model.name, key)
 
     def _built(self, variant: Variant, folder: Path) -> Built:
@@ -411,6 +411,8 @@ class _Builder:
 
     def _keep(self, built: Built) -> None:
         digest = self._digest()
+        before = self._store.verdict(built.variant)
+        same = before is None or before.basis == self._basis(built.variant)  # else what was timed is another network
         profiles: list[Profile] = []
         for variant in self._of_all_threads(built.variant):
             old = self._store.profile(variant.name)
@@ -421,7 +423,7 @@ class _Builder:
                     old,
                     state=built.state.value,
                     reason=built.reason,
-                    points=old.points if built.state == ProfileState.READY else (),
+                    points=old.points if built.state == ProfileState.READY and same else (),
                     file_sha256=digest,
                     tasks=self._model.tasks,
                 )

@@ -101,8 +101,9 @@ def rewritten(model: Model, size: tuple[int, int], assets: AssetStore) -> Path:
 
     Raises BackendError where the network cannot be changed so, or would find something else.
     """
-    key = key_of("onnxruntime", Precision.FP32, size)
     source = source_file(model, assets)
+    # Weights are part of what is written, so of its name: what was made of old ones must not be met by new ones.
+    key = key_of("onnxruntime", f"{Precision.FP32}-{digest_of(source)[:12]}", size)
     with CatalogueStore(assets.root) as store:
         path = store.artifact(model.name, key)
         if path is not None:

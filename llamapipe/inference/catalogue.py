@@ -180,7 +180,6 @@ class CatalogueStore:
 
         Without ``wait``, nothing happens while another process writes: what was observed is written the next time.
         """
-        import sqlite3
 
         with self._lock:
             self._flushed_at_s = self._clock.now_s()
@@ -197,7 +196,7 @@ class CatalogueStore:
                                 profile = refined(profile, batch, seen)
                         if profile is not None:  # else nobody has measured it yet: there is nothing to refine
                             self._put(profile)
-            except sqlite3.OperationalError:
+            except AssetError:
                 if wait:
                     raise
                 return
@@ -462,20 +461,39 @@ class CatalogueStore:
         )
 
     def _rows(self, statement: str, values: Sequence[Any]) -> list[Any]:
-        with self._lock:
+        with self._lock, self._told():
             return self._database.execute(statement, values).fetchall()
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
         """A transaction that no other process writes beside."""
-        with self._lock:
+        import sqlite3
+
+        with self._lock, self._told():
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
             except BaseException:
-                self._database.execute("ROLLBACK")
+                with contextlib.suppress(sqlite3.Error):  # where it was rolled back already, the reason is another
+                    self._database.execute("ROLLBACK")
                 raise
             self._database.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """What the database refuses, as an AssetError."""
+        import sqlite3
+
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            damaged = not isinstance(error, sqlite3.OperationalError)
+            raise AssetError(
+                f"catalogue {self.folder / 'catalogue.sqlite'} cannot be used: {error}",
+                hint=f"delete {self.folder}: models have to be registered and measured again"
+                if damaged
+                else "is the disk full, or does another process hold it?",
+            ) from error
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

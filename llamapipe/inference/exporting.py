@@ -10,6 +10,7 @@ from typing import Any
 
 from llamapipe.catalog import Accuracy, AccuracyKind
 from llamapipe.errors import BackendError, UsageError
+from llamapipe.inference.decoders import DECODERS
 
 __all__ = ["TORCHVISION", "NamedNetwork", "export_module", "torchvision_network"]
 
@@ -87,7 +88,15 @@ def torchvision_network(source: str) -> NamedNetwork:
             f"torchvision has no weights {weights_name!r} of {wanted}: expected one of {', '.join(kinds.__members__)}"
         ) from None
     top1 = weights.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
-    side = weights.transforms().crop_size[0]
+    transforms = weights.transforms()
+    wanted_look = DECODERS["classifier"].preprocess
+    if (tuple(transforms.mean), tuple(transforms.std)) != (wanted_look.mean, wanted_look.std):
+        raise UsageError(
+            f"torchvision's {wanted} takes pictures of another mean and deviation ({transforms.mean}, "
+            f"{transforms.std}) than classifiers are given here",
+            hint="export it to ONNX with its own normalisation inside, and register the file",
+        )
+    side = transforms.crop_size[0]
 
     def load() -> Any:
         try:

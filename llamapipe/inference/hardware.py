@@ -42,7 +42,9 @@ def fingerprint(root: Path = Path("/")) -> str:
     flags = set((_field(info, "flags") or _field(info, "Features")).split()) & _EXTENSIONS
     cores = sum(line.startswith("processor") for line in info.splitlines()) or os.cpu_count() or 1
     gpus = sorted(_field(_text(file), "Model") for file in (root / "proc/driver/nvidia/gpus").glob("*/information"))
-    facts = "\n".join((platform.machine(), name, str(cores), *sorted(flags), *gpus))
+    # On ARM the maker alone is named; parts tell its processors apart, several of one machine too.
+    parts = {line for line in info.splitlines() if line.startswith(("CPU part", "CPU variant"))}
+    facts = "\n".join((platform.machine(), name, str(cores), *sorted(flags), *gpus, *sorted(parts)))
     digest = hashlib.sha256(facts.encode()).hexdigest()[:8]
     slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)|\bcpu\b|\bprocessor\b|@.*", " ", name.lower())).strip("-")
     return f"{slug or 'cpu'}-{cores}x-{digest}"

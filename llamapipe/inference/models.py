@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from llamapipe.catalog import Accuracy, AccuracyKind, Model
 from llamapipe.errors import UsageError
 from llamapipe.inference.backends.untold import openvino
 from llamapipe.inference.cascade import CASCADE
+from llamapipe.inference.catalogue import digest_of
 from llamapipe.inference.decoders import DECODERS
 from llamapipe.inference.registered import registered_models
 
@@ -321,7 +321,7 @@ def register_file(
         )
     if input_size is None:
         input_size = own_size(path, DECODERS[decoder].preprocess.layout)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    digest = digest_of(path)[:8]
     model = Model(f"{path.stem}-{digest}", (), decoder, tuple(labels), format_, (), (input_size,))
     _LOCAL[model.name] = _Local(model, path)
     return model

@@ -139,8 +139,9 @@ def profile_models(
 ) -> Profiled:
     """Profile variants of one or several models together, and keep what is found.
 
-    ``digests`` are those of the models' own files, by name of model; a built file's is known by its profile. With
-    ``again`` nothing counts as known. Variants that were found not to do what their source does are left as they are.
+    ``digests`` are those of the models' own files, by name of model: what was measured of another file counts as
+    unknown, and with ``again`` nothing counts as known. Variants that were found not to do what their source does are
+    left as they are.
     Raises UsageError where nothing is left to measure.
     """
     session = _Session(found, store, measure, digests if digests is not None else {}, share, seed, again, on_step)
@@ -310,8 +311,9 @@ def _begun(variant: Variant, kept: Profile | None, hardware: str, digests: Mappi
             for a in model.accuracy
         )
         kept = Profile(variant, hardware, accuracy=accuracy, file_sha256=digests.get(variant.model, ""))
-    digest = kept.file_sha256 or digests.get(variant.model, "")
-    measured = tuple(point for point in kept.points if point.count and not again)
+    digest = digests.get(variant.model, "") or kept.file_sha256
+    same = kept.file_sha256 in ("", digest)  # figures of another file say nothing of this one
+    measured = tuple(point for point in kept.points if point.count and same and not again)
     return msgspec.structs.replace(
         kept,
         state=ProfileState.READY.value,

@@ -343,7 +343,7 @@ class Session:
         profile = self._profiles.get(said.variant)
         figure = None
         if profile is not None:
-            figure = _figure(profile, query.accuracy)
+            figure = _figure(profile, query.accuracy, query.task)
         return Answer(served.boxes, said.variant, said.why, said.latency_s, said.late, said.cost, figure)
 
     # -- what is going on ----------------------------------------------------------------------------------------
@@ -444,11 +444,12 @@ def parse_accuracy(asked: float | str | Floor | None) -> Floor | None:
     return Floor(value, found[1] or "agreement")
 
 
-def _figure(profile: Profile, floor: Floor | None) -> AccuracyFigure | None:
+def _figure(profile: Profile, floor: Floor | None, task: str | None = None) -> AccuracyFigure | None:
+    figures = [figure for figure in profile.accuracy if not task or figure.task in ("", task)]
     if floor is not None:
-        of_kind = [figure for figure in profile.accuracy if floor.metric in (figure.metric, figure.kind)]
-        return of_kind[0] if of_kind else None
-    return profile.accuracy[0] if profile.accuracy else None
+        figures = [figure for figure in figures if floor.metric in (figure.metric, figure.kind)]
+    figures.sort(key=lambda figure: figure.task != task)  # what was measured for this task before what is said of all
+    return figures[0] if figures else None
 
 
 def batches_of(profile: Profile) -> tuple[int, ...]:

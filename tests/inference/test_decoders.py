@@ -159,3 +159,12 @@ def iou(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     width, height = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
     common = float(max(0, width) * max(0, height))
     return common / (float(np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2])) - common)
+
+
+def test_a_score_stays_when_the_library_uses_its_memory_again() -> None:
+    output = np.array([[0.1, 0.8, 0.1]], np.float32)
+    (found,) = DECODERS["classifier"].decode(
+        [output], [Letterbox(1, 1, 0, 0, 8, 8)], Wanted(("a", "b", "c"), 0.0, (8, 8))
+    )
+    output[:] = [[0.9, 0.05, 0.05]]
+    assert found.score[0] == np.float32(0.8)

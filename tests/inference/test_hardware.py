@@ -48,3 +48,14 @@ def test_what_does_not_leaves_it(tmp_path: Path) -> None:
 
 def test_a_machine_that_says_nothing_has_one_too(tmp_path: Path) -> None:
     assert fingerprint(tmp_path)
+
+
+def test_processors_of_one_maker_are_told_apart_by_their_parts(tmp_path: Path) -> None:
+    def of(part: str) -> str:
+        root = tmp_path / part
+        (root / "proc").mkdir(parents=True)
+        core = f"Features\t: fp asimd crc32\nCPU implementer\t: 0x41\nCPU part\t: {part}\n\n"
+        (root / "proc/cpuinfo").write_text("".join(f"processor\t: {i}\n{core}" for i in range(4)))
+        return fingerprint(root)
+
+    assert of("0xd03") != of("0xd08")

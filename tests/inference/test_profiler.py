@@ -133,11 +133,19 @@ def test_accuracies_that_were_found_stay(store):
     from llamapipe.catalog import AccuracyFigure
 
     figure = AccuracyFigure("f1", 0.97, "clip", "agreement", 0.95, 0.98)
-    store.put(Profile(FOUND[0].variant, "here", accuracy=(figure,), file_sha256="built"))
+    store.put(Profile(FOUND[0].variant, "here", accuracy=(figure,), file_sha256="source"))
     profile_models(FOUND, store=store, measure=Machine(), digests={"yolox-nano": "source"})
     kept = store.profile(FOUND[0].variant.name)
     assert kept.accuracy == (figure,)
-    assert kept.file_sha256 == "built"
+    assert kept.file_sha256 == "source"
+
+
+def test_what_was_measured_of_another_file_is_measured_anew(store):
+    first = profile_models(FOUND, store=store, measure=Machine(), digests={"yolox-nano": "old"})
+    assert profile_models(FOUND, store=store, measure=Machine(), digests={"yolox-nano": "old"}).num_known > 0
+    again = profile_models(FOUND, store=store, measure=Machine(), digests={"yolox-nano": "new"})
+    assert again.num_known == 0
+    assert again.num_measured == first.num_measured
 
 
 def test_candidates_are_what_the_libraries_here_can_do():

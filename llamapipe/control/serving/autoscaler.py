@@ -55,7 +55,7 @@ class _Stream:
 
 @dataclass(slots=True)
 class Adaptive:
-    """See above. ``latency_s`` of a stream is rounded down, so that nothing is promised that was not asked."""
+    """See above. ``latency_s`` of a stream is the least that was asked in it, as it was admitted."""
 
     state: ServingState
     sheds: bool = True
@@ -191,8 +191,9 @@ class Adaptive:
         stream = self.streams.get(key)
         if stream is None:
             stream = self.streams[key] = _Stream(
-                names, 2 ** (step / _STEPS), _shortlist(self.state.servable(query).offers), float(query.num_items)
+                names, latency_s, _shortlist(self.state.servable(query).offers), float(query.num_items)
             )
+        stream.latency_s = min(stream.latency_s, latency_s)
         return stream
 
     def _forget(self, now_s: float) -> None:

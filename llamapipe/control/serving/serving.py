@@ -34,6 +34,7 @@ _LOAD_FLOOR_S = 60.0
 _LOAD_FACTOR = 10.0
 _URGENT_GAP_S = 0.02
 _ASSESS_GAP_S = 0.05
+_MOST_DOUBLED = 8  # times that the wait before another try to load is doubled
 _PROBE_GAP_S = 0.1
 
 _POLICIES: dict[str, Callable[[ServingState], Policy]] = {"llamapipe": Adaptive, "infaas": Infaas, "static": Static}
@@ -229,8 +230,10 @@ class ServingController:
         self._gone(replica, now_s)
         name = replica.offer.name
         times = self._failures.get(name, (0, 0.0, ""))[0] + 1
-        self._failures[name] = (times, now_s + self._plan.backoff_s * 2 ** (times - 1), event.reason)
-        if times >= self._plan.max_load_failures:
+        self._failures[name] = (times, now_s + self._plan.backoff_s * 2 ** min(times - 1, _MOST_DOUBLED), event.reason)
+        # One more of a variant that serves may fail for want of memory: that says nothing against those that are there.
+        serves = any(other.offer.name == name for other in self._state.fleet.serving())
+        if times >= self._plan.max_load_failures and not serves:
             self._state.selector.reject(name, f"cannot be loaded: {event.reason}")
             self._readmit(now_s)
         else:
@@ -344,8 +347,12 @@ class ServingController:
         )
 
     def _tell_prepared(self) -> None:
-        for query_id in list(self._prepared):
-            ready = self._state.fleet.of(self._state.prepared[query_id], loading=False)
+        for query_id, event in list(self._prepared.items()):
+            names = self._state.prepared[query_id]
+            ready = self._state.fleet.of(names, loading=False)
+            # Held for as long as was asked from when it is there: loading may take longer than that.
+            hold_s = event.hold_s if ready else max(event.hold_s, self._plan.linger_s)
+            self._policy.prepare(event.query, names, event.items_per_s, self._now_s + hold_s, self._now_s)
             if ready:
                 del self._prepared[query_id], self._state.prepared[query_id]
                 self._out.append(act.Answer(query_id, ready[0].offer.name, "it is loaded", 0.0))
@@ -441,6 +448,7 @@ class ServingController:
                 self._refuse(pending, "failed", f"{pending.num_lost} replicas went away while they worked on it")
             else:
                 self._state.waiting.give_back(pending, range(part.first, part.first + part.count))
+        self._readmit(now_s)  # what served it may be no choice any more
 
     def _judge(self, replica: Replica, now_s: float) -> None:
         """Bring its state in line with its health."""

@@ -53,9 +53,14 @@ class OnnxRuntime:
             number = request.device.partition(":")[2] or "0"
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": number}))
         try:
-            session = onnxruntime.InferenceSession(str(request.path), options, providers=providers)
+            session = onnxruntime.InferenceSession(str(request.path), options, providers=providers, enable_fallback=0)
         except Exception as error:
             raise BackendError(f"onnxruntime cannot load {request.path.name}: {str(error).splitlines()[0]}") from error
+        if len(providers) > 1 and "CUDAExecutionProvider" not in session.get_providers():
+            raise BackendError(
+                f"onnxruntime cannot run {request.path.name} on {request.device}: it would run on the CPU",
+                hint="are the GPU, its driver and CUDA's libraries there? See: llamapipe doctor",
+            )
         return _Network(session, request)
 
 

@@ -93,4 +93,4 @@ class Classifier:
         if row[label] < wanted.min_score:
             return Classes.empty(wanted.names)
         box = np.array([[0, 0, letterbox.width, letterbox.height]], np.float32)
-        return Classes(box, row[label : label + 1], np.array([label], np.int32), wanted.names)
+        return Classes(box, row[label : label + 1].copy(), np.array([label], np.int32), wanted.names)

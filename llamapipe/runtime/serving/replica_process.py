@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llamapipe.catalog import Variant
 from llamapipe.clock import SystemClock, system_env
-from llamapipe.inference import BACKENDS, AssetStore, load_predictor, register_file, use_catalogue
+from llamapipe.inference import BACKENDS, AssetStore, load_predictor, model_named, register_file, use_catalogue
 from llamapipe.operator import Predictor
 from llamapipe.runtime.process import read_boot
 from llamapipe.runtime.serving.replica import LoadVariant, ReplicaBoot, serve_replica
@@ -25,6 +25,9 @@ def loader(assets: AssetStore) -> LoadVariant:
 def _load(
     assets: AssetStore, variant: Variant, batch: int, labels: tuple[str, ...], min_score: float | None
 ) -> Predictor:
+    # Of a task's labels, those that this model knows; where it knows none of them, loading says so.
+    known = model_named(variant.model).labels
+    labels = tuple(label for label in labels if label in known) or labels
     return load_predictor(variant, batch=batch, labels=labels, min_score=min_score, assets=assets, keep=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from llamapipe.catalog import AccuracyFigure, Floor, Query
-from llamapipe.control.serving import Host, ServingController, ServingPlan
+from llamapipe.control.serving import Host, ServingController, ServingPlan, StaticPlan
 from llamapipe.control.serving import actions as act
 from llamapipe.control.serving import events as ev
 from llamapipe.control.serving.program import Demand, Option, Problem, Solution, greedy, solve
@@ -263,3 +263,51 @@ def test_what_waits_for_a_replica_in_trouble_has_another_started() -> None:
     waiting.add(7, query, group, arrived_at_s=1.3, now_s=1.3, patience_s=1.0, why="")
     assert replica.batch is None
     assert policy.pressed(1.32)
+
+
+def test_what_loads_for_longer_than_it_is_held_is_there_for_as_long_once_it_is() -> None:
+    control = controller(profile("a", load_s=30.0))
+    now_s, out = 0.0, control.step(ev.Prepare(1, Query(task="people", latency_s=0.5), hold_s=5.0), 0.0)
+    while now_s < 60:
+        now_s += 0.1
+        ready = abs(now_s - 30) < 0.05
+        out += control.step(ev.ReplicaReady("r1", 30.0) if ready else ev.Tick(), now_s)
+        if now_s < 34.9:
+            assert of(act.StopReplica, out) == []
+    assert of(act.Answer, out) == [act.Answer(1, name("a"), "it is loaded", 0.0)]
+    assert len(of(act.StopReplica, out)) == 1
+
+
+def test_what_is_just_fast_enough_is_started() -> None:
+    control = controller(profile("a", 0.0965, tail=1.005))  # between 100 ms and an eighth of a doubling below
+    assert of(act.StartReplica, control.step(ev.Prepare(1, Query(task="people", latency_s=0.1)), 0.0))
+
+
+def test_a_second_replica_that_cannot_be_loaded_says_nothing_against_the_first() -> None:
+    control = controller(profile("a"), policy="static", static=StaticPlan({name("a"): 2}))
+    control.step(ev.Tick(), 0.0)
+    control.step(ev.ReplicaReady("r1"), 0.3)
+    now_s, failed = 0.4, 0
+    while failed < 4 and now_s < 60:
+        loading = [r.name for r in control.replicas() if r.state == "loading"]
+        if loading:
+            control.step(ev.ReplicaFailed(loading[0], "memory is short"), now_s)
+            failed += 1
+        control.step(ev.Tick(), now_s)
+        now_s += 0.1
+    assert failed == 4
+    assert of(act.Serve, control.step(ev.QueryArrived(9, Query(task="people")), now_s))
+    (refuse,) = of(act.Refuse, fallen(control, now_s))
+    assert refuse.query_id == 9
+
+
+def fallen(control: ServingController, now_s: float) -> list:
+    """The serving replica is gone, and no other one can be loaded."""
+    out = control.step(ev.ReplicaLost("r1", "killed"), now_s)
+    for _ in range(2000):
+        now_s += 0.1
+        loading = [r.name for r in control.replicas() if r.state == "loading"]
+        out += control.step(ev.ReplicaFailed(loading[0], "memory is short") if loading else ev.Tick(), now_s)
+        if of(act.Refuse, out):
+            break
+    return out
