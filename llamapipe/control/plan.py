@@ -111,6 +111,7 @@ class StagePlan(msgspec.Struct, frozen=True):
     sample_fps: float | None = None
     hold_unless: str | None = None  # a condition: where it does not hold, the last outputs are given again
     max_items: int = 64  # fan-out cap per frame
+    cuts: bool = False  # its pictures are regions of those that it is given
     placement: str = "thread"  # kind of worker that serves it: thread | process
     candidates: tuple[Candidate, ...] = ()  # ways to run it, the first as ``configuration`` says; empty: only that way
     # More ways, numbered after the candidates: loaded, and taken instead of all others, only when a change says so.

@@ -41,8 +41,9 @@ class PictureLayout(msgspec.Struct, frozen=True, array_like=True):
 
 def layout_of(picture: Native) -> PictureLayout:
     """How `pack` would store the picture."""
-    if not isinstance(picture, AvPicture):
+    if _as_pixels(picture):
         return PictureLayout("bgr24", picture.width, picture.height, ((picture.width * 3, picture.height),))
+    assert isinstance(picture, AvPicture)
     frame = picture.stored
     width, height, name = frame.width, frame.height, frame.format.name
     if name in _PLANAR and width % 2 == 0 and height % 4 == 0:
@@ -53,12 +54,18 @@ def layout_of(picture: Native) -> PictureLayout:
     return PictureLayout(name, width, height, planes, picture.rotation, colours)
 
 
+def _as_pixels(picture: Native) -> bool:
+    """Whether its pixels are stored, upright: where it is no decoder's, or is blue, green and red as it is."""
+    return not isinstance(picture, AvPicture) or picture.stored.format.name == "bgr24"
+
+
 def pack(picture: Native, layout: PictureLayout, buffer: memoryview) -> None:
     """Copy the picture's planes into ``buffer``, which holds ``layout.num_bytes`` at least."""
-    if not isinstance(picture, AvPicture):
+    if _as_pixels(picture):
         target = np.frombuffer(buffer, np.uint8, layout.num_bytes).reshape(picture.height, picture.width, 3)
         np.copyto(target, picture.bgr())
         return
+    assert isinstance(picture, AvPicture)
     offset = 0
     for plane, (row, rows) in zip(picture.stored.planes, layout.planes, strict=True):
         source = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:rows, :row]

@@ -29,6 +29,8 @@ _MICROSECONDS = 1_000_000
 _MAX_UNDECODABLE_RUN = 10_000  # pictures that a container may promise beyond the last one that came
 _NAP_S = 0.05  # how soon a paced source notices that it was closed
 _PEEK_PACKETS = 300
+_UNINDEXED = ("mpegts", "mpeg")
+_LEAD_S = 15.0  # before --start, in files without an index: longer than keyframes are apart
 _MAX_BACK_S, _MAX_AHEAD_S = 1.0, 10.0  # by which times of a live source may be off without being another clock's
 
 
@@ -240,6 +242,7 @@ class AvSource:
         began_s: float | None = None
         first_pts = 0
         ticks, over = self._info.time_base.numerator, self._info.time_base.denominator
+        size = (self._info.width, self._info.height)
         for seq, item in enumerate(self._looped()):
             if self._closed:
                 return
@@ -260,7 +263,10 @@ class AvSource:
                     captured_at_s = began_s + (pts - first_pts) * ticks / over
                     if not self._wait_until(captured_at_s):
                         return
-                yield Decoded(seq, pts, AvPicture(frame, self._rotation), captured_at_s)
+                picture = AvPicture(frame, self._rotation)
+                if (picture.width, picture.height) != size:  # all that is known of the stream is in its first size
+                    picture = picture.scaled(*size)
+                yield Decoded(seq, pts, picture, captured_at_s)
             if self._max_frames is not None and seq + 1 >= self._max_frames:
                 return
 
@@ -304,10 +310,15 @@ class AvSource:
         return max(1, round(1 / (fps * self._info.time_base))) if fps else 1
 
     def _packets(self, begin: int) -> Iterator[Any]:
-        """Packets from the keyframe before ``begin`` on; from the very first where a format cannot seek."""
+        """Packets from the keyframe before ``begin`` on; from the very first where a format cannot seek.
+
+        MPEG streams have no index: there it is a place some seconds before, since what lies there need be no keyframe.
+        """
         import av
 
         if self._start_s and not self._info.live:
+            if self._container.format.name in _UNINDEXED:
+                begin -= round(_LEAD_S / self._info.time_base)
             try:
                 self._container.seek(begin, stream=self._stream, backward=True)
             except (av.FFmpegError, OSError):
@@ -339,6 +350,7 @@ class AvSource:
         broken = self._promised is not None  # a container that counts its pictures hides none among its packets
         detail = ""
         last: int | None = None
+        shift, back = 0, round(_MAX_BACK_S / time_base)
         seen_s = self._clock.now_s()
         packets = self._packets(origin if begin is None else begin)
         while not self._closed:
@@ -369,7 +381,13 @@ class AvSource:
                     yield Undecodable(0, "corrupt-packet", detail)
             for frame in frames:
                 pts = frame.pts if frame.pts is not None else (origin if last is None else last + self._frame_ticks())
+                if not self._info.live and last is not None and pts + shift < last - back:
+                    losses, shift = (
+                        Losses(),
+                        last + self._frame_ticks() - pts,
+                    )  # joined files, a clock that was set back
                 lost = losses.came(pts)
+                pts += shift
                 if broken and joined:
                     yield from _undecodable(lost, begin, end, detail)
                 joined = True

@@ -128,6 +128,7 @@ class Manifest:
     params: Mapping[str, Param] = field(default_factory=dict)
     state: State = State.NONE
     fan_out: bool = False  # returns a list per frames output: 0..n items out per item in (crop)
+    cuts: bool = False  # gives nothing but regions of the pictures that it is given: no memory is lent for new ones
     filters: bool = False  # may return FILTERED
     hides: bool = False  # hides something: its failure must never let the original through
     uses_model: bool = False  # wants Context.predictor; takes task, model, backend, ... as knobs

@@ -68,6 +68,8 @@ def one_by_one(dispatch: act.Dispatch, message: Done) -> Iterator[tuple[act.Disp
 
 def num_pictures(stage: StagePlan) -> int:
     """New pictures that a stage may make of an item."""
+    if stage.cuts:
+        return 0
     return sum(kind == "frames" for kind in stage.outputs.values()) * (stage.max_items if stage.fan_out else 1)
 
 

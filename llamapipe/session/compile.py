@@ -51,6 +51,7 @@ from llamapipe.spec.model import OpSpec
 
 __all__ = ["Compiled", "compile_pipeline", "latency_of", "run_plan"]
 
+_MAX_ITEMS = 64  # of a stage that makes several of one, where it has no parameter of that name
 _LIVE_FRAMES = 4  # of a stream that does not wait, in flight: what comes in a moment in which others have their turn
 
 
@@ -252,6 +253,8 @@ def _stage(
             depth=1 + max(above, default=0),
             stateful=manifest.state is State.PER_STREAM,
             fan_out=manifest.fan_out,
+            max_items=int(params.get("max_items", _MAX_ITEMS)) if manifest.fan_out else _MAX_ITEMS,
+            cuts=manifest.cuts,
             filters=manifest.filters,
             hides=manifest.hides,
             when=op.when,

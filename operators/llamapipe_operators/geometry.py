@@ -102,6 +102,7 @@ class Crop(Operator):
             "labels": Param(list, None, "only boxes with these labels; left out: all"),
         },
         fan_out=True,
+        cuts=True,
     )
 
     def process(self, inputs: Inputs) -> Outputs:

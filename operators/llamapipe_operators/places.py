@@ -62,6 +62,7 @@ def _named(param: str, value: Any) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not value or not all(isinstance(entry, dict) for entry in value):
         raise UsageError(f"{param}: expected a list of mappings, got {value!r}")
     entries = [{"name": f"{param.rstrip('s')}-{i}", **entry} for i, entry in enumerate(value, 1)]
+    entries = [{**entry, "name": str(entry["name"])} for entry in entries]  # YAML takes 1 and yes for other things
     names = [entry["name"] for entry in entries]
     if len(set(names)) != len(names):
         raise UsageError(f"{param}: two have the same name, got {', '.join(map(str, names))}")

@@ -59,7 +59,7 @@ class Track(Operator):
                 float, 0.1, "least overlap (IoU) of a box with where its track should be", minimum=0, maximum=1
             ),
             "min_frames": Param(
-                int, 2, "frames in a row that a thing must be seen to get its id", minimum=1, maximum=1000
+                int, 2, "frames in a row that a thing must be seen to get its id; 1 is as 2", minimum=1, maximum=1000
             ),
             "keep_s": Param(
                 float, 1.0, "seconds that a track waits for its thing to come back", minimum=0, maximum=3600

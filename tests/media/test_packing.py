@@ -16,7 +16,9 @@ def decoded(width: int, height: int, pixel_format: str, **colours: int) -> av.Vi
     return frame
 
 
-@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv420p10le", "gray", "nv12"])
+@pytest.mark.parametrize(
+    "pixel_format", ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv420p10le", "gray", "nv12", "bgr24"]
+)
 @pytest.mark.parametrize("size", [(64, 48), (66, 50), (33, 27), (768, 434)])
 @pytest.mark.parametrize("rotation", [0, 90])
 def test_a_decoded_picture_comes_back_to_the_bit(pixel_format: str, size: tuple[int, int], rotation: int) -> None:

@@ -133,3 +133,8 @@ def test_seconds_inside_are_those_of_the_frames_where_these_are_connected() -> N
         outputs: Any = zone.process({"boxes": at(x), "frames": picture})
         events += outputs["events"].items
     assert [(event.kind, event.value) for event in events][-1] == ("zone-left", 0.6)
+
+
+def test_a_place_may_be_named_by_a_number() -> None:
+    named = [{"name": 1, "polygon": RIGHT_HALF[0]["polygon"]}]
+    assert seen(make(Zones, zones=named), at(200))[0][0].name == "1"

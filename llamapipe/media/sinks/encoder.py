@@ -105,6 +105,8 @@ class Look:
         native = _native(first)
         # New pixels still are in the source's primaries and transfer; only their matrix is ours to choose.
         colours = Colours.of(native) if native is not None else Colours.redrawn(source)
+        if native is not None and native.format.is_rgb:  # there is no matrix in it, and ours is to be named
+            colours = Colours.redrawn(colours)
         is_jpeg = native is not None and native.format.name == "yuvj420p"
         return cls(first.width, first.height, colours, "yuvj420p" if is_jpeg else "yuv420p")
 

@@ -109,6 +109,8 @@ def _url_problem(url: str) -> str | None:
         has_port = parts.port is None or parts.port > 0
     except ValueError:
         has_port = False
+    if any(char.isspace() or not char.isprintable() for char in url):
+        return f"expected no blanks (write %20 for one), got some in {shown_url(url)!r}"
     if parts.scheme in ("http", "https") and parts.hostname and has_port:
         return None
     return f"expected http://HOST/... or https://HOST/..., got {shown_url(url)!r}"

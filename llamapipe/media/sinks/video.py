@@ -22,6 +22,7 @@ from llamapipe.media.sinks.spool import PacketSpool
 
 __all__ = ["VideoSink"]
 
+_FARTHEST = 1 << 28  # ticks to the next picture in an MP4 file: the muxer takes 2^31 over all that codecs reorder
 _KINDS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mp4", ".mkv": "matroska"}
 _NO_PICTURE = ("", "source")  # stages of a frame that failed before there was a picture
 
@@ -205,6 +206,10 @@ class VideoSink:
             for early in self._early:
                 self._mux(self._encoder.encode(None, early, self._step))
             self._early.clear()
+        while self._kind == "mp4" and self._last is not None and pts - self._last > _FARTHEST // self._base.numerator:
+            # It would refuse the step, and squeeze all that comes after it: the picture is there before, too.
+            self._last += _FARTHEST // self._base.numerator
+            self._mux(self._encoder.encode(image, self._last, self._step))
         self._step = self._shown_for(image, pts)
         self._last = pts
         self._mux(self._encoder.encode(image, pts, self._step))

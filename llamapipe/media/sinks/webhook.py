@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import queue
 import threading
 import urllib.error
@@ -147,6 +148,8 @@ class WebhookSink:
                         self._room.release()
         except OutputError as error:
             self._error = error
+        except Exception as error:  # or the run would wait for ever for what nobody sends; its text may hold the url
+            self._error = OutputError(f"webhook {self._shown}: {type(error).__name__}", hint="is the url right?")
 
     def _deliver(self, body: bytes, key: str) -> None:
         tries = self._retries + 1
@@ -178,5 +181,9 @@ class WebhookSink:
             raise _Refused(str(getattr(error.reason, "strerror", None) or error.reason), False) from error
         except TimeoutError as error:
             raise _Refused(f"no answer in {self._timeout_s:g} s", False) from error
+        except http.client.HTTPException as error:
+            final = isinstance(error, http.client.InvalidURL)
+            what = "its url cannot be" if final else f"what answers is no web server ({type(error).__name__})"
+            raise _Refused(what, final) from error
         except (OSError, ValueError) as error:  # ValueError: what http.client says of a broken answer or header
             raise _Refused(str(error) or type(error).__name__, isinstance(error, ValueError)) from error

@@ -62,3 +62,15 @@ def test_times_survive(
         length = video.duration * Fraction(video.time_base)
     assert found == expected
     assert length > expected[-1] - expected[0]
+
+
+def test_a_gap_of_hours_does_not_squeeze_what_comes_after_it(tmp_path: Path) -> None:
+    info = replace(CAM, time_base=Fraction(1, 10**6))  # as of a USB camera
+    sink = open_sink("video", tmp_path, [FRAMES], info=info, force=True)
+    at = [i * 40_000 for i in range(10)] + [3_000_000_000 + i * 40_000 for i in range(10)]
+    for number, pts in enumerate(at):
+        sink.write(item(number, {FRAMES: Image.from_bgr(picture(number, 64, 48))}, pts=pts, pts_s=pts / 1e6))
+    with av.open(str(sink.close()[0])) as made:
+        seen = [frame.time for frame in made.decode(video=0)]
+    assert seen[:10] == pytest.approx([i * 0.04 for i in range(10)], abs=0.001)
+    assert seen[-10:] == pytest.approx([3000 + i * 0.04 for i in range(10)], abs=0.001)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -159,3 +160,25 @@ def test_abort_does_not_wait_for_what_is_queued(endpoint: Endpoint) -> None:
 def test_a_url_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="expected http"):
         hook(url)
+
+
+def test_what_is_no_web_server_is_said_and_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def greet() -> None:
+            for _ in range(2):
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+        threading.Thread(target=greet, daemon=True).start()
+        sink = hook(f"http://127.0.0.1:{server.getsockname()[1]}/x", retries=1, batch=1)
+        sink.write(item(0, {BOXES: boxes((1, 2, 3, 4))}))
+        with pytest.raises(OutputError, match=r"what answers is no web server .* after 2 tries"):
+            sink.close()
+
+
+def test_a_blank_in_the_address_is_refused() -> None:
+    with pytest.raises(UsageError, match="expected no blanks"):
+        hook("http://host/my hook")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -173,3 +174,30 @@ def test_reading_can_be_given_up_half_way(clip: Path) -> None:
 
 def test_defaults_are_enough(clip: Path) -> None:
     assert open_source(SourceSpec("a", str(clip), "file"), clock=StepClock()).info.name == "a"
+
+
+@pytest.mark.parametrize("start_s", [4.0, 5.0, 6.0, 9.5])
+def test_a_start_in_a_stream_without_an_index_loses_nothing(start_s: float, tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "c.ts", times=range(200), keyframe_each=100)  # keyframes at 0 and 5 s
+    found = times(read(path, start_s=start_s))
+    assert len(found) == round((10 - start_s) * 20)
+
+
+def test_times_of_joined_files_go_on(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "c.ts", times=range(40))
+    twice = tmp_path / "twice.ts"
+    twice.write_bytes(path.read_bytes() * 2)
+    once, found = times(read(path)), times(read(twice))
+    assert len(found) == 2 * len(once)
+    steps = {b - a for a, b in pairwise(found)}
+    assert steps == {b - a for a, b in pairwise(once)}
+
+
+def test_pictures_of_another_size_come_in_the_first_ones(tmp_path: Path) -> None:
+    small = make_clip(tmp_path / "a.ts", times=range(20), size=(320, 240))
+    large = make_clip(tmp_path / "b.ts", times=range(20), size=(640, 480))
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(small.read_bytes() + large.read_bytes())
+    found = [item for item in read(joined) if isinstance(item, Decoded)]
+    assert len(found) > 30
+    assert {(item.picture.width, item.picture.height) for item in found} == {(320, 240)}
