@@ -11,7 +11,8 @@ configuration that meets it costs at least 1.3 times the cheapest, and is judged
     tuned       `run --tune` with the objective and the floor, tuning included; of jobs, which end before there was
                 time for that, after `tune`
     static      the cheapest configuration of the sweep that meets the target; by each cost, where that is another one
-    first       what a user types first: the model's published input size, fp32, batch 1, the library's own threads
+    first       what a user types first: the model's published input size, fp32, batch 1, the library's own threads,
+                on all cores, as whatever is run without an objective
 """
 
 from __future__ import annotations
@@ -236,7 +237,8 @@ def _judged(case: Case, target: Target, by: str, who: str, results: Store, cost:
     static = _rows(case, target, f"static, {by}", results) or _rows(case, target, "static", results)
     first = _rows(case, target, "first", results)
     met = f"{sum(bool(row['met']) for row in known)} of {len(rows)}"
-    no_later = _median(known, "attainment") >= _median(first, "attainment") if first else None
+    typed = [row for row in first if "refused" not in row]
+    no_later = _median(known, "attainment") >= _median(typed, "attainment") if typed else None
     agreement = _agreement(known)
     floor = None if agreement is None else agreement >= FLOOR
     return (

@@ -202,9 +202,9 @@ class Chooser:
         """A frame has had so many items at the stage, 0 where it was not taken there."""
         self._items[stage].saw(num_items)
 
-    def saw(self, stage: int, choice: int, num_items: int, busy_s: float) -> None:
+    def saw(self, stage: int, choice: int, num_items: int, busy_s: float, now_s: float) -> None:
         """An invocation came back."""
-        self.estimates[stage][choice].saw(num_items, busy_s)
+        self.estimates[stage][choice].saw(num_items, busy_s, now_s)
 
     def median_s(self, stage: int, choice: int, num_items: int) -> float:
         """What the invocation usually takes."""
@@ -212,30 +212,32 @@ class Chooser:
 
     # -- slack --------------------------------------------------------------------------------------------------
 
-    def efforts_s(self, frame: FrameRecord, num_frames: int) -> list[float]:
+    def efforts_s(self, deciding: int, frame: FrameRecord, num_frames: int) -> list[float]:
         """What every stage takes of the time of ``num_frames`` frames like this one, in its first candidate.
 
-        All stages share the workers: where nobody is idle, each begins with a wait for somebody.
+        All stages share the workers: where nobody is idle, each begins with a wait for somebody. ``deciding`` is the
+        stage that an invocation is looked for: of this frame, some of its items may be out already.
         """
         topology, efforts = self._topology, [0.0] * len(self._plan.stages)
-        first = True
         for stage in range(len(efforts)):
+            own = stage == deciding
             state = frame.state[stage]
-            if state is not ItemState.WAITING and state is not ItemState.QUEUED:
+            if not own and state is not ItemState.WAITING and state is not ItemState.QUEUED:
                 continue  # what is done, or skipped, gives its time back
             level = topology.level[stage]
             known = level >= 0 and frame.state[level] is ItemState.DONE
             items = num_frames * (frame.count[level] if known else self._items[stage].upper)
+            if own:
+                items = min(items, max(1, len(self._queues[stage])))
             if items <= 0:
                 continue
             parallel = max(1, self._workforce.num_serving(stage))
             estimate = self.estimates[stage][self.first[stage]]
             batch = max(1, min(self.candidates[stage][self.first[stage]].max_batch, ceil(items / parallel)))
             # The items in question are the first of their own stage's queue: only those of later ones lie before them.
-            waiting = 0 if first else len(self._queues[stage]) // (batch * parallel)
+            waiting = 0 if own else len(self._queues[stage]) // (batch * parallel)
             effort_s = estimate.p95_s(batch) * ceil(items / (batch * parallel)) + waiting * estimate.median_s(batch)
-            efforts[stage] = effort_s if first else effort_s + self._turn_s
-            first = False
+            efforts[stage] = effort_s if own else effort_s + self._turn_s
         return efforts
 
     def _slack_s(self, stage: int, frame: FrameRecord, num_items: int, now_s: float) -> float:
@@ -244,7 +246,7 @@ class Chooser:
             return inf
         self._turn_s = self._wait_for_anybody_s(stage, now_s)
         per_frame = max(1.0, self._items[stage].mean)
-        efforts = self.efforts_s(frame, max(1, round(num_items / per_frame)))
+        efforts = self.efforts_s(stage, frame, max(1, round(num_items / per_frame)))
         return self._graph.slack_s(stage, due_s - now_s, efforts)
 
     def _wait_for_anybody_s(self, stage: int, now_s: float) -> float:
@@ -304,6 +306,7 @@ class Chooser:
         least_late = inf  # cost of what would be late
         for choice in allowed:
             candidate, estimate = self.candidates[stage][choice], self.estimates[stage][choice]
+            estimate.fade(now_s)
             seat, wait_s = self._seat(stage, choice, now_s, avoid)
             if wait_s == inf or (seat is None and not self._policy.late_commit):
                 continue
@@ -356,7 +359,7 @@ class Chooser:
     def _too_late(self, stage: int, frame: FrameRecord, now_s: float) -> bool:
         """Whether even the fastest candidate, started now, would leave the frame late."""
         remaining_s = self.due_s(frame) - now_s
-        efforts = self.efforts_s(frame, 1)
+        efforts = self.efforts_s(stage, frame, 1)
         rest_s = self._graph.ways_s(efforts)[stage] - efforts[stage]
         fastest_s = min(
             self.estimates[stage][i].median_s(1) + self._seat(stage, i, now_s, "")[1] for i in self._allowed[stage]

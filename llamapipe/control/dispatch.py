@@ -328,11 +328,11 @@ class Dispatcher:
         seat.losses = 0
         seat.answered.add(stage)
         self._leave(seat, invocation.number, now_s)
-        self._saw(stage, invocation.choice, len(invocation.items), event.busy_s)
+        self._saw(stage, invocation.choice, len(invocation.items), event.busy_s, now_s)
         for following, part in zip(invocation.chain, event.chain, strict=True):
             if num_run := len(part.counts) - part.counts.count(ev.NOT_RUN):
                 seat.answered.add(following)
-                self._saw(following, 0, num_run, part.busy_s)
+                self._saw(following, 0, num_run, part.busy_s, now_s)
         if self.chooser.active:
             held = (self.invocations[number] for number in seat.held)
             seat.free_at_s = now_s + sum(self._usual_s(other) for other in held)
@@ -360,11 +360,11 @@ class Dispatcher:
             self._flow.item_done(item[0], stage, event.counts[i], measures, "")
         self._requeue(stage, again)
 
-    def _saw(self, stage: int, choice: int, num_items: int, busy_s: float) -> None:
+    def _saw(self, stage: int, choice: int, num_items: int, busy_s: float, now_s: float) -> None:
         """So many of a stage's items were run in one invocation."""
         self._durations[stage][choice].add(busy_s)
         if self.chooser.active:
-            self.chooser.saw(stage, choice, num_items, busy_s)
+            self.chooser.saw(stage, choice, num_items, busy_s, now_s)
 
     def _keep_ahead(self, invocation: Invocation, place: int, chain: list[ev.Chained]) -> None:
         """Keep what the chain has made of an item, for a frame that goes on to it: some are given up meanwhile."""

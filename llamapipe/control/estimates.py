@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from math import inf
 
 from llamapipe.catalog import BatchPoint
 
@@ -16,6 +17,8 @@ _HALF_TRUSTED = 8  # observations after which they weigh as much as the profile 
 _TAIL = 2.0  # mean deviations between the mean and the 95th percentile of a long-tailed latency
 _ALIKE = 1e-6  # relative spread of the profiled times, below which a ratio is all that can be told
 _LEAST_RATIO = 0.1  # of the profile, that remains however much is taken for a delay
+_SLOWER = 1.25  # times the profile, from which an estimate is no longer believed when it is old
+_OLD_S, _OLDEST_S = 5.0, 60.0  # when it is: doubled each time that it turns out to be right
 _UNKNOWN_S = 1e-3  # an item of a stage of which nothing is known yet
 
 
@@ -32,13 +35,16 @@ class LatencyEstimate:
     """
 
     __slots__ = (
+        "_believed_s",
         "_cache",
         "_delay_s",
         "_deviation",
+        "_faded",
         "_feedback",
         "_now",
         "_points",
         "_ratio",
+        "_seen_s",
         "_strange",
         "_sums",
         "num_seen",
@@ -53,13 +59,35 @@ class LatencyEstimate:
         self._deviation = 0.0  # of ratios to the profile
         # Weighted sums over observations of 1, z, z^2, r, z r, where z = 1 / profiled seconds and r = observed over
         # profiled seconds: r = ratio + delay z.
-        self._sums = [0.0] * 5
-        if self._points:
-            z = 1.0 / self._points[0].median_s if self._points[0].median_s > 0 else 0.0
-            self._sums = [1.0, z / 2, z * z / 2, 1.0, z / 2]
+        self._sums = self._profiled()
         self.num_seen = 0
+        self._seen_s = -inf  # when an invocation last came back
+        self._believed_s = _OLD_S  # for how long it is taken to be as slow as it was
+        self._faded = False  # whether that was given up, and nothing has come back since
         self._cache: dict[int, tuple[float, float]] = {}  # the profile, by batch
         self._now: dict[int, tuple[float, float]] = {}  # the same as observed lately
+
+    def _profiled(self) -> list[float]:
+        """The sums before anything was observed."""
+        if not self._points:
+            return [0.0] * 5
+        z = 1.0 / self._points[0].median_s if self._points[0].median_s > 0 else 0.0
+        return [1.0, z / 2, z * z / 2, 1.0, z / 2]
+
+    def fade(self, now_s: float) -> None:
+        """Go back to the profile where it was much slower than that, and nobody has seen for a while whether it is.
+
+        What seems too slow is not chosen, and so not observed: one bad second would rule it out for good. The first
+        invocation after that counts as much as any.
+        """
+        if self.num_seen < _PROVEN or now_s - self._seen_s <= self._believed_s or not self._points:
+            return
+        batch = self._points[0].batch
+        if self.median_s(batch) <= _SLOWER * self._prior(batch)[0]:
+            return
+        self._sums, self._ratio, self._delay_s, self._deviation = self._profiled(), 1.0, 0.0, 0.0
+        self._strange, self.num_seen, self._seen_s, self._faded = 0, _PROVEN - 1, now_s, True
+        self._now.clear()
 
     @property
     def known(self) -> bool:
@@ -116,13 +144,18 @@ class LatencyEstimate:
         now = self._now[batch] = usual_s, usual_s * max(1.0, (1.0 - trust) * profiled + trust * observed)
         return now
 
-    def saw(self, batch: int, busy_s: float) -> None:
+    def saw(self, batch: int, busy_s: float, now_s: float = 0.0) -> None:
         """An invocation of so many items took so long."""
         if not self._feedback:
             return
         expected_s = self._prior(batch)[0]
         if expected_s <= 0.0:
             return
+        self._seen_s = now_s
+        if self._faded:
+            still = busy_s > _SLOWER * expected_s
+            self._believed_s = min(2 * self._believed_s, _OLDEST_S) if still else _OLD_S
+            self._faded = False
         ratio = self._plausible(busy_s / expected_s, self._ratio + self._delay_s / expected_s)
         self._now.clear()
         self.num_seen += 1

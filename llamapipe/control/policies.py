@@ -29,11 +29,11 @@ class LlamaChooser(Chooser):
     Not in the paper, and so not here: accuracy, quantiles, how many items an operation gets of a frame, its queue.
     """
 
-    def efforts_s(self, frame: FrameRecord, num_frames: int) -> list[float]:
+    def efforts_s(self, deciding: int, frame: FrameRecord, num_frames: int) -> list[float]:
         """Smoothed mean latencies, one invocation a stage."""
         efforts = [0.0] * len(self.candidates)
         for stage, state in enumerate(frame.state):
-            if state is ItemState.WAITING or state is ItemState.QUEUED:
+            if stage == deciding or state is ItemState.WAITING or state is ItemState.QUEUED:
                 candidate = self.candidates[stage][self._last_choice[stage]]
                 efforts[stage] = self.estimates[stage][self._last_choice[stage]].median_s(candidate.max_batch)
         return efforts
@@ -44,9 +44,9 @@ class LlamaChooser(Chooser):
         super().__init__(plan, topology, workforce, timers, queues)
         self._last_choice = [0] * len(plan.stages)
 
-    def saw(self, stage: int, choice: int, num_items: int, busy_s: float) -> None:
+    def saw(self, stage: int, choice: int, num_items: int, busy_s: float, now_s: float) -> None:
         """See `Chooser.saw`."""
-        super().saw(stage, choice, num_items, busy_s)
+        super().saw(stage, choice, num_items, busy_s, now_s)
         self._last_choice[stage] = choice
 
     def _cheapest(
@@ -74,11 +74,11 @@ class GrandSlamChooser(Chooser):
     deadlines here, which streams of one objective come in anyway.
     """
 
-    def efforts_s(self, frame: FrameRecord, num_frames: int) -> list[float]:
+    def efforts_s(self, deciding: int, frame: FrameRecord, num_frames: int) -> list[float]:
         """Profiled latencies of single items."""
         efforts = [0.0] * len(self.candidates)
         for stage, state in enumerate(frame.state):
-            if state is ItemState.WAITING or state is ItemState.QUEUED:
+            if stage == deciding or state is ItemState.WAITING or state is ItemState.QUEUED:
                 efforts[stage] = self.estimates[stage][0].median_s(1)
         return efforts
 

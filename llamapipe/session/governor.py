@@ -34,6 +34,8 @@ _WINDOW_S = 0.5  # over which cores are looked at for how busy they are
 _FULL = 0.95  # that busy, they keep up with nothing that comes on top
 _COLD_S = 1.0  # from the first frame on, in which frames are late on any number of cores
 _CALM_S = 1.0  # of frames at their own rate, before they are held on fewer cores
+_LAST = 0.05  # share of a job in which it is given no fewer cores any more
+_MOST_DROPS = 500  # that one look takes in: more say no more
 _BACKOFF_S = 15.0  # before that is tried again
 _MOST_S = 600.0
 _ENOUGH = 12  # frames that say what one takes
@@ -59,6 +61,7 @@ class Governor:
         bound: tuple[float, float] | None,
         deadline_s: float = inf,
         num_frames: int = 0,
+        drop_share: float = 0.0,
     ) -> None:
         self.cores = allotment.cores
         self.held: list[CoresHeld] = [CoresHeld(0.0, allotment.cores, allotment.why)] if allotment.governed else []
@@ -73,6 +76,8 @@ class Governor:
         self._known_core_s = allotment.needed.core_s if allotment.needed is not None else None
         self._free = allotment.governed
         self._has_lost = False  # a worker
+        self._beyond = 0  # frames that were dropped, beyond those that may be
+        self._drop_share = drop_share
         self.next_s = 0.0  # when it is to be asked again
         self._first: tuple[float, float, int] | None = None  # time, processor time and frames, since the last change
         self._window: tuple[float, float] | None = None
@@ -124,11 +129,17 @@ class Governor:
         if self._begin is not None:
             self._last = self._clock.cpu_s(), done
 
-    def poll(self, now_s: float, done: int) -> None:
-        """``done`` frames are through."""
+    def poll(self, now_s: float, done: int, dropped: int = 0) -> None:
+        """``done`` frames are through, of which so many were given up."""
         if now_s < self.next_s or not done:
             return
         self.next_s = now_s + _EVERY_S
+        beyond = max(0, int(dropped - self._drop_share * done))
+        if self._late is not None and self._first_s is not None and now_s >= self._first_s + _COLD_S:
+            for _ in range(min(beyond - self._beyond, _MOST_DROPS)):  # to who asked for them they are late
+                self._late.add(inf)
+                self._late_s = now_s
+        self._beyond = beyond
         cpu_s = self._clock.cpu_s()
         if self._first is None:
             self._first = now_s, cpu_s, done
@@ -181,6 +192,9 @@ class Governor:
         if done - at_done >= _ENOUGH:
             self._known_core_s = (cpu_s - at_cpu_s) / (done - at_done)
         core_s = self._known_core_s
+        if done > self._num_frames and self.cores < len(self._usable):
+            self._hold(len(self._usable), now_s, f"more frames came than the {self._num_frames} that were expected")
+            return
         left, left_s, all_cores = (
             max(0, self._num_frames - done),
             self._deadline_s - FINISHING_S - now_s,
@@ -197,7 +211,8 @@ class Governor:
         told = f"{left} frames of {1000 * core_s:.3g} ms are left for {left_s:.1f} s"
         least = cores_for_deadline(core_s, left, _IN_TIME * left_s, all_cores)
         ample = cores_for_deadline(core_s, left, _AMPLY * left_s, all_cores)
-        if least > self.cores or ample < self.cores:
+        # How many frames there are may be a guess: at the end of them nothing is to be saved by fewer cores.
+        if least > self.cores or (ample < self.cores and left >= _LAST * self._num_frames):
             self._hold(max(least, min(ample, self.cores)), now_s, told)
 
     def _hold(self, cores: int, now_s: float, why: str) -> bool:
@@ -249,4 +264,5 @@ def governor_of(
         bound=prepared.objective.quantile,
         deadline_s=inf if job is None else job.began_s + job.deadline_s,
         num_frames=0 if job is None else sum(job.num_frames.values()),
+        drop_share=0.0 if prepared.objective.slo is None else prepared.objective.slo.max_drop_share,
     )

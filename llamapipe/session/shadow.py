@@ -202,10 +202,10 @@ class Shadow:
         """
         floor = self._tuning.floor
         lately = self._agreement(list(self._pairs)[-_WINDOWS:])
-        if lately is None or (lately.num_reference >= _LEAST_BOXES and lately.f1 < floor):
+        if lately is None or (_boxes(lately) >= _LEAST_BOXES and lately.f1 < floor):
             return lately
         seen = self._agreement(list(self._pairs))
-        return seen if seen is not None and seen.num_reference >= _proof(self._tuning) and seen.low < floor else None
+        return seen if seen is not None and _boxes(seen) >= _proof(self._tuning) and seen.low < floor else None
 
     def _agreement(self, pairs: list[tuple[list[Boxes], list[Boxes]]]) -> Agreement | None:
         """Of these windows; None where nothing was found."""
@@ -239,6 +239,11 @@ class Shadow:
         self._tuning = found
         change(found, f"tuned on frames {first} to {last}")
         self._patience, self._state = 1, _State.WATCHING
+
+
+def _boxes(compared: Agreement) -> float:
+    """That an agreement is of: what one invents counts as what it misses."""
+    return (compared.num_found + compared.num_reference) / 2
 
 
 def _proof(tuning: Tuning) -> float:

@@ -264,7 +264,8 @@ class Watcher(Observer):
     def poll(self, now_s: float) -> None:
         """See `Observer`."""
         if self.governor is not None and now_s >= self.governor.next_s and self.first_delivered_s is not None:
-            self.governor.poll(now_s, self.num_done)
+            accounts = [self._controller.ledger.accounts[stream, self._sink] for stream in self._streams]
+            self.governor.poll(now_s, self.num_done, sum(sum(account.dropped.values()) for account in accounts))
         if self._on_progress is not None and now_s >= self._next_progress_s:
             self._next_progress_s = now_s + _PROGRESS_EVERY_S
             self._on_progress(self.progress(now_s))

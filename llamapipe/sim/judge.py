@@ -150,7 +150,9 @@ def _judgement(scenario: Scenario, name: str, plan: RunPlan, result: SimResult, 
         met = met and frames - delivered <= slo.max_drop_share * frames
     else:
         attainment = meter.in_time / max(1, frames)
-        met = attainment >= _quantile_of(scenario)
+        # As a run is judged: the quantile is that of what was delivered, and drops have a bound of their own.
+        most = 0.0 if slo is None else slo.max_drop_share
+        met = meter.in_time >= _quantile_of(scenario) * delivered and frames - delivered <= most * frames
     floor = scenario.pipeline.accuracy
     least = 0.0 if floor is None else floor.min
     if scenario.pipeline.on_overload == "degrade":

@@ -13,7 +13,8 @@ from llamapipe.control import Candidate, Controller, JobPlan, PolicyPlan, RunPla
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
 from llamapipe.sim import SimResult, SourceTrace, WorldProfile, simulate
-from tests.control.plans import detect_only, frames, plan, stage
+from llamapipe.sim.profile import ItemOutcome
+from tests.control.plans import boxes, detect_only, frames, plan, stage
 
 POLICY = PolicyPlan(name="llamapipe")
 
@@ -229,3 +230,59 @@ def test_a_stage_fails_where_nothing_right_enough_can_be_loaded(on_overload: str
     control.step(ev.ReplicaLoaded("w0/detect#1"), 1.0)
     actions = control.step(ev.ReplicaFailed("w0/detect", "no such file"), 2.0)
     assert any(isinstance(action, act.StopSource) for action in actions) is ends
+
+
+class Hiccup(WorldProfile):
+    """The first candidate takes four times as long for two seconds."""
+
+    def work_s(self, dispatch: act.Dispatch, now_s: float) -> float:
+        slow = dispatch.choice == 0 and 6 < now_s < 8
+        return 0.25 if slow else WorldProfile.work_s(self, dispatch, now_s)
+
+
+def test_a_candidate_that_was_slow_for_a_moment_is_tried_again() -> None:
+    times = tuple(1 + i / 10 for i in range(600))
+    profile = Hiccup({"detect": (0, 0.06), "detect#1": (0, 0.02)}, {"cam0": SourceTrace(times, paced=True)})
+    after: Counter[int] = Counter()
+
+    def observe(now_s: float, _event: object, actions: list[act.Action]) -> None:
+        after.update(a.choice for a in actions if isinstance(a, act.Dispatch) and now_s > 15)
+
+    made = among(candidate(0, 0.06), candidate(0, 0.02, price=4), workers=4, latency_slo_s=0.2)
+    simulate(made, profile, observe=observe)
+    assert after[0] > 0.95 * after.total()
+
+
+def test_one_that_stays_slow_is_tried_ever_more_seldom() -> None:
+    """Profiled at 60 ms, it takes 250: what that costs is a few late frames in a minute."""
+    services = ((0, 0.250), (0, 0.020))
+    made = among(candidate(0, 0.06), candidate(0, 0.02, price=4), workers=4, latency_slo_s=0.2)
+    result, items, _ = run(made, world(*services, n=1200, fps=10))
+    assert items[0] < 40
+    assert sum(latency > 0.2 for latency in result.latencies_s) < 40
+
+
+def test_a_frame_of_which_some_items_are_out_has_its_time_left_for_the_others() -> None:
+    """Ten crops a frame in batches of four, and two seconds for it: the second batch is no overload."""
+    good, poor = candidate(0.02, 0.005, batch=4), candidate(0, 0.002, batch=4, accuracy=0.5)
+    faces = stage("faces", frames(stage="crop"), level="crop", depth=3, batch=4)
+    made = plan(
+        stage("people", frames()),
+        stage("crop", frames(), boxes("people"), outputs={"frames": "frames"}, fan_out=True, depth=2),
+        replace(faces, candidates=(good, poor)),
+        stage("blur", frames(), boxes("faces"), outputs={"frames": "frames"}, depth=4),
+        workers=4,
+    )
+    policy = replace(POLICY, floor=0.9, second_floor=0.4, on_overload="degrade")
+    made = replace(made, latency_slo_s=2.0, policy=policy)
+    services = {
+        "people": (0, 0.001),
+        "crop": (0, 0.001),
+        "faces": (0.02, 0.005),
+        "faces#1": (0, 0.002),
+        "blur": (0, 0.01),
+    }
+    trace = SourceTrace(tuple(1 + i / 5 for i in range(50)), paced=True)
+    found = {("crop", "cam0", i, 0): ItemOutcome(10) for i in range(50)}
+    result = simulate(made, WorldProfile(services, {"cam0": trace}, outcomes=found))
+    assert {choice for choice, _ in result.decided["faces"]} <= {-1, 0}  # the good one, or waiting

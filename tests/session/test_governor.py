@@ -211,3 +211,34 @@ def test_what_cannot_be_held_is_asked_for_again(made, monkeypatch: pytest.Monkey
     assert (governor.cores, told) == (4, [ev.Allot(0)])
     play(governor, clock, 60.0, core_s=0.01)
     assert governor.cores == 4
+
+
+def test_frames_that_are_given_up_are_late(made) -> None:
+    governor, clock, told = made(1, bound=(0.95, 0.1))
+    for done in range(1, 251):
+        clock.advance(1 / 25, cpu_s=0.03)
+        governor.delivered([(clock.now_s(), 0.01)])
+        governor.poll(clock.now_s(), done, max(0, done - 100) // 3)
+    assert governor.cores > 1
+    assert told
+
+
+def test_drops_that_are_allowed_are_none(made) -> None:
+    governor, clock, told = made(1, bound=(0.95, 0.1), drop_share=0.5)
+    for done in range(1, 251):
+        clock.advance(1 / 25, cpu_s=0.03)
+        governor.delivered([(clock.now_s(), 0.01)])
+        governor.poll(clock.now_s(), done, done // 3)
+    assert (governor.cores, told) == (1, [])
+
+
+def test_a_job_with_more_frames_than_were_expected_gets_all_cores(made) -> None:
+    governor, clock, _ = made(4, bound=None, deadline_s=60.0, num_frames=100)
+    for done in range(1, 300):
+        clock.advance(1 / 25, cpu_s=0.04)
+        governor.poll(clock.now_s(), done)
+        if done in (90, 99, 100):
+            held = governor.cores
+        if done > 110:
+            assert governor.cores == 4
+    assert held < 4

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from llamapipe.data import Boxes
 from llamapipe.media.contract import Decoded, Undecodable
 from llamapipe.session import shadow
 from llamapipe.session.request import RunRequest
+from llamapipe.tune import Predicted
 
 
 class Source:
@@ -51,3 +54,25 @@ def test_what_fails_in_a_look_aside_is_noted_and_the_run_ends(monkeypatch: pytes
         aside._offer(SimpleNamespace(indices=(first,)))  # type: ignore[arg-type]
     aside.close(cancelled=False)
     assert "too many open files" in aside.notes[0]
+
+
+def test_boxes_that_are_invented_are_drift_as_those_that_are_missed() -> None:
+    def of(count: int) -> list[Boxes]:
+        xyxy = np.array([[50 * i, 0, 50 * i + 40, 40] for i in range(count)], np.float32).reshape(-1, 4)
+        return [Boxes(xyxy, np.full(count, 0.9, np.float32), np.zeros(count, np.int32), ("a",))] * 24
+
+    predicted = Predicted(10, 0.1, 50, 0.95, 0.92, 0.98)
+    tuning = SimpleNamespace(floor=0.9, predicted=predicted)
+    for mine, its in ((5, 0), (0, 5)):
+        aside = shadow.Shadow(
+            RunRequest("people", ["a.mp4"]),
+            tuning,  # type: ignore[arg-type]
+            [],
+            0.5,
+            None,
+            clock=SimpleNamespace(),  # type: ignore[arg-type]
+            env={},
+        )
+        aside._pairs.extend([(of(mine), of(its))] * 4)
+        assert aside._drift() is not None
+        aside.close(cancelled=True)
