@@ -308,14 +308,24 @@ def _tuned(request: RunRequest, terminal: Terminal) -> RunRequest:
     except BudgetTooShort as error:
         why = f"{error.message}; give more with llamapipe tune --budget-s, and --config"
         terminal.warning(f"it runs untuned: {why}")
+        request = _unwatched(request, terminal)
         return with_agreements(request, clock=SystemClock(), env=system_env(), untried=why)
     if tuned is None:
         terminal.note(f"{request.pipeline} has one configuration here: there is nothing to tune")
-        return request
+        return _unwatched(request, terminal)
     terminal.note(str(tuned))
     if (close := tuned.tuning.close) is not None:
         terminal.warning(f"{refusal(tuned.tuning)}; it runs with what came closest: {described(close)}")
     return replace(request, config=tuned.tuning)
+
+
+def _unwatched(request: RunRequest, terminal: Terminal) -> RunRequest:
+    """Without --shadow, which compares what tuning has found with its reference."""
+    from dataclasses import replace
+
+    if request.shadow:
+        terminal.warning("--shadow is left out: nothing was tuned that could be compared")
+    return replace(request, shadow=0.0)
 
 
 def sampled(request: RunRequest, terminal: Terminal) -> RunRequest:

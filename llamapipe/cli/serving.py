@@ -13,7 +13,7 @@ from llamapipe.cli.failures import INTERRUPTED
 from llamapipe.cli.interrupts import first_finalises
 from llamapipe.cli.options import Json, Quiet, Verbose, terminal_of
 from llamapipe.cli.terminal import Terminal
-from llamapipe.errors import UsageError
+from llamapipe.errors import QueryRefused, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +118,7 @@ def query(
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
-) -> None:
+) -> int:
     """Look at pictures with whatever variant meets what you need, and say which that was and why."""
     from llamapipe.session.serve import Session
 
@@ -126,12 +126,11 @@ def query(
     options = _options(task, model, variant, latency_ms, accuracy, max_cost, labels, min_score)
     with Session(workers="thread") as session:
         if offline:
-            _offline(session, images, options, terminal, json)
-            return
+            return 0 if _offline(session, images, options, terminal, json) else QueryRefused.exit_code
         answer = session.query(images, **options)
     if json:
         terminal.json(_described(images, answer))
-        return
+        return 0
     terminal.table(
         ("image", "label", "score", "box"),
         [(image, *row) for image, boxes in zip(images, answer.boxes, strict=True) for row in _rows(boxes)],
@@ -142,14 +141,18 @@ def query(
         f"{answer.variant}: {answer.latency_s * 1000:.1f} ms, {answer.cost * 1000:.2f} core-ms a picture{shown}\n"
         f"{answer.why}"
     )
+    return 0
 
 
-def _offline(session: Session, sources: list[str], options: QueryOptions, terminal: Terminal, json: bool) -> None:
+def _offline(session: Session, sources: list[str], options: QueryOptions, terminal: Terminal, json: bool) -> bool:
+    """Whether any picture was answered, or there was none."""
     import msgspec
 
+    answered = asked = 0
     for source in sources:
         for found in session.offline(source, **options):
             answer = found.answer
+            asked, answered = asked + 1, answered + (answer is not None)
             if json:  # a line a picture: a video has many
                 line = {"source": found.source, "seq": found.seq, "error": found.error or None}
                 if answer is not None:
@@ -160,6 +163,7 @@ def _offline(session: Session, sources: list[str], options: QueryOptions, termin
             else:
                 text = ", ".join(f"{label} {score}" for label, score, _ in _rows(answer.boxes[0])) or "nothing"
                 terminal.data(f"{found.source} {found.seq}: {text}")
+    return bool(answered) or not asked
 
 
 def load(

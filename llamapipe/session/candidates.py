@@ -170,8 +170,9 @@ def _fits(profile: Profile, default: Variant, wanted: Mapping[str, Any], needs: 
         return False
     if variant.device != default.device:
         return False
-    if needs.floor is None:
-        return (variant.model, variant.input_size) == (default.model, default.input_size)
+    if needs.floor is None:  # nobody has said how right is right enough: nothing that changes what comes out
+        same = (variant.model, variant.input_size, variant.precision)
+        return same == (default.model, default.input_size, default.precision)
     task = wanted.get("task")
     return variant.model == default.model or (task is not None and task in profile.tasks)
 

@@ -68,8 +68,9 @@ def test_without_an_objective_there_is_one_candidate() -> None:
     assert len(chosen(profiles, Needs(floor=Floor(0.8)))) == 1
 
 
-def test_without_a_floor_the_model_and_its_size_stay() -> None:
+def test_without_a_floor_the_model_its_size_and_its_precision_stay() -> None:
     profiles = [profile(ms=10), profile(backend="openvino", ms=7), profile(size=256, ms=3), profile("tiny", ms=1)]
+    profiles += [profile(backend="openvino", precision=precision, ms=2) for precision in ("bf16", "int8")]
     assert chosen(profiles, Needs(threads=1)) == [("nano/openvino/cpu/fp32/416x416/t1", 1)]
 
 
