@@ -91,7 +91,8 @@ class Chooser:
         """The candidate of each stage that is budgeted for, and taken where nothing is chosen."""
         feedback = plan.policy.feedback
         self.estimates = [[LatencyEstimate(c.points, feedback=feedback) for c in each] for each in self.candidates]
-        self._items = [ItemsPerFrame() for _ in plan.stages]
+        self._seen_s = [-inf] * len(plan.stages)  # when an invocation of the stage last came back
+        self._items = [ItemsPerFrame(max_items=most) for most in _most_items(plan, topology)]
         self._between_s = [inf] * len(plan.stages)  # two items of a stage, on average
         self._last_s = [-inf] * len(plan.stages)
         self._held_until_s = [inf] * len(plan.stages)  # how long its first items are to wait for others
@@ -205,6 +206,7 @@ class Chooser:
     def saw(self, stage: int, choice: int, num_items: int, busy_s: float, now_s: float) -> None:
         """An invocation came back."""
         self.estimates[stage][choice].saw(num_items, busy_s, now_s)
+        self._seen_s[stage] = now_s
 
     def median_s(self, stage: int, choice: int, num_items: int) -> float:
         """What the invocation usually takes."""
@@ -306,7 +308,8 @@ class Chooser:
         least_late = inf  # cost of what would be late
         for choice in allowed:
             candidate, estimate = self.candidates[stage][choice], self.estimates[stage][choice]
-            estimate.fade(now_s)
+            if self._seen_s[stage] > estimate.seen_s:  # others run in its place; else there was nothing to do
+                estimate.fade(now_s)
             seat, wait_s = self._seat(stage, choice, now_s, avoid)
             if wait_s == inf or (seat is None and not self._policy.late_commit):
                 continue
@@ -414,6 +417,11 @@ class Chooser:
         asleep = self._asleep[stage]
         if asleep is not None and asleep[2] > now_s:
             self._look(stage, asleep[2])
+
+
+def _most_items(plan: RunPlan, topology: Topology) -> list[int]:
+    """By stage, of a frame: what the stage makes of one that gives it its items."""
+    return [plan.stages[level].max_items if level >= 0 else 64 for level in topology.level]
 
 
 def _alone_s(candidate: Candidate) -> float:

@@ -44,10 +44,10 @@ class LatencyEstimate:
         "_now",
         "_points",
         "_ratio",
-        "_seen_s",
         "_strange",
         "_sums",
         "num_seen",
+        "seen_s",
     )
 
     def __init__(self, points: Sequence[BatchPoint] = (), *, feedback: bool = True) -> None:
@@ -61,7 +61,7 @@ class LatencyEstimate:
         # profiled seconds: r = ratio + delay z.
         self._sums = self._profiled()
         self.num_seen = 0
-        self._seen_s = -inf  # when an invocation last came back
+        self.seen_s = -inf  # when an invocation last came back
         self._believed_s = _OLD_S  # for how long it is taken to be as slow as it was
         self._faded = False  # whether that was given up, and nothing has come back since
         self._cache: dict[int, tuple[float, float]] = {}  # the profile, by batch
@@ -80,13 +80,12 @@ class LatencyEstimate:
         What seems too slow is not chosen, and so not observed: one bad second would rule it out for good. The first
         invocation after that counts as much as any.
         """
-        if self.num_seen < _PROVEN or now_s - self._seen_s <= self._believed_s or not self._points:
+        if self.num_seen < _PROVEN or now_s - self.seen_s <= self._believed_s or not self._points:
             return
-        batch = self._points[0].batch
-        if self.median_s(batch) <= _SLOWER * self._prior(batch)[0]:
+        if not self._is_slower():
             return
         self._sums, self._ratio, self._delay_s, self._deviation = self._profiled(), 1.0, 0.0, 0.0
-        self._strange, self.num_seen, self._seen_s, self._faded = 0, _PROVEN - 1, now_s, True
+        self._strange, self.num_seen, self.seen_s, self._faded = 0, _PROVEN - 1, now_s, True
         self._now.clear()
 
     @property
@@ -151,11 +150,7 @@ class LatencyEstimate:
         expected_s = self._prior(batch)[0]
         if expected_s <= 0.0:
             return
-        self._seen_s = now_s
-        if self._faded:
-            still = busy_s > _SLOWER * expected_s
-            self._believed_s = min(2 * self._believed_s, _OLDEST_S) if still else _OLD_S
-            self._faded = False
+        self.seen_s = now_s
         ratio = self._plausible(busy_s / expected_s, self._ratio + self._delay_s / expected_s)
         self._now.clear()
         self.num_seen += 1
@@ -175,6 +170,14 @@ class LatencyEstimate:
         self._fit()
         # From the fit that knows of it: what the profile was wrong by at first is no scatter.
         self._deviation += weight * (abs(ratio - self._ratio - self._delay_s * z) - self._deviation)
+        if self._faded:
+            self._faded = False
+            self._believed_s = min(2 * self._believed_s, _OLDEST_S) if self._is_slower() else _OLD_S
+
+    def _is_slower(self) -> bool:
+        """Than the profile, by far."""
+        batch = self._points[0].batch
+        return self.median_s(batch) > _SLOWER * self._prior(batch)[0]
 
     def _plausible(self, ratio: float, fitted: float) -> float:
         """A straggler is no news of the others: only several in a row are believed to the full."""

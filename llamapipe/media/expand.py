@@ -99,7 +99,13 @@ def _expanded(argument: str, env: Env, resolve_sample: Callable[[str], Path]) ->
     if argument.startswith("file://"):
         argument = urlsplit(argument).path
     if "://" in argument:
-        parts = urlsplit(argument)
+        try:
+            parts = urlsplit(argument)
+        except ValueError as error:  # its text may hold a part of the password
+            raise UsageError(
+                f"source {redacted(argument)} is no address",
+                hint="write %5B for [ and %5D for ] in a login",
+            ) from error
         last = Path(parts.path).stem
         if not last or "=" in last:  # cameras that take a login in the path: names go into every line of results
             last = parts.hostname or "stream"

@@ -386,7 +386,7 @@ class AvSource:
                         Losses(),
                         last + self._frame_ticks() - pts,
                     )  # joined files, a clock that was set back
-                lost = losses.came(pts)
+                lost = [missed + shift for missed in losses.came(pts)]
                 pts += shift
                 if broken and joined:
                     yield from _undecodable(lost, begin, end, detail)
@@ -405,7 +405,7 @@ class AvSource:
             return
         if self._info.live:
             raise SourceLostError(f"source {self._spec.shown} has ended")
-        rest = losses.rest()
+        rest = [missed + shift for missed in losses.rest()]
         if broken:
             yield from _undecodable(rest, begin, end, detail)
         yield from self._cut_off(read, max([last or origin, *rest]) - origin)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
+from math import isfinite
 from typing import Any, Final
 
 __all__ = ["FILTERED", "REQUIRED", "Filtered", "Knob", "Manifest", "Param", "Port", "PortKind", "State"]
@@ -105,6 +106,8 @@ class Param:
             return None
         if not fits:
             return f"expected {self.type.__name__}, got {type(value).__name__} {value!r}"
+        if isinstance(value, float) and not isfinite(value):
+            return f"expected a finite number, got {value!r}"
         if self.choices and value not in self.choices:
             return f"expected one of {', '.join(map(str, self.choices))}, got {value!r}"
         if self.minimum is not None and value < self.minimum:

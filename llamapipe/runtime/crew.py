@@ -195,11 +195,11 @@ class Crew:
         """Let go of one that has ended for good."""
         self._members.pop(worker, None)
 
-    def end(self, meanwhile: Callable[[], None], unwanted: Collection[str]) -> None:
+    def end(self, meanwhile: Callable[[], None], unwanted: Collection[str], loading: Collection[str] = ()) -> None:
         """Wait for all who were told to stop; force processes that do not, and leave threads to themselves.
 
-        ``unwanted`` are identities of those who are loading what nobody waits for. Of these, threads, which cannot be
-        forced, end by themselves once they have loaded it.
+        ``unwanted`` are identities of those who are loading what nobody waits for, ``loading`` of all who load. Of
+        these, threads, which cannot be forced, end by themselves once they have loaded it.
         """
         begun_s = self._clock.now_s()
         for peer in self._given_up:  # where one comes back from what it hangs in, it ends
@@ -224,6 +224,8 @@ class Crew:
                     break
                 if self._clock.now_s() >= begun_s + _END_S:  # it hangs; another worker has done its work
                     member.peer.leave()
+                    if identity in loading:
+                        atexit.register(member.thread.join)
                     break
                 member.thread.join(_NAP_S)
                 meanwhile()

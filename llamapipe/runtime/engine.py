@@ -585,8 +585,8 @@ class Engine:
             while thread.is_alive():
                 thread.join(_POLL_MS / 1000)
                 self._introduce_late()
-        unwanted = {identity for identity, replicas in self._loads.items() if replicas}
-        self._crew.end(self._introduce_late, unwanted if self._interrupt.is_set() else ())
+        loading = {identity for identity, replicas in self._loads.items() if replicas}
+        self._crew.end(self._introduce_late, loading if self._interrupt.is_set() else (), loading)
         self._router.close()
 
     def _introduce_late(self) -> None:

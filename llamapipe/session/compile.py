@@ -218,6 +218,12 @@ def _edge(port: str, selector: str, manifests: Mapping[str, Manifest]) -> EdgePl
     return EdgePlan(port, stage, output, manifests[stage].outputs[output].kind.value)
 
 
+def _max_items(manifest: Manifest, params: Mapping[str, Any]) -> int:
+    """Pictures that a fan-out makes of one at most: what its own parameter says, where that is a number above 0."""
+    most = params.get("max_items") if manifest.fan_out else None
+    return most if isinstance(most, int) and most > 0 else _MAX_ITEMS
+
+
 def _stage(
     op: OpSpec,
     manifests: Mapping[str, Manifest],
@@ -253,7 +259,7 @@ def _stage(
             depth=1 + max(above, default=0),
             stateful=manifest.state is State.PER_STREAM,
             fan_out=manifest.fan_out,
-            max_items=int(params.get("max_items", _MAX_ITEMS)) if manifest.fan_out else _MAX_ITEMS,
+            max_items=_max_items(manifest, params),
             cuts=manifest.cuts,
             filters=manifest.filters,
             hides=manifest.hides,

@@ -25,6 +25,7 @@ from llamapipe.errors import AssetError, InterruptedRun, LlamapipeError, OutputE
 from llamapipe.inference import cache_root, registered_files
 from llamapipe.media import SINKS
 from llamapipe.media.contract import Sink, SinkItem, VideoSource
+from llamapipe.media.sinks.files import PendingFile
 from llamapipe.operator import file_being_imported
 from llamapipe.report import PictureStrip, PlanView, RunSummary, write_report_html, write_run_json
 from llamapipe.runtime import (
@@ -59,6 +60,7 @@ from llamapipe.session.request import Progress, RunRequest
 from llamapipe.session.resolve import load_pipeline
 from llamapipe.session.results import FrameResult
 from llamapipe.session.sinks import FunctionSink, PictureTap
+from llamapipe.session.stopping import Linked, first_ctrl_c
 from llamapipe.session.watch import Watcher
 from llamapipe.spec import tree
 
@@ -85,15 +87,30 @@ def run(
 ) -> RunSummary:
     """Run to the end and write every file. ``on_plan`` is told what is planned, before the first frame.
 
-    Setting ``interrupt`` stops the run: what was decoded is finished, every output is finalised. Raises
+    Setting ``interrupt`` stops the run: what was decoded is finished, every output is finalised. So does Ctrl-C in
+    the main thread where there is none, and an exception of ``on_progress``; both are raised then. Raises
     UsageError, SpecError, SourceError, OutputError or AssetError where the run cannot begin; what goes wrong later
     is in the summary.
     """
     clock = clock if clock is not None else SystemClock()
     env = env if env is not None else system_env()
     _refuse_while_imported()
-    job = _Job(request, clock, env, on_progress, interrupt or threading.Event(), None, on_plan)
-    return job.run()
+    stop, raised = Linked(interrupt), list[Exception]()
+
+    def tell(progress: Progress) -> None:
+        assert on_progress is not None
+        try:
+            on_progress(progress)
+        except Exception as error:  # the caller's own, and no reason to lose what the run has done
+            raised.append(error)
+            stop.set()
+
+    job = _Job(request, clock, env, None if on_progress is None else tell, stop, None, on_plan)
+    with first_ctrl_c(stop) if interrupt is None else contextlib.nullcontext():
+        summary = job.run()
+    if raised:
+        raise raised[0]
+    return summary
 
 
 def stream(
@@ -110,7 +127,7 @@ def stream(
     clock = clock if clock is not None else SystemClock()
     env = env if env is not None else system_env()
     _refuse_while_imported()
-    stop = interrupt or threading.Event()
+    stop = Linked(interrupt)
     queue: Queue[FrameResult | None] = Queue(_WAITING_RESULTS)
     left = threading.Event()
 
@@ -235,6 +252,7 @@ class _Job:
             changes: SimpleQueue[ev.Event] = SimpleQueue()
             shadow = self._shadow(prepared, changes)
             if shadow is not None:
+                stack.callback(shadow.close, cancelled=True)  # wherever this ends
                 watched = {name: shadow.watching(source) for name, source in prepared.sources.items()}
                 prepared = replace(prepared, sources=watched)
             if self.on_plan is not None:
@@ -523,18 +541,13 @@ def _num_frames(prepared: Prepared) -> int | None:
 def _event_log(request: RunRequest) -> Iterator[IO[bytes]]:
     """The event log, under its final name once the run is over, however it ends."""
     assert request.output is not None
-    path = request.output / EVENTS_FILE
-    partial = path.with_name(f".{EVENTS_FILE}.partial")
+    pending = PendingFile(request.output / EVENTS_FILE, force=True)  # nobody else writes it meanwhile
     try:
-        with partial.open("wb") as file:
+        with open(pending.fd, "wb", closefd=False) as file:
             yield file
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(f"event log {path} cannot be written: {(error.strerror or str(error)).lower()}") from error
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+        pending.commit()
+    finally:
+        pending.abort()
 
 
 def _write_reports(

@@ -15,7 +15,7 @@ from llamapipe.inference.hardware import fingerprint
 from llamapipe.operator import Manifest
 from llamapipe.report import check_replaceable, write_whole
 from llamapipe.spec import PipelineSpec, apply_sets, parse_slo
-from llamapipe.spec.yaml_tree import Dumper, parse_scalar, parse_yaml, plain_value
+from llamapipe.spec.yaml_tree import Dumper, parse_yaml, plain_value
 from llamapipe.tune import Tuning
 
 __all__ = [
@@ -126,14 +126,17 @@ def with_pinned(
             hint="give the pipeline and --set params.* that it was tuned with, or tune again",
         )
     objective = parse_slo(tuning.objective) if tuning.objective else None
+    whole = spec
     spec = spec.model_copy(update={"accuracy": None, "slo": objective})
-    floor = sets.get("accuracy.min")
-    if floor is not None and isinstance(asked := parse_scalar(floor), int | float) and asked > tuning.floor:
+    floors = {key: value for key, value in sets.items() if key.startswith("accuracy.")}
+    asked = apply_sets(whole, floors, manifests).accuracy if floors else None
+    if asked is not None and (asked.min > tuning.floor or (asked.metric or tuning.metric) != tuning.metric):
         raise UsageError(
-            f"--set accuracy.min={floor}: the configuration was tuned for a floor of {tuning.floor:g}",
-            hint=f"tune again: llamapipe tune {tuning.pipeline} -i VIDEO --min-accuracy {floor}",
+            f"--set {', '.join(f'{key}={value}' for key, value in floors.items())}: the configuration was tuned for "
+            f"{tuning.metric} of at least {tuning.floor:g}",
+            hint=f"tune again: llamapipe tune {tuning.pipeline} -i VIDEO --min-accuracy {asked.min:g}",
         )
-    wanted = {key: value for key, value in sets.items() if not key.startswith("accuracy.")}
+    wanted = {key: value for key, value in sets.items() if key not in floors}
     return apply_sets(spec, {**as_sets(tuning.values), **wanted}, manifests)
 
 

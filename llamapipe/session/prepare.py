@@ -177,6 +177,10 @@ def resolve(request: RunRequest, *, env: Env, results: bool, trial: bool = False
         fileless = [sink for sink in spec.sinks if SINKS[sink.type].default_path is None and not trial]
         spec = spec.model_copy(update={"sinks": tuple(fileless)})
     spec = with_asked_sinks(spec, request.sinks, manifests)
+    for sink in spec.sinks:  # of those that are asked for by flags nobody has looked at this
+        problem = SINKS[sink.type].problem(len(sink.inputs), sink.path) or SINKS[sink.type].missing
+        if problem is not None:
+            raise UsageError(f"sink {sink.name}: {problem}")
     if request.output is not None:
         spec = with_jsonl(spec, manifests)
     if results:

@@ -112,6 +112,8 @@ class Shadow:
 
     def close(self, *, cancelled: bool) -> None:
         """Finish the windows that wait, or with ``cancelled`` drop them. A search is given up: nobody would use it."""
+        if not self._thread.is_alive():
+            return
         if cancelled or self._state is not _State.WATCHING:
             self._stop.set()
         self._change = None

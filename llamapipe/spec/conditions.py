@@ -128,6 +128,8 @@ def _quoted(text: str) -> str:
 
 
 def _number(value: object, what: str) -> str:
+    if hasattr(value, "item"):  # of numpy
+        value = value.item()
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise UsageError(f"{what}: expected a number to compare with, got {value!r}")
     text = repr(value)

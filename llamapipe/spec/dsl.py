@@ -342,6 +342,8 @@ def _plain(value: Any, what: str) -> Any:
         return _plain(value.value, what)
     if isinstance(value, str):
         return str(value)
+    if hasattr(value, "tolist"):  # numpy arrays and scalars, of which some are floats
+        return value.tolist()
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, PathLike):
@@ -350,8 +352,6 @@ def _plain(value: Any, what: str) -> Any:
         return {key: _plain(item, what) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item, what) for item in value]
-    if hasattr(value, "tolist"):  # numpy arrays and scalars
-        return value.tolist()
     if isinstance(value, set | frozenset):
         return sorted(_plain(item, what) for item in value)
     raise UsageError(f"{what}: expected a text, number, list or mapping, got {type(value).__name__} {value!r}")

@@ -136,8 +136,11 @@ def node_of(value: Any, where: str) -> Node:
 def parse_scalar(text: str) -> Any:
     """A value given as text on the command line: ``0.3``, ``true``, ``[320, 320]``, ``person``.
 
-    What is no YAML is the text itself.
+    What is no YAML is the text itself; from Python, other values than texts are what they are.
     """
+    given: object = text
+    if not isinstance(given, str):
+        return given
     try:
         root, problems = parse_yaml(text, "")
     except SpecError:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import yaml
 
-from llamapipe.errors import UsageError
+from llamapipe.errors import LlamapipeError, UsageError
 from llamapipe.inference.hardware import fingerprint
 from llamapipe.session import load_pipeline
 from llamapipe.session.pinned import digest_of_pipeline, pin, read_pinned, unlike, with_pinned
@@ -129,5 +129,11 @@ def test_a_configuration_is_replaced_by_another_and_nothing_else_is(tmp_path: Pa
 
 def test_the_floor_that_was_tuned_for_is_not_asked_for_again_and_a_higher_one_is_refused() -> None:
     assert applied(tuning(), accuracy__min="0.8").accuracy is None
-    with pytest.raises(UsageError, match=r"accuracy.min=0.95: the configuration was tuned for a floor of 0.9"):
+    with pytest.raises(UsageError, match=r"min=0.95: the configuration was tuned for agreement of at least 0.9"):
         applied(tuning(), accuracy__min="0.95")
+
+
+@pytest.mark.parametrize("sets", [{"accuracy__mim": "0.8"}, {"accuracy__min": "0,99"}, {"accuracy__metric": "coco_ap"}])
+def test_floors_beside_a_configuration_are_checked(sets: dict[str, str]) -> None:
+    with pytest.raises(LlamapipeError):
+        applied(tuning(), **sets)

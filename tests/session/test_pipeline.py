@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import llamapipe
@@ -16,6 +17,7 @@ from llamapipe import Pipeline
 from llamapipe.errors import AssetError, InterruptedRun, LlamapipeError, OutputError, SourceError, UsageError
 from llamapipe.session import RunRequest
 from llamapipe.session.pipeline import RunOptions
+from llamapipe_operators.stages import detect
 
 from .conftest import TIMES_MS
 
@@ -167,3 +169,13 @@ def test_a_report_that_cannot_be_written_fails_the_run_and_hides_nothing(
     assert summary.error == f"{tmp_path / 'report.html'} cannot be written: no space left on device"
     assert summary.frames.delivered == 12
     assert json.loads((tmp_path / "run.json").read_text())["outcome"] == "failed"
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    with Pipeline("p") as made:
+        found = detect(made.frames, task="person-detection", min_score=np.float64(0.5))
+        detect(made.frames, task="face-detection", when=found.boxes.count(min_score=np.float64(0.25)) >= np.int64(2))
+    ops = made.spec().ops
+    assert type(ops[0].params["min_score"]) is float
+    assert "0.25" in (ops[1].when or "")
+    assert "numpy" not in (ops[1].when or "").replace("np.", "numpy")

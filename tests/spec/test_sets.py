@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from llamapipe.errors import UsageError
+from llamapipe.operator import Param
 from llamapipe.spec import SloSpec, apply_sets, load_yaml
+from llamapipe.spec.yaml_tree import parse_scalar
 from tests.spec.kit import BLUR_FACES, MANIFESTS
 
 SPEC = load_yaml(BLUR_FACES).spec
@@ -64,3 +66,12 @@ def test_what_does_not_fit_is_refused(key, value, words, hint):
     assert words in caught.value.message
     assert f"--set {key}={value}" in caught.value.message
     assert hint is None or caught.value.hint == hint
+
+
+def test_values_that_are_no_texts_are_what_they_are() -> None:
+    assert parse_scalar(0.3) == 0.3  # type: ignore[arg-type]
+    assert parse_scalar([320, 320]) == [320, 320]  # type: ignore[arg-type]
+
+
+def test_a_number_that_is_none_is_no_value() -> None:
+    assert Param(float, 0.1, minimum=0, maximum=5).problem(float("nan")) == "expected a finite number, got nan"

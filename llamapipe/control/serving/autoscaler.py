@@ -146,7 +146,7 @@ class Adaptive:
             self._urgent_s = now_s
             solution = greedy(problem)
             self._remember(solution, now_s)
-            moves.start = self._starts(solution)
+            moves.start = self._starts(solution, now_s)
         elif not problem.demands:
             moves = self._followed(Solution({}), now_s)
         elif self._known is not None and problem == self._known[0]:
@@ -170,7 +170,7 @@ class Adaptive:
     def _followed(self, solution: Solution, now_s: float) -> Moves:
         """Start what is missing, stop what nobody has wanted for some seconds."""
         self._remember(solution, now_s)
-        moves = Moves(start=self._starts(solution))
+        moves = Moves(start=self._starts(solution, now_s))
         starved = any(self.state.fleet.room(offer, host) is None for offer, host in moves.start) and self._starved()
         moves.stop = self._stops(solution, now_s, starved=starved)
         return moves
@@ -275,7 +275,7 @@ class Adaptive:
             throughput: dict[str, float] = {}
             for name in dict.fromkeys((*stream.shortlist, *(name for name in running if name in stream.names))):
                 offer = state.selector.offers.get(name)
-                if offer is None or now_s < state.not_before_s.get(name, 0.0):
+                if offer is None or (now_s < state.not_before_s.get(name, 0.0) and name not in running):
                     continue
                 served = self._throughput(offer, stream, rate)
                 if served > 0:
@@ -319,9 +319,11 @@ class Adaptive:
         while self._targets[0][0] < now_s - self.state.plan.scale_down_s:
             self._targets.popleft()
 
-    def _starts(self, solution: Solution) -> list[tuple[Offer, str | None]]:
+    def _starts(self, solution: Solution, now_s: float) -> list[tuple[Offer, str | None]]:
         starts: list[tuple[Offer, str | None]] = []
         for name, hosts in solution.replicas.items():
+            if now_s < self.state.not_before_s.get(name, 0.0):
+                continue  # another of it has just failed to load: those that are there stay
             offer = self.state.selector.offers.get(name)
             there = [r for r in self.state.fleet.of((name,)) if not r.health.interfered]
             for host, count in hosts.items():

@@ -448,7 +448,13 @@ class ServingController:
                 self._refuse(pending, "failed", f"{pending.num_lost} replicas went away while they worked on it")
             else:
                 self._state.waiting.give_back(pending, range(part.first, part.first + part.count))
-        self._readmit(now_s)  # what served it may be no choice any more
+        known = self._state.selector.offers
+        if any(
+            (pending := self._state.waiting.pending.get(part.query_id)) is not None
+            and not any(name in known for name in pending.group.names)
+            for part in batch.parts
+        ):
+            self._readmit(now_s)  # what served it is no choice any more
 
     def _judge(self, replica: Replica, now_s: float) -> None:
         """Bring its state in line with its health."""

@@ -46,6 +46,11 @@ class SinkType:
         name = path or self.default_path or ""
         if self.suffixes and PurePath(name).suffix.lower() not in self.suffixes:
             return f"cannot write {name!r}: expected a name in {', '.join(self.suffixes)}"
+        return None
+
+    @property
+    def missing(self) -> str | None:
+        """What it needs and is not installed, with what to do about it; None: nothing."""
         if self.needs and importlib.util.find_spec(self.needs) is None:
             return f"needs {self.needs}, which is not installed: pip install 'llamapipe[{self.short_name}]'"
         return None
@@ -104,7 +109,10 @@ def _sink(
 
 
 def _url_problem(url: str) -> str | None:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # whose text may hold a login
+        return "expected http://HOST/... or https://HOST/..., got no address"
     try:
         has_port = parts.port is None or parts.port > 0
     except ValueError:

@@ -22,6 +22,7 @@ from llamapipe.media.sinks.spool import PacketSpool
 
 __all__ = ["VideoSink"]
 
+_LEAST_TICKS = 10_000  # a second, of a track of an MP4 file
 _FARTHEST = 1 << 28  # ticks to the next picture in an MP4 file: the muxer takes 2^31 over all that codecs reorder
 _KINDS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mp4", ".mkv": "matroska"}
 _NO_PICTURE = ("", "source")  # stages of a frame that failed before there was a picture
@@ -60,6 +61,10 @@ class VideoSink:
             raise UsageError(f"video sink cannot write {path.name!r}: expected a name in {', '.join(_KINDS)}")
         self._kind = _KINDS[path.suffix.lower()]
         self._base = context.info.time_base
+        finer = 1  # a track's ticks are, until there are 10,000 in a second
+        while self._base.denominator * finer < _LEAST_TICKS:
+            finer *= 2
+        self._farthest = max(1, _FARTHEST // (self._base.numerator * finer))
         self._spool: PacketSpool | None = None
         if context.segment_frames and context.keep is not None:
             self._spool = PacketSpool(context.keep / "pictures", 0 if context.mark is None else context.mark["spool"])
@@ -206,9 +211,9 @@ class VideoSink:
             for early in self._early:
                 self._mux(self._encoder.encode(None, early, self._step))
             self._early.clear()
-        while self._kind == "mp4" and self._last is not None and pts - self._last > _FARTHEST // self._base.numerator:
+        while self._kind == "mp4" and self._last is not None and pts - self._last > self._farthest:
             # It would refuse the step, and squeeze all that comes after it: the picture is there before, too.
-            self._last += _FARTHEST // self._base.numerator
+            self._last += self._farthest
             self._mux(self._encoder.encode(image, self._last, self._step))
         self._step = self._shown_for(image, pts)
         self._last = pts

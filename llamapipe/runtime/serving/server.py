@@ -492,11 +492,11 @@ class Server:
 
     def _introduce_late(self) -> None:
         """Tell those who come up only now that they may go."""
-        while self._router.poll(0):
-            identity, data = self._router.recv_multipart()
-            message = decode(data)
+        while (arrived := received(self._router)) is not None:
+            peer, data = arrived
+            message = of_stranger(data)
             if isinstance(message, Hello):
-                self._hello(identity.decode(), message)
+                self._hello(peer, message)
 
 
 def _told(nearest: act.Nearest | None) -> str | None:

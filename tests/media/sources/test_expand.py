@@ -135,3 +135,9 @@ def test_a_colon_in_a_name_does_not_make_it_an_address(tmp_path: Path, monkeypat
 
 def test_a_name_that_is_no_text_can_be_shown() -> None:
     assert SourceSpec("caf", "caf\udce9.mp4", "file").shown == "caf\\udce9.mp4"
+
+
+def test_an_address_that_is_none_says_so_and_shows_no_password() -> None:
+    with pytest.raises(UsageError, match="is no address") as caught:
+        expand_sources(["rtsp://admin:hun[ter@10.0.0.5/live"], env={}, resolve_sample=Path)
+    assert "hun" not in str(caught.value)
