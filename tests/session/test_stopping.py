@@ -46,13 +46,17 @@ def test_what_is_done_stays_when_a_callback_of_the_caller_fails(clip: Path, oper
 
 def test_ctrl_c_in_a_script_finishes_the_files_and_then_ends_it(clip: Path, operators: Path, tmp_path: Path) -> None:
     seen = threading.Event()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored
 
     def begun(progress: Progress) -> None:
         if progress.frames_done and not seen.is_set():
             seen.set()
             os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        llamapipe.run(pipeline(), clip, output=tmp_path, ops_files=[operators], realtime=True, on_progress=begun)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            llamapipe.run(pipeline(), clip, output=tmp_path, ops_files=[operators], realtime=True, on_progress=begun)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert RunSummary.from_json((tmp_path / "run.json").read_bytes()).outcome == "cancelled"
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
