@@ -236,7 +236,7 @@ class Chooser:
             parallel = max(1, self._workforce.num_serving(stage))
             estimate = self.estimates[stage][self.first[stage]]
             batch = max(1, min(self.candidates[stage][self.first[stage]].max_batch, ceil(items / parallel)))
-            # The items in question are the first of their own stage's queue: only those of later ones lie before them.
+            # The items in question are the first of their own stage's queue: only in others' do some lie before them.
             waiting = 0 if own else len(self._queues[stage]) // (batch * parallel)
             effort_s = estimate.p95_s(batch) * ceil(items / (batch * parallel)) + waiting * estimate.median_s(batch)
             efforts[stage] = effort_s if own else effort_s + self._turn_s

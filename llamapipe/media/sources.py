@@ -382,10 +382,8 @@ class AvSource:
             for frame in frames:
                 pts = frame.pts if frame.pts is not None else (origin if last is None else last + self._frame_ticks())
                 if not self._info.live and last is not None and pts + shift < last - back:
-                    losses, shift = (
-                        Losses(),
-                        last + self._frame_ticks() - pts,
-                    )  # joined files, a clock that was set back
+                    losses = Losses()  # joined files, or a clock that was set back
+                    shift = last + self._frame_ticks() - pts
                 lost = [missed + shift for missed in losses.came(pts)]
                 pts += shift
                 if broken and joined:

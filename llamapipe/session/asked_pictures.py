@@ -30,7 +30,7 @@ def read_pictures(given: Picture | Sequence[Picture]) -> list[Native]:
     Raises SourceError for a file that cannot be read, UsageError for what is no picture.
     """
     single = isinstance(given, np.ndarray | Image | str | Path)
-    pictures: Sequence[Any] = [given] if single else list(given)  # type: ignore[arg-type]
+    pictures: Sequence[Any] = [given] if single else list(given)  # type: ignore[arg-type]  # not told apart by `single`
     if not pictures:
         raise UsageError("a query needs a picture")
     return [_picture(picture) for picture in pictures]

@@ -25,7 +25,7 @@ from llamapipe.errors import AssetError, InterruptedRun, LlamapipeError, OutputE
 from llamapipe.inference import cache_root, registered_files
 from llamapipe.media import SINKS
 from llamapipe.media.contract import Sink, SinkItem, VideoSource
-from llamapipe.media.sinks.files import PendingFile
+from llamapipe.media.sinks.files import PendingFile, writing
 from llamapipe.operator import file_being_imported
 from llamapipe.report import PictureStrip, PlanView, RunSummary, write_report_html, write_run_json
 from llamapipe.runtime import (
@@ -543,7 +543,7 @@ def _event_log(request: RunRequest) -> Iterator[IO[bytes]]:
     assert request.output is not None
     pending = PendingFile(request.output / EVENTS_FILE, force=True)  # nobody else writes it meanwhile
     try:
-        with open(pending.fd, "wb", closefd=False) as file:
+        with writing(pending.path), open(pending.fd, "wb", closefd=False) as file:
             yield file
         pending.commit()
     finally:

@@ -93,13 +93,14 @@ def generate_load(
         if second not in reserved:
             reserved[second] = session.reserved_core_s() - began_core_s
         lags_s.append(clock.now_s() - began_s - at_s)
-        ask: QueryOptions = {**options}  # type: ignore[typeddict-item]
+        ask: QueryOptions = {**options}  # type: ignore[typeddict-item]  # a copy of the same keys
         if asked is not None:
             ask["task"] = next(asked)
             tasks[ask["task"] or ""] += 1
         sent_by_second[second] += 1
         num_sent += 1
         future = session.submit(pictures[number % len(pictures)], arrived_s=began_s + at_s, **ask)
+        # mypy infers no type of a lambda's default, which binds this turn's second.
         future.add_done_callback(lambda done, second=second: _count(tally, done, second))  # type: ignore[misc]
         pending.append(future)
         if len(pending) > 1000:

@@ -110,7 +110,7 @@ def run(
 
 class _Runs:
     def spec(self) -> PipelineSpec:
-        raise NotImplementedError
+        raise NotImplementedError  # every one that can be run has its own
 
     @overload
     def run(

@@ -169,6 +169,7 @@ class Shadow:
             summary = run_trial(
                 replace(self._request, config=config),
                 HeldVideo(window, clock=self._clock),
+                # mypy infers no type of a lambda's default, which binds this turn's list.
                 lambda result, boxes=boxes: boxes.append(self._judge.boxes(result)),  # type: ignore[misc]
                 interrupt=self._stop,
                 clock=self._clock,

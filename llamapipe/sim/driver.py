@@ -498,5 +498,5 @@ def simulate(
                 sim.carry_out(action)
             arrives = isinstance(event, ev.FramesArrived | ev.FrameUndecodable) and world.moments is None
             if arrives and sim.sources[event.stream].trace.paced:  # type: ignore[union-attr]  # narrowed by `arrives`
-                sim.next_paced(event.stream)  # type: ignore[union-attr]
+                sim.next_paced(event.stream)  # type: ignore[union-attr]  # as above
     return result

@@ -86,7 +86,7 @@ class Measure:
     def __eq__(self, limit: object) -> Condition:  # type: ignore[override]  # a comparison is what it is for
         return self._compared("==", limit)
 
-    def __ne__(self, limit: object) -> Condition:  # type: ignore[override]
+    def __ne__(self, limit: object) -> Condition:  # type: ignore[override]  # as above
         return self._compared("!=", limit)
 
     def __hash__(self) -> int:

@@ -53,7 +53,7 @@ class Loader(yaml.SafeLoader):
 class Dumper(yaml.SafeDumper):
     """Safe dumper that quotes what `Loader` would take for something else, and writes no aliases."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # as above
 
     def ignore_aliases(self, data: Any) -> bool:
         """Always: a spec is a tree, and reads better as one."""

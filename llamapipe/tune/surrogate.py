@@ -91,7 +91,7 @@ def _maker() -> Any:
     from skopt.learning import GaussianProcessRegressor
     from skopt.learning.gaussian_process.kernels import ConstantKernel, DotProduct, Exponentiation, Matern, WhiteKernel
 
-    class OnColumns(Exponentiation):  # type: ignore[misc]
+    class OnColumns(Exponentiation):  # type: ignore[misc]  # scikit-optimize has no types
         """A kernel that looks at some columns only. Of `Exponentiation` it keeps how parameters are handed on."""
 
         def __init__(self, kernel: Any, exponent: tuple[int, int]) -> None:

@@ -41,7 +41,7 @@ class CocoSink:
         self._file = TextFile(self._path, force=context.force, mark=None if mark is None else mark["file"])
         self._images: Any  # list of images, which goes behind the annotations
         if context.keep is None:
-            self._images = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(self._path.parent))  # noqa: SIM115
+            self._images = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(self._path.parent))  # noqa: SIM115 - until close()
         else:
             self._images = SideFile(context.keep / "images", 0 if mark is None else mark["images"])
         if mark is None:

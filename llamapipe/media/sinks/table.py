@@ -39,6 +39,7 @@ class _Rows:
             return []
         pts_s = round(item.pts_s, 6)
         return [
+            # Of an unpacked box mypy does not know that it is four numbers.
             (item.stream, item.seq, pts_s, stage, b.label, b.score, *b.box, None if b.track_id < 0 else b.track_id)  # type: ignore[misc]
             for selector, stage in self._inputs
             if isinstance(boxes := item.values.get(selector), Boxes)

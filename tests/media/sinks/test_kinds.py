@@ -82,3 +82,9 @@ def test_importing_the_sinks_brings_no_codecs() -> None:
     code = "import sys, llamapipe.media.sinks; print([m for m in ('av', 'cv2', 'pyarrow') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_names_that_are_refused_beforehand_are_those_that_the_sink_cannot_write() -> None:
+    from llamapipe.media.sinks.video import _KINDS
+
+    assert SINKS["llamapipe/video@v1"].suffixes == tuple(_KINDS)
