@@ -291,6 +291,8 @@ def _check_machine(config: Path, terminal: Terminal) -> None:
 def _tuned(request: RunRequest, terminal: Terminal) -> RunRequest:
     """The request with what tuning for its first video finds; as it is where there is no time for that.
 
+    One that goes on with a run is given what was found for that.
+
     Raises QueryRefused where nothing comes close.
     """
     from dataclasses import replace
@@ -298,10 +300,15 @@ def _tuned(request: RunRequest, terminal: Terminal) -> RunRequest:
     from llamapipe.cli.tuning import TrialLines
     from llamapipe.clock import SystemClock, system_env
     from llamapipe.session.agreeing import with_agreements
+    from llamapipe.session.checkpoints import killed_before
     from llamapipe.session.refusing import described, refusal
     from llamapipe.session.searching import BudgetTooShort
     from llamapipe.session.tuning import tune_for
 
+    if (earlier := killed_before(request)) is not None:
+        if earlier.tuning is None:
+            return _unwatched(request, terminal)
+        return replace(request, config=earlier.tuning)
     try:
         with TrialLines(terminal) as lines:
             tuned = tune_for(request, on_step=lines.show)
@@ -359,7 +366,7 @@ def _run(request: RunRequest, terminal: Terminal, json: bool, *, explain: bool) 
     from llamapipe.cli.planning import show_plan
     from llamapipe.cli.progress import ProgressLine
     from llamapipe.cli.summary import show_decisions, show_summary
-    from llamapipe.session import look_back
+    from llamapipe.session import killed_before, look_back
     from llamapipe.session import run as run_session
 
     begun = threading.Event()
@@ -389,7 +396,10 @@ def _run(request: RunRequest, terminal: Terminal, json: bool, *, explain: bool) 
             on_plan = tell if explain and not json else None
             summary = run_session(request, on_progress=show, on_plan=on_plan, interrupt=interrupt)
     except KeyboardInterrupt:
-        terminal.error("gave up: what was not finished is removed" if begun.is_set() else "interrupted")
+        said = "gave up: what was not finished is removed" if begun.is_set() else "interrupted"
+        if killed_before(request) is not None:
+            said = "gave up: --resume goes on again where a checkpoint was"
+        terminal.error(said)
         return INTERRUPTED
     show_summary(summary, terminal, request.output)
     if explain and not json:

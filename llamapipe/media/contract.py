@@ -158,5 +158,8 @@ class Sink(Protocol):
         ...
 
     def abort(self) -> None:
-        """Give up: nothing remains under a final name, and no temporary file either."""
+        """Give up: nothing remains under a final name, and no temporary file either.
+
+        But what an earlier process had written, where ``SinkContext.mark`` went on with it: that can be tried again.
+        """
         ...

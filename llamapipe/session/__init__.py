@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llamapipe.session.checkpoints import Leftover, look_back
+    from llamapipe.session.checkpoints import Leftover, killed_before, look_back
     from llamapipe.session.execute import run, stream
     from llamapipe.session.pipeline import Pipeline, ReadyPipeline, load
     from llamapipe.session.preview import RunPreview, plan_run
@@ -31,6 +31,7 @@ __all__ = [
     "TuneRequest",
     "Tuned",
     "evaluate",
+    "killed_before",
     "load",
     "load_pipeline",
     "look_back",
@@ -46,7 +47,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "checkpoints": ("Leftover", "look_back"),
+    "checkpoints": ("Leftover", "killed_before", "look_back"),
     "execute": ("run", "stream"),
     "pipeline": ("Pipeline", "ReadyPipeline", "load"),
     "preview": ("RunPreview", "plan_run"),

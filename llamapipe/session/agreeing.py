@@ -18,6 +18,7 @@ from llamapipe.catalog import Precision, Variant
 from llamapipe.clock import Clock, Env
 from llamapipe.errors import InterruptedRun, LlamapipeError
 from llamapipe.inference import AssetStore, cache_root
+from llamapipe.session.checkpoints import killed_before
 from llamapipe.session.observing import uses_profiles
 from llamapipe.session.prepare import OnAsset, profiles_here, sources_of
 from llamapipe.session.request import Agreements, RunRequest
@@ -43,11 +44,15 @@ def with_agreements(
 ) -> RunRequest:
     """The request with what its floor needs to know of variants; as it is where there is no such floor.
 
+    Or where it goes on with a run, which has chosen already.
+
     ``untried`` says why nothing is to be tried now. The reference runs then.
 
     Raises InterruptedRun, and SpecError, UsageError, SourceError or AssetError where pipeline or sources cannot be had.
     """
     if request.agreed is not None or request.config is not None or not request.sources:
+        return request
+    if killed_before(request) is not None:
         return request
     loaded = load_pipeline(
         request.pipeline, env=env, params=request.params, sets=request.sets, ops_files=request.ops_files

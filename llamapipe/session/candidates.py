@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
+import msgspec
+
 from llamapipe.catalog import BatchPoint, Configuration, Floor, Profile, ProfileState, Variant
 from llamapipe.control import Candidate
+from llamapipe.control.plan import StagePlan
 from llamapipe.errors import UsageError
 from llamapipe.spec import CORE_SECONDS, Prices
 
-__all__ = ["Needs", "Weighed", "candidates_for", "way_to_run", "weigh"]
+__all__ = ["Choice", "Needs", "Weighed", "candidates_for", "way_to_run", "weigh"]
 
 _MOST_CANDIDATES = 4  # every worker loads them all
 _MOST_ITEMS = 8  # of a batch: more wait for each other longer than they save
@@ -53,6 +56,22 @@ class Needs:
         if self.floor is None:
             return 0.0
         return min(self.floor.value, self.second_floor) if self.chooses and self.second_floor else self.floor.value
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """How a stage is to be run, for another process: variants with their batch, and how right each is."""
+
+    first: tuple[Variant, int]
+    candidates: tuple[tuple[Variant, int, float], ...] = ()  # empty: in the first way only
+
+    @classmethod
+    def of(cls, stage: StagePlan) -> Choice | None:
+        """That of a stage; None for one without a model."""
+        first, ways = stage.configuration, [(way.configuration, way.accuracy) for way in stage.candidates]
+        if first.variant is None:
+            return None
+        kept = tuple((way.variant, way.batch, accuracy) for way, accuracy in ways if way.variant is not None)
+        return cls((first.variant, first.batch), kept)
 
 
 def candidates_for(

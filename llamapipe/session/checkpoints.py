@@ -25,10 +25,14 @@ from llamapipe.errors import OutputError, UsageError
 from llamapipe.media import SourceSpec
 from llamapipe.report import RunSummary
 from llamapipe.runtime import StreamPoint
+from llamapipe.session.candidates import Choice
 from llamapipe.session.outputs import CHECKPOINT_FOLDER, SUMMARY_FILE
 from llamapipe.session.request import RunRequest
+from llamapipe.spec import PipelineSpec
+from llamapipe.tune.tuning import Tuning
 
 __all__ = [
+    "CHOICE",
     "Checkpoint",
     "CheckpointStore",
     "Leftover",
@@ -36,9 +40,13 @@ __all__ = [
     "Tallies",
     "check_same",
     "fingerprint",
+    "killed_before",
     "look_back",
     "resume_plan",
 ]
+
+CHOICE = "the choice of stage"
+"""Begins the names of those parts of a fingerprint that say how a stage was run, where others say what was asked."""
 
 _FILE = "checkpoint"
 _LOCK = "lock"
@@ -71,6 +79,9 @@ class Checkpoint(msgspec.Struct, frozen=True):
     fingerprint: dict[str, str]
     started_at: str  # of the run's first process
     streams: dict[str, StreamPoint] = {}
+    # By stage; what is known of this machine next time may have another chosen, and another search find another.
+    choices: dict[str, Choice] = {}
+    tuning: Tuning | None = None
     tallies: Tallies = Tallies()
     resumed: int = 0  # how often the run was gone on with
     version: int = 1
@@ -103,6 +114,14 @@ def look_back(output: Path) -> Leftover:
     return Leftover("nothing") if checkpoint is None else Leftover("killed", checkpoint)
 
 
+def killed_before(request: RunRequest) -> Checkpoint | None:
+    """Of the run that a request goes on with, where there is one. Raises OutputError."""
+    if not request.resume or request.output is None:
+        return None
+    left = look_back(request.output)
+    return left.checkpoint if left.kind == "killed" else None
+
+
 def _read_checkpoint(path: Path) -> Checkpoint | None:
     try:
         return msgspec.msgpack.decode(path.read_bytes(), type=Checkpoint)
@@ -126,6 +145,7 @@ def _read_summary(path: Path) -> RunSummary | None:
 
 def fingerprint(
     request: RunRequest,
+    spec: PipelineSpec,
     stages: Sequence[StagePlan],
     sinks: Sequence[SinkPlan],
     specs: Mapping[str, SourceSpec],
@@ -136,14 +156,18 @@ def fingerprint(
     All but plain flags is digested: sinks' parameters may hold passwords.
     """
     found = {f"--{name.removesuffix('_s').replace('_', '-')}": str(getattr(request, name)) for name in _FLAGS}
+    for op in spec.ops:
+        asked = {**op.model_dump(), "params": {name: op.params[name] for name in op.params if name != "placement"}}
+        found[f"stage {op.name}"] = _digest(msgspec.json.encode(asked, enc_hook=str, order="deterministic"))
+    found["the accuracy asked for"] = str(spec.accuracy)
     for stage in stages:  # where it runs, and how long that takes, makes no difference to what comes out
         bare = tuple(Candidate(candidate.configuration) for candidate in stage.candidates)
         stage = msgspec.structs.replace(stage, placement="", candidates=bare, standby=(), changeable=False)
-        found[f"stage {stage.name}"] = _digest(msgspec.json.encode(stage))
+        found[f"{CHOICE} {stage.name}"] = _digest(msgspec.json.encode(stage))
     for sink in sinks:
         found[f"sink {sink.name}"] = _digest(msgspec.json.encode(sink))
-    for name, spec in specs.items():
-        found[f"source {name}"] = _digest(os.fsencode(f"{spec.kind} {_place(spec)}"))
+    for name, source in specs.items():
+        found[f"source {name}"] = _digest(os.fsencode(f"{source.kind} {_place(source)}"))
     for file in files:
         found[f"file {file}"] = _digest(_content(Path(file)))
     for package in _PACKAGES:
@@ -176,11 +200,12 @@ def _content(path: Path) -> bytes:
 
 def check_same(before: Mapping[str, str], now: Mapping[str, str], *, what: str = "killed") -> None:
     """Raise UsageError, naming what is different, unless both are of the same run."""
+    changed = {name for name in {*before, *now} if before.get(name) != now.get(name)}
     different = []
-    for name in sorted({*before, *now}):
+    for name in sorted(changed):
         was, is_now = before.get(name), now.get(name)
-        if was == is_now:
-            continue
+        if name.removeprefix("the choice of ") in changed - {name}:
+            continue  # another was asked for, so that another was chosen
         if was is None or is_now is None:
             different.append(f"{name} is {'new' if was is None else 'gone'}")
         elif name.startswith(("--", "version")):

@@ -34,7 +34,7 @@ from llamapipe.inference import (
 )
 from llamapipe.operator import Manifest, PortKind, Registry, State
 from llamapipe.runtime import StageSetup
-from llamapipe.session.candidates import Needs, Weighed, candidates_for, way_to_run, weigh
+from llamapipe.session.candidates import Choice, Needs, Weighed, candidates_for, way_to_run, weigh
 from llamapipe.session.setups import predictor_loader, when_atoms
 from llamapipe.session.stillness import MotionStages
 from llamapipe.spec import (
@@ -78,12 +78,14 @@ def compile_pipeline(
     needs: Needs = Needs(),  # noqa: B008  # frozen
     standby: Mapping[str, Sequence[tuple[Variant, int]]] | None = None,
     agreed: Mapping[str, Mapping[Variant, float]] | None = None,
+    kept: Mapping[str, Choice] | None = None,
 ) -> Compiled:
     """Choose every stage's candidates and, unless told not to, fetch what they need.
 
     ``placement`` is where stages run that do not say: thread or process. ``profiles`` are what is known of variants on
     this machine; without any, a stage has the first variant that fits. ``standby`` are (variant, batch) that a stage
-    may be changed to while it runs. ``agreed`` says by stage how far variants agree on the video that is run.
+    may be changed to while it runs. ``agreed`` says by stage how far variants agree on the video that is run. ``kept``
+    is what another process has chosen, which is not chosen again.
 
     Raises SpecError where no variant fits a stage, AssetError where a model cannot be had.
     """
@@ -101,14 +103,23 @@ def compile_pipeline(
         try:
             if (motion := motions.before(op, manifests[name])) is not None and motion.name not in depths:
                 known = {**manifests, motion.name: registry.manifest(motion.type)}
-                plan, params, _ = _stage(motion, known, "", depths, placement, profiles, needs, None)
+                plan, params, _ = _stage(motion, known, "", depths, placement, profiles, needs, None, None)
                 depths[motion.name] = plan.depth
                 stages.append(plan)
                 setups[motion.name] = StageSetup(plan, registry.get(motion.type), params)
             ways = (standby or {}).get(name)
             its = needs if agreed is None or name not in agreed else replace(needs, agreed=agreed[name])
             plan, params, weighed[name] = _stage(
-                op, manifests, stage_levels[name], depths, placement, profiles, its, ways, motion
+                op,
+                manifests,
+                stage_levels[name],
+                depths,
+                placement,
+                profiles,
+                its,
+                ways,
+                (kept or {}).get(name),
+                motion,
             )
         except LlamapipeError as error:
             problems.append(Problem(error.code, error.message, f"stage {name}", error.hint))
@@ -233,6 +244,7 @@ def _stage(
     profiles: Sequence[Profile],
     needs: Needs,
     ways: Sequence[tuple[Variant, int]] | None,
+    kept: Choice | None,
     motion: OpSpec | None = None,
 ) -> tuple[StagePlan, Mapping[str, Any], Sequence[Weighed]]:
     manifest = manifests[op.name]
@@ -243,7 +255,7 @@ def _stage(
     if level:  # a frame brings several items at once
         needs = replace(needs, frames_per_s=None)
     configuration, candidates, standby, weighed = _configurations(
-        manifest, knobs, params, profiles, needs, ways or (), partial
+        manifest, knobs, params, profiles, needs, ways or (), kept, partial
     )
     above = [depths[edge.stage] for edge in edges if edge.stage]
     above += [depths[atom.stage] for atom in parse_when(op.when).atoms] if op.when else []
@@ -283,11 +295,13 @@ def _configurations(
     profiles: Sequence[Profile],
     needs: Needs,
     ways: Sequence[tuple[Variant, int]],
+    kept: Choice | None,
     partial: bool,
 ) -> tuple[Configuration, tuple[Candidate, ...], tuple[Candidate, ...], Sequence[Weighed]]:
     """What is budgeted for, all candidates where something is known of them, what stands by, and what was considered.
 
-    ``ways`` are those that the stage may be changed to; ``partial``: its batches are often not full.
+    ``ways`` are those that the stage may be changed to; ``kept`` has been chosen before; ``partial``: its batches are
+    often not full.
     """
     batch = int(knobs.get("batch") or 1)
     if not manifest.uses_model:
@@ -316,9 +330,16 @@ def _configurations(
             labels = tuple(label for label in task_labels(wanted.get("task")) if label in known and known != (label,))
         return Configuration(variant, batch, params, wanted.get("min_score"), labels, partial and batch > 1)
 
-    candidates = candidates_for(default, wanted, profiles, needs, configure)
+    if kept is None:
+        candidates = candidates_for(default, wanted, profiles, needs, configure)
+        first = candidates[0].configuration if candidates else configure(default, batch)
+    else:
+        candidates = tuple(
+            msgspec.structs.replace(way_to_run(variant, number, profiles, needs, configure), accuracy=accuracy)
+            for variant, number, accuracy in kept.candidates
+        )
+        first = configure(*kept.first)
     weighed = weigh(default, wanted, profiles, needs, candidates)
-    first = candidates[0].configuration if candidates else configure(default, batch)
     known = [first, *(candidate.configuration for candidate in candidates)]
     standby = [way_to_run(variant, number, profiles, needs, configure) for variant, number in dict.fromkeys(ways)]
     return first, candidates, tuple(way for way in standby if way.configuration not in known), weighed

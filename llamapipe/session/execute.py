@@ -501,8 +501,7 @@ class _Job:
             for name, sinks in made.items():
                 self._make_sinks(prepared, name, pictures, sinks)
         except BaseException:
-            # What an earlier run is gone on with from would be gone.
-            for sinks in made.values() if prepared.earlier is None else ():
+            for sinks in made.values():
                 for sink in sinks.values():
                     sink.abort()
             raise

@@ -5,11 +5,14 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from llamapipe.clock import Clock
 from llamapipe.control import Controller
 from llamapipe.runtime import StreamPoint
+from llamapipe.session.candidates import Choice
 from llamapipe.session.checkpoints import Checkpoint, StageTally, Tallies
-from llamapipe.session.prepare import Prepared
+from llamapipe.session.prepare import Prepared, pinned_of
 
 __all__ = ["Keeper"]
 
@@ -17,8 +20,8 @@ __all__ = ["Keeper"]
 class Keeper:
     """One run's. ``first`` is what it begins with, or goes on with.
 
-    Used as a context: on leaving, nothing remains in the folder. A run that goes on with another and ends before it has
-    got any further leaves it as it was, so that it can be tried again.
+    Used as a context: on leaving, nothing remains in the folder. A run that goes on with another and comes to no good
+    end leaves what it takes to go on once more, for that is hours at times.
     """
 
     def __init__(self, prepared: Prepared, clock: Clock, started_at: str) -> None:
@@ -28,12 +31,11 @@ class Keeper:
         self._clock = clock
         self._started_s, self._started_cpu_s = clock.now_s(), clock.cpu_s()
         if prepared.earlier is None:
-            self.first = Checkpoint(dict(prepared.fingerprint), started_at)
+            choices = {stage.name: choice for stage in prepared.plan.stages if (choice := Choice.of(stage)) is not None}
+            tuning = pinned_of(prepared.request)
+            self.first = Checkpoint(dict(prepared.fingerprint), started_at, choices=choices, tuning=tuning)
         else:
-            earlier = prepared.earlier
-            self.first = Checkpoint(
-                earlier.fingerprint, earlier.started_at, earlier.streams, earlier.tallies, earlier.resumed + 1
-            )
+            self.first = msgspec.structs.replace(prepared.earlier, resumed=prepared.earlier.resumed + 1)
         self._streams = dict(self.first.streams)
         self._remove = prepared.earlier is None
 
@@ -56,19 +58,17 @@ class Keeper:
     ) -> None:
         """A stream has got further."""
         self._streams[stream] = point
-        self._remove = True
         before = self.first.tallies
         wall_s = before.wall_s + self._clock.now_s() - self._started_s
         cpu_s = before.cpu_s + self._clock.cpu_s() - self._started_cpu_s
         tallies = Tallies(wall_s, running_s, cpu_s, stages, reserved_s)
-        first = self.first
-        self._store.save(Checkpoint(first.fingerprint, first.started_at, dict(self._streams), tallies, first.resumed))
+        self._store.save(msgspec.structs.replace(self.first, streams=dict(self._streams), tallies=tallies))
 
     def over(self, outcome: str, controller: Controller) -> None:
         """The run has ended, and its summary is written."""
         before = sum(tally.delivered for point in self.first.streams.values() for tally in point.tallies.values())
         now = sum(account.delivered for account in controller.ledger.accounts.values())
-        self._remove = self._remove or outcome == "done" or now > before
+        self._remove = self._remove or outcome == "done" or (outcome == "cancelled" and now > before)
 
     @property
     def notes(self) -> list[str]:

@@ -31,9 +31,10 @@ from llamapipe.report import RunSummary
 from llamapipe.runtime import Boot, Machine, StreamFacts, StreamPoint, read_machine
 from llamapipe.runtime.confinement import busy_ticks, idlest_cores
 from llamapipe.session.allotment import Allotment, Memory, allotment_of, check_cores
-from llamapipe.session.candidates import Needs
+from llamapipe.session.candidates import Choice, Needs
 from llamapipe.session.changing import ways_to_stand_by
 from llamapipe.session.checkpoints import (
+    CHOICE,
     Checkpoint,
     CheckpointStore,
     check_same,
@@ -210,7 +211,9 @@ def prepare(
     """
     started_s, ticks = clock.now_s(), busy_ticks()
     earlier = _earlier(request)
-    asked = _asked(request, env=env, results=results, on_asset=on_asset, fetch=not dry, trial=held is not None)
+    kept = None if earlier is None else earlier.choices
+    trial = held is not None
+    asked = _asked(request, env=env, results=results, on_asset=on_asset, fetch=not dry, trial=trial, kept=kept)
     specs, compiled, objective, machine = asked.specs, asked.compiled, asked.objective, asked.machine
     boot = boot_of(compiled, request.ops_files, cache_root(env))
     identity = asked.fingerprint
@@ -390,7 +393,14 @@ class _Asked:
 
 
 def _asked(
-    request: RunRequest, *, env: Env, results: bool, on_asset: OnAsset | None, fetch: bool, trial: bool = False
+    request: RunRequest,
+    *,
+    env: Env,
+    results: bool,
+    on_asset: OnAsset | None,
+    fetch: bool,
+    trial: bool = False,
+    kept: Mapping[str, Choice] | None = None,
 ) -> _Asked:
     if request.record_events and request.output is None:
         raise UsageError("--events needs a folder to write to", hint="add -o DIR")
@@ -426,14 +436,15 @@ def _asked(
             needs=needs,
             standby=standby,
             agreed=request.agreed.by_stage if request.agreed is not None else None,
+            kept=kept,
         )
     except SpecError as error:
         raise error if tuning is None else missing_variant(error, tuning) from error
     given = [*operator_files(compiled, compiled.stages, request.ops_files), *(file[0] for file in registered_files())]
     variants = [stage.configuration.variant for stage in compiled.stages]
-    kept = {local_file(variant.model) for variant in variants if variant is not None}
-    given += [str(file) for file in kept if file is not None and str(file.resolve()) not in given]
-    identity = fingerprint(request, compiled.stages, compiled.sinks, specs, given)
+    files = {local_file(variant.model) for variant in variants if variant is not None}
+    given += [str(file) for file in files if file is not None and str(file.resolve()) not in given]
+    identity = fingerprint(request, loaded.spec, compiled.stages, compiled.sinks, specs, given)
     return _Asked(specs, objective, machine, workers, tuning, needs, compiled, identity)
 
 
@@ -449,15 +460,15 @@ def sources_of(sources: Sequence[str], env: Env, on_asset: OnAsset | None) -> li
 
 
 def check_complete(summary: RunSummary, request: RunRequest, *, env: Env, results: bool) -> None:
-    """Raise UsageError unless the request asks for the run that has been made, whichever versions made it."""
+    """Raise UsageError unless the request asks for the run that has been made, whichever versions made it, and how."""
     if not summary.fingerprint:  # of a release that kept none
         return
     now = _asked(request, env=env, results=results, on_asset=None, fetch=False).fingerprint
-    check_same(_without_versions(summary.fingerprint), _without_versions(now), what="complete")
+    check_same(_as_asked(summary.fingerprint), _as_asked(now), what="complete")
 
 
-def _without_versions(given: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in given.items() if not name.startswith("version")}
+def _as_asked(given: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in given.items() if not name.startswith(("version", CHOICE))}
 
 
 def _reconnect(request: RunRequest) -> ReconnectPolicy:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from llamapipe.catalog import BatchPoint, Profile
 from llamapipe.clock import SystemClock
+from llamapipe.control.plan import StagePlan
 from llamapipe.errors import SpecError
-from llamapipe.session import RunRequest, run
+from llamapipe.inference import AssetStore
+from llamapipe.session import RunRequest, load_pipeline, run
+from llamapipe.session.candidates import Choice, Needs
+from llamapipe.session.compile import compile_pipeline
 from llamapipe.session.prepare import prepare
 from tests.inference import networks
 
@@ -74,3 +81,26 @@ def test_batches_of_what_comes_at_its_own_rate_are_often_not_full(
         assert (configuration.batch, configuration.partial) == (batch, partial)
     finally:
         prepared.close()
+
+
+def test_what_another_process_has_chosen_is_not_chosen_again(tmp_path: Path) -> None:
+    """A killed run is gone on with as it was, whatever has been learned of this machine since."""
+    loaded = load_pipeline("people", env={})
+    assets = AssetStore(tmp_path, env={})
+
+    def compiled(**known: Any) -> dict[str, StagePlan]:
+        made = compile_pipeline(loaded.spec, loaded.registry, assets, fetch=False, needs=Needs(chooses=True), **known)
+        return {stage.name: stage for stage in made.stages}
+
+    before = compiled()
+    name, variant = next((s.name, s.configuration.variant) for s in before.values() if s.configuration.variant)
+    points = tuple(BatchPoint(n, (5 + n) / 1e3, (5 + n) / 1e3, (5 + n) / 1e3) for n in (1, 8))
+    profiles = [Profile(variant, "here", points=points, accuracy=(), tasks=("person-detection",))]
+    known = compiled(profiles=profiles)
+    assert known[name].configuration.batch > 1
+    for first, profiles_then in ((before, profiles), (known, [])):
+        kept = {stage.name: choice for stage in first.values() if (choice := Choice.of(stage)) is not None}
+        kept = msgspec.msgpack.decode(msgspec.msgpack.encode(kept), type=dict[str, Choice])
+        then = compiled(profiles=profiles_then, kept=kept)
+        assert then[name].configuration == first[name].configuration
+        assert [c.configuration for c in then[name].candidates] == [c.configuration for c in first[name].candidates]

@@ -128,8 +128,9 @@ sinks:
 """
 
 SCRIPT = """
-import json, sys
+import json, signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell tells its background to ignore it
 from llamapipe.session import RunRequest, run
 if __name__ == "__main__":
     options = json.loads(sys.argv[1])
@@ -284,6 +285,35 @@ def test_a_run_that_is_killed_while_it_finishes_loses_nothing(work: Path, tmp_pa
     ended(work, asked | {"resume": True})
     assert dict(outputs(tmp_path / "again")) == dict(outputs(tmp_path / "whole"))
     assert not list((tmp_path / "again").rglob(".*"))
+
+
+def test_going_on_can_be_given_up_and_tried_again(work: Path, tmp_path: Path) -> None:
+    """Ctrl-C twice, before it got any further and after: what the killed run had written is there for the next."""
+    ended(work, options(work, tmp_path / "whole", params={}))
+    output = tmp_path / "again"
+    asked = options(work, output)
+    killed(work, asked, output)
+    for further in (0, 1):
+        before = frames_kept(output)
+        process = start(work, asked | {"resume": True, "params": {"wait_s": "0.02"}})
+        until = time.monotonic() + 60
+        while resumed(output) <= further or frames_kept(output) < before + further:
+            assert process.poll() is None, process.communicate()[1].decode()
+            assert time.monotonic() < until
+            time.sleep(0.005)
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.02)
+        assert "KeyboardInterrupt" in process.communicate()[1].decode()
+        assert frames_kept(output) >= before
+    ended(work, asked | {"resume": True})
+    assert dict(outputs(output)) == dict(outputs(tmp_path / "whole"))
+    assert not list(output.rglob(".*"))
+
+
+def resumed(output: Path) -> int:
+    checkpoint = look_back(output).checkpoint
+    return 0 if checkpoint is None else checkpoint.resumed
 
 
 def short_of(output: Path) -> Any:

@@ -70,7 +70,7 @@ class PendingFile:
 
     The hidden file is locked, so that what a killed run left behind is taken over, while two writers of one
     name are refused. ``fd`` is open for reading and writing. With ``keep_bytes`` so much of what an earlier process
-    has written is kept, be it still hidden or under its final name already.
+    has written is kept, be it still hidden or under its final name already; `abort` leaves it, too.
     Raises OutputError where the place cannot be written or, without ``force``, is taken.
     """
 
@@ -132,10 +132,14 @@ class PendingFile:
         return self.path
 
     def abort(self) -> None:
-        """Remove the file; may be called twice, and after `commit`, which it leaves alone."""
+        """Remove the file; may be called twice, and after `commit`, which it leaves alone.
+
+        One that was gone on with stays under its hidden name: it is not this process's alone.
+        """
         if self._open_now:
-            with suppress(OSError):
-                os.unlink(self.partial)
+            if self._keep_bytes is None:
+                with suppress(OSError):
+                    os.unlink(self.partial)
             self._close()
 
     def _close(self) -> None:
@@ -148,12 +152,13 @@ class PendingFolder:
     """A folder under a hidden name beside its final one, until `commit`. Raises OutputError like `PendingFile`.
 
     With ``force`` an older folder is replaced only where every name in it matches ``ours``: nothing that
-    another program put there is ever removed. ``go_on``: keep what an earlier process has written.
+    another program put there is ever removed. ``go_on``: keep what an earlier process has written; `abort` leaves it.
     """
 
     def __init__(self, path: Path, ours: re.Pattern[str], *, force: bool = False, go_on: bool = False) -> None:
         self.path = path
         self.partial = path.with_name(f".{path.name}.partial")
+        self._goes_on = go_on
         self._lock = PendingFile(path.with_name(f".{path.name}.lock"), force=True)
         try:
             with writing(path):
@@ -187,6 +192,7 @@ class PendingFolder:
         return self.path
 
     def abort(self) -> None:
-        """Remove the folder; may be called twice."""
-        shutil.rmtree(self.partial, ignore_errors=True)
+        """Remove the folder, unless it was gone on with; may be called twice."""
+        if not self._goes_on:
+            shutil.rmtree(self.partial, ignore_errors=True)
         self._lock.abort()

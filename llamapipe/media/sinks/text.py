@@ -28,7 +28,7 @@ class TextFile:
         self._size = size or 0
         self.buffer = bytearray()
         if mark is not None and self._tail() != mark["tail"]:
-            os.close(self._file.fd)  # not ours to remove
+            self._file.abort()
             raise OutputError(
                 f"cannot go on with {path}: it is not what the run has left", hint="begin anew with --force"
             )
@@ -66,6 +66,6 @@ class TextFile:
         return self._file.commit()
 
     def abort(self) -> None:
-        """Remove the file."""
+        """Remove the file, unless it was gone on with."""
         self.buffer.clear()
         self._file.abort()
