@@ -183,7 +183,11 @@ class WorkerPlan(msgspec.Struct, frozen=True, array_like=True):
     name: str
     kind: str = "thread"  # thread | process
     cores: tuple[int, ...] = ()
-    device: str = "cpu"  # that candidates must name to be loaded there
+    device: str = "cpu"  # that candidates must name to be loaded there; empty: any
+
+    def has(self, device: str) -> bool:
+        """Whether candidates for the device can be loaded there; those for none can be anywhere."""
+        return not device or not self.device or device == self.device
 
 
 class FaultPlan(msgspec.Struct, frozen=True):

@@ -112,7 +112,7 @@ class Workforce:
                 [
                     pool
                     for (kind, device), pool in self._pools.items()
-                    if kind == stage.placement and (not of or of == device)
+                    if kind == stage.placement and (not of or not device or of == device)
                 ]
                 for of in (way.device if stage.candidates else "" for way in stage.ways)
             ]
@@ -194,7 +194,7 @@ class Workforce:
 
     def _has_device(self, seat: Seat, stage: int, choice: int) -> bool:
         plan = self._plan.stages[stage]
-        return stage in seat.stages and (not plan.candidates or plan.ways[choice].device in ("", seat.plan.device))
+        return stage in seat.stages and (not plan.candidates or seat.plan.has(plan.ways[choice].device))
 
     def _loads(self, seat: Seat) -> list[tuple[int, int]]:
         """(stage, candidate) of all that the seat can have, every stage's first candidate first."""
@@ -205,7 +205,7 @@ class Workforce:
                 stage = self._plan.stages[index]
                 if choice >= stage.num_choices or (fixed and choice > 0):
                     continue
-                if not stage.candidates or stage.candidates[choice].device in ("", seat.plan.device):
+                if not stage.candidates or seat.plan.has(stage.candidates[choice].device):
                     wanted.append((index, choice))
         return [*wanted, *(way for way in self._wanted if self._has_device(seat, *way))]
 

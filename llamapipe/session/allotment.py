@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from llamapipe.clock import Env
-from llamapipe.control.plan import RunPlan
+from llamapipe.control.plan import JobPlan, RunPlan
 from llamapipe.errors import UsageError
 from llamapipe.inference import cache_root
 from llamapipe.media.contract import VideoSource
@@ -23,9 +23,9 @@ from llamapipe.runtime.confinement import binds_threads
 from llamapipe.session.objective import Objective
 from llamapipe.session.observing import learns_from_runs
 from llamapipe.slo import cores_for_deadline, cores_for_rate
-from llamapipe.spec import PipelineSpec
+from llamapipe.spec import PipelineSpec, SloSpec
 
-__all__ = ["FINISHING_S", "Allotment", "Memory", "Needed", "allotment_of", "check_cores"]
+__all__ = ["FINISHING_S", "Allotment", "Memory", "Needed", "allotment_of", "check_cores", "job_of"]
 
 _LOG = logging.getLogger(__name__)
 _FOLDER = "needed"
@@ -103,6 +103,27 @@ def _foreseen(
     if not rates or not all(rates) or len(rates) < len(plan.streams):
         return usable
     return cores_for_rate(needed.core_s, sum(rates), usable)
+
+
+def job_of(
+    slo: SloSpec | None,
+    sources: Mapping[str, VideoSource],
+    started_s: float,
+    now_s: float,
+    waited_s: float,
+    needed: Needed | None,
+) -> JobPlan | None:
+    """The job that an objective with a deadline makes of a run.
+
+    It began when it was asked for, ``waited_s`` before the run. What is over before a frame can be worked on is no
+    frame's fault.
+    """
+    if slo is None or slo.deadline_s is None:
+        return None
+    found = {name: source.info.num_frames for name, source in sources.items()}
+    frames = {name: number for name, number in found.items() if number}
+    fill_s = waited_s + max(now_s - started_s, 0.0 if needed is None else needed.load_s)
+    return JobPlan(started_s - waited_s, slo.deadline_s, frames, fill_s)
 
 
 class Memory:

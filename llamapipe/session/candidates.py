@@ -21,6 +21,7 @@ from llamapipe.spec import CORE_SECONDS, Prices
 
 __all__ = ["Choice", "Needs", "Weighed", "candidates_for", "way_to_run", "weigh"]
 
+_CPU = "cpu"
 _MOST_CANDIDATES = 4  # every worker loads them all
 _MOST_ITEMS = 8  # of a batch: more wait for each other longer than they save
 _PAYS = 0.05  # share of an item's cost that the next larger batch must save
@@ -155,9 +156,9 @@ def _loss(
     for knob in ("model", "backend", "device", "precision", "input_size", "threads"):
         if wanted.get(knob) is not None and getattr(default, knob) != getattr(variant, knob):
             return f"the pipeline names another {knob.replace('_', ' ')}"
-    if variant.device != default.device:
-        return f"runs on {variant.device}"
-    if needs.threads is not None and variant.threads != needs.threads:
+    if variant.device != default.device and not needs.prices.names(variant.device):
+        return f"runs on {variant.device}, which has no price"
+    if needs.threads is not None and variant.device == _CPU and variant.threads != needs.threads:
         return f"takes {variant.threads} threads: a worker has {needs.threads}"
     if needs.floor is None:
         if (variant.model, variant.input_size) != (default.model, default.input_size):
@@ -185,9 +186,10 @@ def _fits(profile: Profile, default: Variant, wanted: Mapping[str, Any], needs: 
     named = ("model", "backend", "device", "precision", "input_size", "threads")
     if any(wanted.get(knob) is not None and getattr(default, knob) != getattr(variant, knob) for knob in named):
         return False
-    if wanted.get("threads") is None and needs.threads is not None and variant.threads != needs.threads:
+    other = needs.threads is not None and variant.device == _CPU and variant.threads != needs.threads
+    if wanted.get("threads") is None and other:
         return False
-    if variant.device != default.device:
+    if variant.device != default.device and not needs.prices.names(variant.device):
         return False
     if needs.floor is None:  # nobody has said how right is right enough: nothing that changes what comes out
         same = (variant.model, variant.input_size, variant.precision)

@@ -178,6 +178,7 @@ def run_plan(
             f"worker-{i + workers * position}",
             kind,
             (cores[i],) if kind == "process" and workers <= len(cores) else (),
+            device="",  # each may have all devices of this machine
         )
         for position, kind in enumerate(kinds)
         for i in range(workers)

@@ -14,7 +14,7 @@ import numpy as np
 
 from llamapipe.catalog import Floor, Profile
 from llamapipe.clock import Clock, Env
-from llamapipe.control.plan import FaultPlan, JobPlan, RunPlan, SinkPlan, StreamPlan
+from llamapipe.control.plan import FaultPlan, RunPlan, SinkPlan, StreamPlan
 from llamapipe.errors import LlamapipeError, SourceError, SpecError, UsageError
 from llamapipe.inference import AssetStore, cache_root, local_file, open_catalogue, registered_files, use_catalogue
 from llamapipe.media import (
@@ -30,7 +30,7 @@ from llamapipe.media.contract import SinkContext, VideoSource
 from llamapipe.report import RunSummary
 from llamapipe.runtime import Boot, Machine, StreamFacts, StreamPoint, read_machine
 from llamapipe.runtime.confinement import busy_ticks, idlest_cores
-from llamapipe.session.allotment import Allotment, Memory, allotment_of, check_cores
+from llamapipe.session.allotment import Allotment, Memory, allotment_of, check_cores, job_of
 from llamapipe.session.candidates import Choice, Needs
 from llamapipe.session.changing import ways_to_stand_by
 from llamapipe.session.checkpoints import (
@@ -289,6 +289,8 @@ def prepare(
         usable, numbers = max(1, int(machine.cores)), idlest_cores(machine.core_numbers, ticks)
         if request.cores is None or boot is not None:  # threads are bound later, to those that nobody has claimed
             numbers = numbers[:usable]
+        memory = Memory(env, compiled.spec, objective, sources)
+        needed = memory.recall()
         plan = run_plan(
             compiled,
             streams,
@@ -296,13 +298,12 @@ def prepare(
             sinks=compiled.sinks,
             slo=_judged(objective),
             faults=_faults(request),
-            cores=machine.core_numbers if request.cores is None else tuple(sorted(numbers)),
+            cores=numbers if request.cores is None else tuple(sorted(numbers)),
             needs=asked.needs,
-            job=_job(objective, sources, started_s - request.waited_s),
+            job=job_of(_judged(objective), sources, started_s, clock.now_s(), request.waited_s, needed),
             fuse=request.fuse,
         )
         keeps = request.output is not None and any(stream.segment_frames for stream in streams)
-        memory = Memory(env, compiled.spec, objective, sources)
         allotment = allotment_of(
             asked=request.cores,
             plan=plan,
@@ -312,7 +313,7 @@ def prepare(
             own_workers=held is None
             and not isinstance(request.workers, int)
             and parse_workers(request.workers)[1] is None,
-            needed=memory.recall(),
+            needed=needed,
             left_s=None if plan.job is None else plan.job.began_s + plan.job.deadline_s - clock.now_s(),
         )
         if allotment.cores < usable:
@@ -368,14 +369,6 @@ def profiles_here(env: Env) -> list[Profile]:
         return []
     with open_catalogue(env) as catalogue:
         return catalogue.profiles()
-
-
-def _job(objective: Objective, sources: Mapping[str, VideoSource], began_s: float) -> JobPlan | None:
-    slo = _judged(objective)
-    if slo is None or slo.deadline_s is None:
-        return None
-    frames = {name: source.info.num_frames for name, source in sources.items()}
-    return JobPlan(began_s, slo.deadline_s, {name: number for name, number in frames.items() if number})
 
 
 @dataclass(frozen=True, slots=True)

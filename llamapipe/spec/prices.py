@@ -80,13 +80,20 @@ class Prices(BaseModel):
         if not self.devices:
             return 1.0
         name = device or "cpu"
-        found = self.devices.get(name) or self.devices.get(name.partition(":")[0])
+        found = self._entry(name)
         if found is None:
             raise UsageError(
                 f"no price of device {name}: the prices name {', '.join(sorted(self.devices))}",
                 hint=f"add {name.partition(':')[0]}: {{per_hour: ...}} to them, 0 if it costs nothing",
             )
         return found.of_second
+
+    def names(self, device: str) -> bool:
+        """Whether the device has a price."""
+        return not self.devices or self._entry(device or "cpu") is not None
+
+    def _entry(self, name: str) -> DevicePrice | None:
+        return self.devices.get(name) or self.devices.get(name.partition(":")[0])
 
     def in_cores(self, device: str) -> float:
         """How many cores cost as much as the device. Raises UsageError as `of`, and where a core costs nothing."""
