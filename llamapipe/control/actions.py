@@ -16,6 +16,7 @@ __all__ = [
     "Checkpoint",
     "CloseStream",
     "Deliver",
+    "Discard",
     "Dispatch",
     "Finish",
     "Forget",
@@ -154,6 +155,13 @@ class Release(_Action, frozen=True):
     seq: int
 
 
+class Discard(_Action, frozen=True):
+    """Give back a frame's picture: it was never admitted. Its place in the stream is released in its turn."""
+
+    stream: str
+    seq: int
+
+
 class Grant(_Action, frozen=True):
     """The source may send so many more frames."""
 
@@ -201,6 +209,7 @@ Action: TypeAlias = (
     | Quarantine
     | Hold
     | Deliver
+    | Discard
     | Release
     | Grant
     | StopSource

@@ -45,12 +45,12 @@ class Changes:
         """Something could not be loaded."""
         self._reason = reason
 
-    def advance(self) -> act.Changed | None:
+    def advance(self, now_s: float) -> act.Changed | None:
         """Let the next worker load. What has come of the change, once all have that can."""
         if self._wanted is None:
             return None
         ways = self._ways(self._wanted.settings)
-        if self._workforce.load_next(ways):
+        if self._workforce.load_next(ways, now_s):
             return None
         change, self._wanted = self._wanted, None
         for stage, choice in ways:

@@ -7,9 +7,7 @@ they are released. Who works on them is `llamapipe.control.dispatch`'s, who is t
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -21,42 +19,14 @@ from llamapipe.control.dataflow import ENDED_BADLY, Dataflow, FrameRecord, Topol
 from llamapipe.control.dispatch import Dispatcher
 from llamapipe.control.ledger import Ledger, SinkAccount
 from llamapipe.control.lifecycle import RUN, ItemState, LinkState, Machine, RunState
-from llamapipe.control.plan import RunPlan, StreamPlan, replica_parts
+from llamapipe.control.plan import RunPlan, replica_parts
 from llamapipe.control.queues import Sampler, Sequencer
+from llamapipe.control.streams import Cursor, StreamState
 from llamapipe.control.timers import Timers
 from llamapipe.control.workforce import Workforce
 from llamapipe.errors import LedgerError
 
 __all__ = ["Controller"]
-
-
-@dataclass(slots=True)
-class _Cursor:
-    """One sink of one stream: frames leave in order of seq."""
-
-    next_seq: int = 0  # the next to deliver
-    committed: int = -1  # the sink has confirmed all up to this
-    waiting: dict[int, tuple[str, str, str]] = field(default_factory=dict)  # ended out of order
-    unconfirmed: deque[tuple[str, str, str]] = field(default_factory=deque)  # delivered, from committed + 1 on
-    failed: str | None = None  # reason, once the sink can take no more
-
-
-@dataclass(slots=True)
-class _Stream:
-    plan: StreamPlan
-    index: int
-    window: int  # frames that may be in flight
-    cursors: list[_Cursor]
-    pending: deque[FrameRecord] = field(default_factory=deque)  # arrived, not admitted (dropping policies)
-    frames: dict[int, FrameRecord] = field(default_factory=dict)  # arrived, not released
-    released: int = -1  # every frame up to this is released
-    in_flight: int = 0
-    next_order: int = 0
-    num_frames: int | None = None  # known once ended
-    stopping: bool = False
-    closing: bool = False
-    closed: bool = False
-    error: str | None = None
 
 
 _SERVING = (RunState.RUNNING, RunState.DEGRADED)
@@ -83,7 +53,7 @@ class Controller:
         )
         window = max(2, plan.max_in_flight // max(1, len(plan.streams)))
         self._streams = {
-            s.stream: _Stream(s, i, window, [_Cursor() for _ in plan.sinks]) for i, s in enumerate(plan.streams)
+            s.stream: StreamState(s, i, window, [Cursor() for _ in plan.sinks]) for i, s in enumerate(plan.streams)
         }
         self._sink_index = {sink.name: i for i, sink in enumerate(plan.sinks)}
         self._in_order = [
@@ -100,7 +70,7 @@ class Controller:
         for stream in self._streams.values():
             self._go_on(stream)
 
-    def _go_on(self, stream: _Stream) -> None:
+    def _go_on(self, stream: StreamState) -> None:
         """Take a stream up where an earlier process has left it."""
         resume = stream.plan.resume
         if resume is None:
@@ -136,7 +106,7 @@ class Controller:
             case ev.FrameUndecodable():
                 self._undecodable(event, now_s)
             case ev.Start():
-                self._start()
+                self._start(now_s)
             case ev.ReplicaLoaded():
                 self._replica_loaded(event)
             case ev.ReplicaFailed():
@@ -159,7 +129,7 @@ class Controller:
                 self._sink_failed(event)
             case ev.WorkerJoined():
                 seat = self._workforce.seats[event.worker]
-                self._workforce.joined(seat)
+                self._workforce.joined(seat, now_s)
                 self._work.worker_changed(seat)
             case ev.WorkerSilent():
                 seat = self._workforce.seats[event.worker]
@@ -179,6 +149,9 @@ class Controller:
                 self._change(event)
             case ev.Allot():
                 self._work.allot(event.workers)
+            case ev.Paused():
+                self._timers.shift(event.pause_s, but="look")
+                self._work.shift(event.pause_s)
             case ev.Tick():
                 pass
         due_s = self._timers.next_s()
@@ -219,9 +192,9 @@ class Controller:
 
     # -- workers ------------------------------------------------------------------------------------------------
 
-    def _start(self) -> None:
+    def _start(self, now_s: float) -> None:
         self.run.to(RunState.DEPLOYING)
-        self._workforce.start()
+        self._workforce.start(now_s)
         self._open(paced=False)
         self._stop_waiting()
         self._maybe_finish()
@@ -244,7 +217,7 @@ class Controller:
     def _replica_loaded(self, event: ev.ReplicaLoaded) -> None:
         worker, stage, choice = replica_parts(event.replica)
         seat = self._workforce.seats[worker]
-        self._workforce.loaded(seat, self.topology.index[stage], choice)
+        self._workforce.loaded(seat, self.topology.index[stage], choice, self._now_s)
         self._work.worker_changed(seat)
         self._maybe_running()
 
@@ -265,7 +238,7 @@ class Controller:
         worker, stage, choice = replica_parts(event.replica)
         index = self.topology.index[stage]
         seat = self._workforce.seats[worker]
-        self._workforce.unable(seat, index, choice)
+        self._workforce.unable(seat, index, choice, self._now_s)
         self._changes.failed(event.reason)
         if not seat.may_yet_serve(index):
             self._work.unable(seat, index)
@@ -296,7 +269,7 @@ class Controller:
         self._changes.begin(change)
 
     def _go_on_changing(self) -> None:
-        changed = self._changes.advance()
+        changed = self._changes.advance(self._now_s)
         if changed is None:
             return
         self._out.append(changed)
@@ -326,7 +299,9 @@ class Controller:
             elif kind == "look":  # every event is followed by one at what waits
                 self._work.chooser.looked(number, now_s)
             elif kind == "respawn":
-                self._workforce.respawn(self._workforce.seats[name], number)
+                self._workforce.respawn(self._workforce.seats[name], number, now_s)
+            elif kind == "load":
+                self._workforce.still_loading(self._workforce.seats[name], number)
             else:
                 self._workforce.still_silent(self._workforce.seats[name], number)
 
@@ -352,21 +327,25 @@ class Controller:
         frame = self._new_frame(stream, event.seq, now_s, event.pts_s, now_s)
         self._end_frame(stream, frame, ItemState.FAILED, f"source: {event.reason}")
 
-    def _new_frame(self, stream: _Stream, seq: int, captured_at_s: float, pts_s: float, now_s: float) -> FrameRecord:
+    def _new_frame(
+        self, stream: StreamState, seq: int, captured_at_s: float, pts_s: float, now_s: float
+    ) -> FrameRecord:
         self.ledger.decoded[stream.plan.stream] += 1
         self._checkpoints.arrived(stream.plan.stream, seq, now_s)
         frame = FrameRecord(self.topology, stream.plan.stream, seq, -1, captured_at_s, pts_s)
         stream.frames[seq] = frame
         return frame
 
-    def _admit(self, stream: _Stream, frame: FrameRecord) -> None:
+    def _admit(self, stream: StreamState, frame: FrameRecord) -> None:
         frame.order = stream.next_order
         stream.next_order += 1
         stream.in_flight += 1
         self._flow.admit(frame)
 
-    def _end_frame(self, stream: _Stream, frame: FrameRecord, state: ItemState, reason: str) -> None:
-        """A frame that never was admitted."""
+    def _end_frame(self, stream: StreamState, frame: FrameRecord, state: ItemState, reason: str) -> None:
+        """A frame that never was admitted. Nobody will want its picture, and others may be ahead of it for long."""
+        if state is not ItemState.FAILED:
+            self._out.append(act.Discard(stream.plan.stream, frame.seq))
         self._flow.end_all(frame, state, "source" if state is ItemState.FAILED else "", reason)
 
     # -- what follows -------------------------------------------------------------------------------------------
@@ -485,7 +464,7 @@ class Controller:
                 self._work.chooser.left(stream.frames[cursor.committed], self._now_s)
         self._release_up_to(stream)
 
-    def _release_up_to(self, stream: _Stream) -> None:
+    def _release_up_to(self, stream: StreamState) -> None:
         """Give back what every sink has committed, in order."""
         committed = min(cursor.committed for cursor in stream.cursors)
         credits = 0
@@ -508,12 +487,12 @@ class Controller:
             self._out.append(act.Grant(stream.plan.stream, credits))
         self._maybe_close(stream)
 
-    def _maybe_close(self, stream: _Stream) -> None:
+    def _maybe_close(self, stream: StreamState) -> None:
         if stream.num_frames is not None and not stream.closing and stream.released == stream.num_frames - 1:
             stream.closing = True
             self._out.append(act.CloseStream(stream.plan.stream))
 
-    def _stream_closed(self, stream: _Stream) -> None:
+    def _stream_closed(self, stream: StreamState) -> None:
         stream.closed = True
         if not stream.stopping and stream.error is None and stream.num_frames is not None:
             name = stream.plan.stream
@@ -579,7 +558,7 @@ class Controller:
                 self._flow.end_all(frame, ItemState.CANCELLED, "", reason)
         self._work.give_up(reason, cancelled=cancelled)
 
-    def _stop(self, stream: _Stream, reason: str) -> None:
+    def _stop(self, stream: StreamState, reason: str) -> None:
         if stream.stopping:
             return
         stream.stopping = True

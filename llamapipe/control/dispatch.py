@@ -509,6 +509,11 @@ class Dispatcher:
             slow_s = max(faults.straggler_factor * p95_s, self._slow_floor_s)
         self._watch.begin(seat, now_s + slow_s, now_s + hang_s)
 
+    def shift(self, by_s: float) -> None:
+        """So much time has passed in which nobody could have noticed an answer."""
+        for seat in self._workforce:
+            self._watch.shift(seat, by_s)
+
     def look_at(self, seat: Seat, now_s: float) -> None:
         """What the seat runs may have taken too long by now."""
         late, hung = self._watch.rang(seat, now_s)

@@ -30,6 +30,7 @@ __all__ = [
     "StreamClosed",
     "StreamEnded",
     "StreamOpened",
+    "Paused",
     "Tick",
     "WorkerBack",
     "WorkerJoined",
@@ -227,6 +228,12 @@ class Allot(_Event, frozen=True):
     workers: int
 
 
+class Paused(_Event, frozen=True):
+    """For so long nobody has listened: whoever drives was stopped, or kept from it. What is late by it is not late."""
+
+    pause_s: float
+
+
 class Tick(_Event, frozen=True):
     """Time has passed."""
 
@@ -253,5 +260,6 @@ Event: TypeAlias = (
     | Cancel
     | Change
     | Allot
+    | Paused
     | Tick
 )

@@ -10,6 +10,8 @@ from llamapipe.errors import LedgerError
 
 __all__ = ["Ledger", "SinkAccount"]
 
+_MOST_REASONS = 100  # that are counted apart: errors that hold a number or a time would be as many as frames
+
 
 @dataclass(slots=True)
 class SinkAccount:
@@ -51,6 +53,8 @@ class SinkAccount:
         elif outcome == "dropped":
             self.dropped[reason] += 1
         elif outcome == "failed":
+            if reason not in self.failed and len(self.failed) >= _MOST_REASONS:
+                reason = f"{stage or 'source'}: other errors"
             self.failed[reason] += 1
         else:
             self.cancelled += 1

@@ -207,6 +207,7 @@ class FaultPlan(msgspec.Struct, frozen=True):
     hang_floor_s: float = 10.0
     first_hang_s: float = 120.0
     warm_hang_s: float = 10.0  # that a worker's first invocation of a stage may take at least
+    load_hang_s: float = 900.0  # that a worker may load one network, of which some are compiled then
     silent_after_s: float = 1.5  # without a heartbeat of a process
     dead_after_s: float = 8.5  # of silence on top of that
     backoff_s: float = 0.1  # before a lost worker's place is filled again; doubles with every loss in a row

@@ -21,6 +21,14 @@ class Timers:
         self._serial += 1
         heapq.heappush(self._heap, (due_s, self._serial, kind, name, number))
 
+    def shift(self, by_s: float, *, but: str) -> None:
+        """All ring so much later, save those of one kind."""
+        self._heap = [
+            (due_s if kind == but else due_s + by_s, serial, kind, name, number)
+            for due_s, serial, kind, name, number in self._heap
+        ]
+        heapq.heapify(self._heap)
+
     def next_s(self) -> float | None:
         """When the next one rings."""
         return self._heap[0][0] if self._heap else None

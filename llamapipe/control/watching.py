@@ -43,6 +43,12 @@ class Watch:
         self._set(seat)
         return late, hung
 
+    def shift(self, seat: Seat, by_s: float) -> None:
+        """Time has passed in which nobody could have noticed an answer; timers were shifted with it."""
+        seat.late_s += by_s
+        seat.hung_s += by_s
+        seat.rings_s += by_s
+
     def _set(self, seat: Seat) -> None:
         due_s = min(seat.late_s, seat.hung_s)
         if due_s < seat.rings_s:

@@ -44,6 +44,7 @@ class Seat:
     late_s: float = inf  # when what it runs is late, and when it hangs, see `llamapipe.control.watching`
     hung_s: float = inf
     rings_s: float = inf  # the earliest timer that is set for the two
+    load_answers: int = 0  # loads that were answered by whoever filled it: while they come, nothing hangs
     blocked: dict[tuple[int, str], None] = field(default_factory=dict)  # (stage, stream) that wait for it alone
 
     @property
@@ -147,12 +148,12 @@ class Workforce:
         self._all_needed = True
         return self.allot(0)
 
-    def start(self) -> None:
+    def start(self, now_s: float) -> None:
         """Fill every seat."""
         for seat in self:
-            self._fill(seat)
+            self._fill(seat, now_s)
 
-    def _fill(self, seat: Seat) -> None:
+    def _fill(self, seat: Seat, now_s: float) -> None:
         self.out.append(act.StartWorker(seat.name, seat.incarnation))
         for stage, choice in self._loads(seat):
             name = replica_name(seat.name, self._plan.stages[stage].name, choice)
@@ -166,13 +167,26 @@ class Workforce:
             replica.to(ReplicaState.LOADING)
             self._num_loading += 1
             self.out.append(act.Load(name, seat.name, self._plan.stages[stage].name, choice))
+        self._watch_loads(seat, now_s)
+
+    def _watch_loads(self, seat: Seat, now_s: float) -> None:
+        """Look again whether it has got on with what it loads."""
+        if any(replica.state is ReplicaState.LOADING for replica in seat.replicas.values()):
+            self._timers.add(now_s + self._faults.load_hang_s, "load", seat.name, seat.load_answers)
+
+    def still_loading(self, seat: Seat, answers: int) -> None:
+        """A load that has not been answered for that long never will be."""
+        loading = [stage for (stage, _), replica in seat.replicas.items() if replica.state is ReplicaState.LOADING]
+        if loading and seat.load_answers == answers:
+            name = self._plan.stages[loading[0]].name
+            self.condemn(seat, f"stage {name} was not loaded within {self._faults.load_hang_s:g} s")
 
     def want(self, stage: int, choice: int) -> None:
         """A way to run a stage that whoever comes up from now on loads as well."""
         if choice >= self._plan.stages[stage].num_choices:
             self._wanted[stage, choice] = None
 
-    def load_next(self, ways: Sequence[tuple[int, int]]) -> bool:
+    def load_next(self, ways: Sequence[tuple[int, int]], now_s: float) -> bool:
         """Let one worker that lacks one of these load it. Whether somebody loads one now, or is still to come up."""
         for seat in self:
             if any((r := seat.replicas.get(way)) is not None and r.state is ReplicaState.LOADING for way in ways):
@@ -181,16 +195,17 @@ class Workforce:
             for stage, choice in ways:
                 if (stage, choice) in seat.replicas or not seat.able or not self._has_device(seat, stage, choice):
                     continue
-                self._load(seat, stage, choice)
+                self._load(seat, stage, choice, now_s)
                 return True
         return False
 
-    def _load(self, seat: Seat, stage: int, choice: int) -> None:
+    def _load(self, seat: Seat, stage: int, choice: int, now_s: float) -> None:
         name = replica_name(seat.name, self._plan.stages[stage].name, choice)
         replica = seat.replicas[stage, choice] = Machine(name, REPLICA, ReplicaState.STARTING)
         replica.to(ReplicaState.LOADING)
         self._num_loading += 1
         self.out.append(act.Load(name, seat.name, self._plan.stages[stage].name, choice))
+        self._watch_loads(seat, now_s)
 
     def _has_device(self, seat: Seat, stage: int, choice: int) -> bool:
         plan = self._plan.stages[stage]
@@ -239,27 +254,32 @@ class Workforce:
 
     # -- what is heard of them ----------------------------------------------------------------------------------
 
-    def joined(self, seat: Seat) -> None:
+    def joined(self, seat: Seat, now_s: float) -> None:
         """It has said hello."""
         if seat.link.state is LinkState.UNKNOWN:
             seat.link.to(LinkState.ALIVE)
             self.changed(seat, serves=True)
             for way in self._wanted:  # a change has come while it was on its way
                 if way not in seat.replicas and self._has_device(seat, *way):
-                    self._load(seat, *way)
+                    self._load(seat, *way, now_s)
 
-    def loaded(self, seat: Seat, stage: int, choice: int = 0) -> None:
+    def loaded(self, seat: Seat, stage: int, choice: int, now_s: float) -> None:
         """A stage's candidate is ready there."""
-        self.joined(seat)
+        self.joined(seat, now_s)
         seat.replicas[stage, choice].to(ReplicaState.READY)
-        self._num_loading -= 1
+        self._answered(seat, now_s)
         self.changed(seat, serves=True)
 
-    def unable(self, seat: Seat, stage: int, choice: int = 0) -> None:
+    def unable(self, seat: Seat, stage: int, choice: int, now_s: float) -> None:
         """A stage's candidate cannot be loaded there."""
         seat.replicas[stage, choice].to(ReplicaState.FAILED)
-        self._num_loading -= 1
+        self._answered(seat, now_s)
         self.changed(seat, serves=True)
+
+    def _answered(self, seat: Seat, now_s: float) -> None:
+        self._num_loading -= 1
+        seat.load_answers += 1
+        self._watch_loads(seat, now_s)
 
     def num_serving(self, stage: int) -> int:
         """Workers that may be given the stage's invocations now."""
@@ -318,7 +338,7 @@ class Workforce:
 
     # -- what time brings ---------------------------------------------------------------------------------------
 
-    def respawn(self, seat: Seat, incarnation: int) -> None:
+    def respawn(self, seat: Seat, incarnation: int, now_s: float) -> None:
         """The wait is over: fill the seat again."""
         if seat.incarnation != incarnation or seat.link.state is not LinkState.DEAD or seat.given_up:
             return
@@ -326,7 +346,8 @@ class Workforce:
         seat.condemned = False
         seat.answered.clear()
         seat.link = Machine(seat.name, LINK, LinkState.UNKNOWN)
-        self._fill(seat)
+        seat.load_answers += 1  # what was loading then is nobody's any more
+        self._fill(seat, now_s)
 
     def still_silent(self, seat: Seat, silence: int) -> None:
         """Silent for too long, unless it was heard since that silence began."""

@@ -163,7 +163,7 @@ def _keep_last(results: list[list[ItemOutputs | None]], i: int, space: PassingSp
             continue
         try:
             results[place][i] = space.published(outputs)
-        except Exception as error:  # then it is this stage that has failed, and what the one before gave is needed
+        except BaseException as error:  # then it is this stage that has failed, and what the one before gave is needed
             results[place][i] = failed_item(error)
             for later in results[place + 1 :]:
                 later[i] = None

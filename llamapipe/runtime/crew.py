@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias
 import zmq
 
 from llamapipe.clock import Clock
+from llamapipe.errors import LlamapipeError
 from llamapipe.runtime.process import ProcessWorker
 
 __all__ = ["Crew", "Lost", "ThreadWorker", "WorkerPeer"]
@@ -84,22 +85,26 @@ class Crew:
         self._workers: dict[str, str] = {}  # identity -> worker, of those who are here
 
     def start(self, worker: str, peer: WorkerPeer) -> None:
-        """Bring one up."""
+        """Bring one up. One that cannot be started is lost like one that dies at once, and tried again as that is."""
         member = self._members[worker] = _Member(peer, started_s=self._clock.now_s())
         self._workers[peer.identity] = worker
-        if isinstance(peer, ProcessWorker):
-            assert self._process_address is not None
-            member.pidfd = peer.start(self._process_address)
-            self._poller.register(member.pidfd, zmq.POLLIN)
-        else:
-            name = f"llamapipe {peer.identity}"
-            member.thread = threading.Thread(target=self._serve, args=(member, peer), name=name, daemon=True)
-            member.thread.start()
+        try:
+            if isinstance(peer, ProcessWorker):
+                assert self._process_address is not None
+                member.pidfd = peer.start(self._process_address)
+                self._poller.register(member.pidfd, zmq.POLLIN)
+            else:
+                name = f"llamapipe {peer.identity}"
+                thread = threading.Thread(target=self._serve, args=(member, peer), name=name, daemon=True)
+                thread.start()
+                member.thread = thread
+        except (LlamapipeError, OSError, RuntimeError) as error:  # no more processes, descriptors or memory just now
+            member.crash = f"it could not be started: {error}"
 
     def _serve(self, member: _Member, peer: ThreadWorker) -> None:
         try:
             peer.serve(self._context, self._address)
-        except Exception as error:
+        except BaseException as error:  # sys.exit() in an operator is no way for a worker to end unnoticed
             member.crash = f"{type(error).__name__}: {error}"
 
     def identity(self, worker: str) -> str:
@@ -134,12 +139,18 @@ class Crew:
         if worker is not None:
             self._members[worker].heard_s = now_s
 
+    def shift(self, by_s: float) -> None:
+        """So much time has passed in which nobody listened to heartbeats."""
+        for member in self._members.values():
+            member.started_s += by_s
+            member.heard_s += by_s if member.heard_s >= 0 else 0.0
+
     def silence(self, now_s: float) -> list[tuple[str, bool]]:
         """Processes that have just fallen silent (True) or are heard again (False)."""
         changed: list[tuple[str, bool]] = []
         for worker in self._workers.values():
             member = self._members[worker]
-            if member.thread is not None:  # threads have no heartbeat
+            if member.thread is not None or member.crash:  # threads have no heartbeat
                 continue
             if member.heard_s < 0:
                 silent = now_s - member.started_s > _BOOT_S
@@ -164,7 +175,7 @@ class Crew:
         found: list[Lost] = []
         for identity, worker in list(self._workers.items()):
             member = self._members[worker]
-            if isinstance(member.peer, ProcessWorker):
+            if isinstance(member.peer, ProcessWorker) and member.pidfd >= 0:
                 if member.pidfd not in readable:
                     continue
                 self._poller.unregister(member.pidfd)
@@ -206,6 +217,8 @@ class Crew:
             peer.leave()
         for identity, worker in self._workers.items():
             member = self._members[worker]
+            if member.crash:
+                continue
             if isinstance(member.peer, ProcessWorker):
                 until_s = begun_s + (_LEAVE_S if identity in unwanted else _END_S)
                 while not member.peer.ended and self._clock.now_s() < until_s:

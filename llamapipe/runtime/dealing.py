@@ -9,7 +9,7 @@ import zmq
 from llamapipe.errors import WireError
 from llamapipe.wire import Hello, Message, Pulse, decode
 
-__all__ = ["dealer", "of_stranger", "received"]
+__all__ = ["dealer", "listener", "of_stranger", "received"]
 
 _NOBLOCK = int(zmq.NOBLOCK)  # as an enumeration it costs as much as the call
 
@@ -22,6 +22,17 @@ def dealer(context: zmq.Context[Any], identity: str, address: str) -> zmq.Socket
     socket.setsockopt(zmq.IDENTITY, identity.encode())
     socket.connect(address)
     return socket
+
+
+def listener(context: zmq.Context[Any], *addresses: str | None) -> zmq.Socket[Any]:
+    """The engine's own socket, on each of ``addresses``; sending to who is not there raises EHOSTUNREACH."""
+    router: zmq.Socket[Any] = context.socket(zmq.ROUTER)
+    for option, value in ((zmq.SNDHWM, 0), (zmq.RCVHWM, 0), (zmq.LINGER, 1000), (zmq.ROUTER_MANDATORY, 1)):
+        router.setsockopt(option, value)
+    for address in addresses:
+        if address is not None:
+            router.bind(address)
+    return router
 
 
 def received(router: zmq.Socket[Any]) -> tuple[str, bytes] | None:

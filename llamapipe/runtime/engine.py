@@ -5,11 +5,10 @@ Messages become events for `control`, its actions become messages. Decides nothi
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Container, Mapping
-from itertools import pairwise
 from queue import SimpleQueue
+from sys import maxsize
 from typing import Any
 
 import zmq
@@ -18,14 +17,14 @@ from llamapipe.clock import Clock
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
 from llamapipe.control.controller import Controller
-from llamapipe.control.plan import replica_name, replica_parts
+from llamapipe.control.plan import replica_parts
 from llamapipe.errors import LlamapipeError
 from llamapipe.media import SINKS
 from llamapipe.runtime.arena import Arena
 from llamapipe.runtime.checkpoints import CheckpointBook, StreamPoint
 from llamapipe.runtime.contract import EngineResult, Peer
 from llamapipe.runtime.crew import Crew, WorkerPeer
-from llamapipe.runtime.dealing import of_stranger, received
+from llamapipe.runtime.dealing import listener, of_stranger, received
 from llamapipe.runtime.frozen import Frozen
 from llamapipe.runtime.gathering import Gathering
 from llamapipe.runtime.granting import Granting
@@ -34,6 +33,7 @@ from llamapipe.runtime.observer import Observer
 from llamapipe.runtime.outstanding import (
     Outstanding,
     give_back,
+    inputs_of,
     num_pictures,
     one_by_one,
     outputs_by_stage,
@@ -46,7 +46,6 @@ from llamapipe.wire import (
     PROTOCOL,
     Captured,
     CaptureState,
-    ChainInputs,
     Close,
     Closed,
     Deliveries,
@@ -78,6 +77,8 @@ __all__ = ["Engine"]
 
 _POLL_MS = 50  # how late an interrupt or a dead thread may be noticed
 _LOOK_S = 0.02  # between two looks after workers, where none has ended
+_PAUSE_S = 1.0  # between two turns, which are otherwise _POLL_MS apart
+_MOST_MESSAGES = 256  # that are taken in a turn
 _SNDMORE = int(zmq.SNDMORE)  # as an enumeration it costs as much as the call
 
 
@@ -149,35 +150,30 @@ class Engine:
         self._result: EngineResult | None = None
         self._partial = EngineResult("failed", "")
         self._crashes: dict[str, str] = {}
+        self._hints: dict[str, str | None] = {}  # by what a replica could not be loaded for
 
     def run(self) -> EngineResult:
         """Serve until control says Finish. Raises whatever control raises: that is always a bug."""
         context: zmq.Context[Any] = zmq.Context.instance()
         self._context = context
-        router = context.socket(zmq.ROUTER)
-        for option, value in ((zmq.SNDHWM, 0), (zmq.RCVHWM, 0), (zmq.LINGER, 1000), (zmq.ROUTER_MANDATORY, 1)):
-            router.setsockopt(option, value)
-        router.bind(self._address)
-        if self._process_address is not None:
-            router.bind(self._process_address)
-        self._router = router
+        router = self._router = listener(context, self._address, self._process_address)
         poller = zmq.Poller()
         poller.register(router, zmq.POLLIN)
-        faults = self._controller.plan.faults
-        self._crew = Crew(
-            context, self._address, self._process_address, poller, self._clock, silent_after_s=faults.silent_after_s
-        )
+        silent_s = self._controller.plan.faults.silent_after_s
+        self._crew = Crew(context, self._address, self._process_address, poller, self._clock, silent_after_s=silent_s)
         try:
             for name, peer in self._peers.items():
                 self._spawn(name, peer)
+            self._turn_s = self._clock.now_s()
             self._tell(ev.Start())
             cancelled, next_look_s = False, 0.0
             while self._result is None:
                 ready = dict(poller.poll(self._wait_ms()))
+                self._notice_pause()
                 if ready:
                     if (pause_s := self._gathering.pause_s) > 0.0:
                         self._clock.sleep(pause_s)
-                    self._drain()
+                    self._drain(_MOST_MESSAGES)
                     self._gathering.took(self._num_arrived, self._clock.now_s())
                     self._num_arrived = 0
                 if self._has_loaded:
@@ -205,6 +201,13 @@ class Engine:
         finally:
             self._shut_down()
 
+    def _notice_pause(self) -> None:
+        """Where this process was stopped for a while (Ctrl-Z, a container that is paused), nobody's answer is late."""
+        before_s, self._turn_s = self._turn_s, self._clock.now_s()
+        if (pause_s := self._turn_s - before_s) > _PAUSE_S:
+            self._crew.shift(pause_s)
+            self._tell(ev.Paused(pause_s))
+
     def _wait_ms(self) -> int:
         deadline_s = self._controller.next_deadline_s()
         if deadline_s is None:
@@ -213,9 +216,14 @@ class Engine:
 
     # -- messages to events -------------------------------------------------------------------------------------
 
-    def _drain(self) -> None:
-        """Everything that is there now, then one flush: messages of a burst leave together."""
-        while self._result is None and (arrived := received(self._router)) is not None:
+    def _drain(self, most: int) -> None:
+        """What is there now, then one flush: messages of a burst leave together.
+
+        ``most``: where sources outrun this loop, sinks and timers must have their turn, or nothing would ever leave.
+        """
+        for _ in range(most):
+            if self._result is not None or (arrived := received(self._router)) is None:
+                return
             peer, data = arrived
             message = decode(data) if peer in self._proven else of_stranger(data)
             if message is not None:
@@ -230,11 +238,10 @@ class Engine:
             self._flush()
 
     def _take(self, peer: str, message: Message) -> None:
+        if peer in self._gone:  # a thread that comes back when it was given up: nobody has work for it
+            self._hand(peer, encode(Stop()), gone=True)
         if isinstance(message, Done):
             self._done(message)
-            if peer in self._gone:  # a thread that comes back when it was given up: nobody has work for it
-                with contextlib.suppress(zmq.ZMQError):
-                    self._router.send_multipart([peer.encode(), encode(Stop())])
         elif isinstance(message, NewFrames):
             for ref in message.frames:
                 self._store.add(ref.stream, ref.seq, ref)
@@ -322,8 +329,7 @@ class Engine:
         self._known.add(peer)
         self._proven.add(peer)
         for unsent in self._unsent.pop(peer, ()):
-            self._router.send(peer.encode(), _SNDMORE)
-            self._router.send(unsent)
+            self._hand(peer, unsent)
         if worker is not None:
             self._tell(ev.WorkerJoined(worker))
 
@@ -334,7 +340,7 @@ class Engine:
             self._tell(ev.ReplicaLoaded(message.replica, message.load_s))
             self._has_loaded = True
         else:
-            self._partial.hint = message.hint
+            self._hints[message.error] = message.hint
             self._tell(ev.ReplicaFailed(message.replica, message.error))
 
     def _restored(self, peer: str, message: Restored) -> None:
@@ -398,6 +404,8 @@ class Engine:
                 self._deliver(action)
             case act.Release():
                 self._store.release(action.stream, action.seq)
+            case act.Discard():
+                self._store.discard(action.stream, action.seq)
             case act.Grant():
                 self._granting.add(action.stream, action.credits)
             case act.Hold():
@@ -423,8 +431,7 @@ class Engine:
                 point = self._book.point(action, self._partial.files.get(action.stream, []))
                 self._observer.checkpoint(action.stream, point, self._clock.now_s())
             case act.Quarantine():
-                stage = self._stages[action.stage]
-                inputs = self._store.inputs(stage, action.stream, action.seq, action.index)
+                inputs = self._store.inputs(self._stages[action.stage], action.stream, action.seq, action.index)
                 item = ItemInputs(action.stream, action.seq, action.index, inputs)
                 self._observer.quarantined(action, item, self._arena)
             case act.StopSource():
@@ -441,15 +448,13 @@ class Engine:
                     self._send(f"sink:{action.stream}", Close())
             case act.Finish():
                 self._partial.outcome, self._partial.reason = action.outcome, action.reason
+                self._partial.hint = next(
+                    (h for error, h in self._hints.items() if action.reason.endswith(error)), None
+                )
                 self._result = self._partial
 
     def _dispatch(self, action: act.Dispatch) -> None:
-        stage = self._stages[action.stage]
-        items = [
-            ItemInputs(stream, seq, index, self._store.inputs(stage, stream, seq, index))
-            for stream, seq, index in action.items
-        ]
-        chain = [self._chained(action, before, name) for before, name in pairwise((action.stage, *action.chain))]
+        items, chain = inputs_of(action, self._stages, self._store)
         identity = self._crew.identity(action.worker)
         lent: list[tuple[int, int]] = []
         if self._crew.is_process(action.worker):  # of a chain's stages one has its outputs kept
@@ -459,14 +464,6 @@ class Engine:
         for slot, generation in out.given:
             self._arena.lease(slot, generation)
         self._send(identity, Invoke(action.invocation, action.replica, items, action.snapshot, lent, chain))
-
-    def _chained(self, action: act.Dispatch, before: str, name: str) -> ChainInputs:
-        stage = self._stages[name]
-        items = [
-            ItemInputs(stream, seq, index, self._store.inputs(stage, stream, seq, index, but_of=before))
-            for stream, seq, index in action.items
-        ]
-        return ChainInputs(replica_name(action.worker, name), items)
 
     def _restore(self, action: act.Restore) -> None:
         snapshot, items, whole = self._journal.recall(action.stage, action.stream)
@@ -505,19 +502,22 @@ class Engine:
 
     def _send(self, peer: str, message: Message) -> None:
         data = encode(message)
-        if peer in self._gone:
-            return
         if peer in self._known:
-            try:
-                self._router.send(peer.encode(), _SNDMORE)
-                self._router.send(data)
-            except zmq.ZMQError as error:
-                if error.errno != zmq.EHOSTUNREACH:
-                    raise
-                # It has hung up: after its last answer that is right, before it the crash is noticed elsewhere.
-                self._gone.add(peer)
-        else:
+            self._hand(peer, data)
+        elif peer not in self._gone:
             self._unsent.setdefault(peer, []).append(data)
+
+    def _hand(self, peer: str, data: bytes, *, gone: bool = False) -> None:
+        if peer in self._gone and not gone:
+            return
+        try:
+            self._router.send(peer.encode(), _SNDMORE)
+            self._router.send(data)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            # It has hung up: after its last answer that is right, before it the crash is noticed elsewhere.
+            self._gone.add(peer)
 
     # -- threads and processes ----------------------------------------------------------------------------------
 
@@ -529,7 +529,7 @@ class Engine:
     def _serve(self, name: str, peer: Peer) -> None:
         try:
             peer.serve(self._context, self._address)
-        except Exception as error:
+        except BaseException as error:  # sys.exit() in a library is no way for a thread to end unnoticed
             self._crashes[name] = f"{type(error).__name__}: {error}"
 
     def _notice_dead(self) -> None:
@@ -550,7 +550,7 @@ class Engine:
     def _notice_workers(self, now_s: float, readable: Container[object]) -> None:
         """Workers that have ended, fallen silent or are heard again."""
         for lost in self._crew.lost(readable):
-            self._drain()  # what it had sent before
+            self._drain(maxsize)  # what it had sent before
             self._gone.add(lost.identity)
             self._known.discard(lost.identity)
             self._unsent.pop(lost.identity, None)
@@ -596,4 +596,4 @@ class Engine:
             if peer not in self._known and isinstance(of_stranger(data), Hello):
                 self._known.add(peer)
                 for unsent in self._unsent.pop(peer, ()):
-                    self._router.send_multipart([peer.encode(), unsent])
+                    self._hand(peer, unsent)

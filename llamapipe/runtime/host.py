@@ -131,7 +131,7 @@ class StageHost:
         for i, item in enumerate(items):
             try:
                 batch.append(self._inputs(item))
-            except Exception as error:  # an unreadable input is that item's failure alone
+            except BaseException as error:  # an unreadable input is that item's failure alone
                 broken[i] = failed_item(error)
                 batch.append({})
         if broken:
@@ -145,7 +145,7 @@ class StageHost:
             results = self._operator(items[0].stream).process_batch(batch)
             if len(results) != len(items):
                 raise OperatorError(f"{self._manifest.type} gave {len(results)} results for {len(items)} items")
-        except Exception:
+        except BaseException:  # also what sys.exit() raises, and a library's panic: it is an item's failure
             if self._plan.stateful:  # a second try would see part of the stream twice
                 return [failed_item(OperatorError("failed in a batch of a stage that remembers")) for _ in items]
             return [self._run_one(item, inputs) for item, inputs in zip(items, batch, strict=True)]
@@ -191,14 +191,14 @@ class StageHost:
             results = self._operator(item.stream).process_batch([inputs])
             if len(results) != 1:
                 raise OperatorError(f"{self._manifest.type} gave {len(results)} results for 1 item")
-        except Exception as error:
+        except BaseException as error:
             return failed_item(error)
         return self._finish(item, inputs, results[0])
 
     def _finish(self, item: ItemInputs, inputs: Mapping[str, Any], result: Any) -> ItemOutputs:
         try:
             return self._outputs(item, inputs, result)
-        except Exception as error:
+        except BaseException as error:
             return failed_item(error)
 
     def _inputs(self, item: ItemInputs) -> Mapping[str, Any]:
@@ -303,7 +303,7 @@ def _placed(value: Any, kind: str, picture: Image | None) -> Boxes | Events:
     return boxes
 
 
-def failed_item(error: Exception) -> ItemOutputs:
+def failed_item(error: BaseException) -> ItemOutputs:
     """What an item gives that could not be worked on."""
     text = f"{type(error).__name__}: {error}".splitlines()[0][:_REASON_LENGTH]
     return ItemOutputs(FAILED_ITEM, [], [], text)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from msgspec.structs import replace
 
@@ -12,11 +13,13 @@ from llamapipe.control import events as ev
 from llamapipe.control.plan import StagePlan, replica_name
 from llamapipe.runtime.arena import Arena
 from llamapipe.runtime.journal import references
+from llamapipe.runtime.store import PayloadStore
 from llamapipe.wire import ChainInputs, Done, ItemInputs, ItemOutputs
 
 __all__ = [
     "Outstanding",
     "give_back",
+    "inputs_of",
     "num_pictures",
     "one_by_one",
     "outputs_by_stage",
@@ -40,6 +43,25 @@ class Outstanding:
     def given(self) -> set[tuple[int, int]]:
         """Slots (slot, generation) of all pictures that it was given."""
         return references(item for items in (self.items, *(link.items for link in self.chain)) for item in items)
+
+
+def inputs_of(
+    action: act.Dispatch, stages: Mapping[str, StagePlan], store: PayloadStore
+) -> tuple[list[ItemInputs], list[ChainInputs]]:
+    """What an invocation is given: its items, and for every further stage of a chain what does not come from within."""
+
+    def given(name: str, but_of: str | None = None) -> list[ItemInputs]:
+        stage = stages[name]
+        return [
+            ItemInputs(stream, seq, index, store.inputs(stage, stream, seq, index, but_of=but_of))
+            for stream, seq, index in action.items
+        ]
+
+    chain = [
+        ChainInputs(replica_name(action.worker, name), given(name, before))
+        for before, name in pairwise((action.stage, *action.chain))
+    ]
+    return given(action.stage), chain
 
 
 def outputs_by_stage(message: Done) -> list[Sequence[ItemOutputs | None]]:

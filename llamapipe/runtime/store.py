@@ -89,6 +89,13 @@ class PayloadStore:
         frame = self._frames[stream, seq]
         return [self._edge(frame, edge, "", 0) for edge in edges]
 
+    def discard(self, stream: str, seq: int) -> None:
+        """Free a frame's slots; what is known of it stays until it is released."""
+        slots = self._frames[stream, seq].slots
+        for slot, generation in slots:
+            self._arena.release(slot, generation)
+        slots.clear()
+
     def release(self, stream: str, seq: int) -> None:
         """Forget a frame and free its slots."""
         for slot, generation in self._frames.pop((stream, seq)).slots:

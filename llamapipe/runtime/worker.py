@@ -113,7 +113,7 @@ class Worker:
     def _snapshot(self, replica: str, stream: str) -> bytes | None:
         try:
             return self._hosts[replica].snapshot(stream)
-        except Exception:  # the stage goes on; it cannot be brought up elsewhere, as one without a snapshot
+        except BaseException:  # the stage goes on; it cannot be brought up elsewhere, as one without a snapshot
             return None
 
     def _capture(self, message: CaptureState) -> Captured:
@@ -124,7 +124,7 @@ class Worker:
         host = self._hosts[message.replica]
         try:
             host.restore(message.stream, message.state, message.journal)
-        except Exception as error:
+        except BaseException as error:
             host.restore(message.stream, None, ())
             return Restored(message.stage, message.stream, f"{type(error).__name__}: {error}")
         return Restored(message.stage, message.stream)
@@ -133,7 +133,7 @@ class Worker:
         started_s = self._clock.now_s()
         try:
             host = StageHost(self._setups[message.stage], self._space, self._streams, message.choice)
-        except Exception as error:
+        except BaseException as error:
             hint = error.hint if isinstance(error, LlamapipeError) else None
             text = error.message if isinstance(error, LlamapipeError) else f"{type(error).__name__}: {error}"
             return Loaded(message.replica, self._clock.now_s() - started_s, text, hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from llamapipe.wire import Done, ItemInputs
 
 __all__ = ["StageWatch", "Watcher"]
 
+_LOG = logging.getLogger(__name__)
 _PROGRESS_EVERY_S = 0.1
 
 
@@ -166,7 +168,10 @@ class Watcher(Observer):
     def quarantined(self, action: act.Quarantine, item: ItemInputs, arena: Arena) -> None:
         """See `Observer`."""
         if self._quarantiner is not None:
-            self._quarantiner.keep(action, item, arena)
+            try:
+                self._quarantiner.keep(action, item, arena)
+            except Exception as error:  # the item may be what nobody can read: it is no reason to end the run
+                _LOG.warning("item %d of %s could not be kept: %s", action.seq, action.stream, error)
 
     def forgotten(self, stage: str, stream: str, reason: str) -> None:
         """See `Observer`."""

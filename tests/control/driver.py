@@ -69,6 +69,7 @@ class Driver:
         self.log = [encode_plan(plan)]
         self.finished: act.Finish | None = None
         self.released: Counter[tuple[str, int]] = Counter()
+        self.discarded: set[tuple[str, int]] = set()  # frames whose picture is gone
         self.sinks = {(stream.stream, sink.name): _Sink() for stream in plan.streams for sink in plan.sinks}
         self.workers: dict[str, _Worker] = {}  # that run
         self.quarantined: list[act.Quarantine] = []
@@ -348,7 +349,11 @@ class Driver:
 
     def _pass(self, detail: int) -> None:
         deadline_s = self.control.next_deadline_s()
-        if deadline_s is None or detail % 2:  # an event that comes later than the time it was to be woken at
+        if detail % 7 == 3:  # nobody has listened for a while
+            pause_s = detail % 40 / 2
+            self.now_s += pause_s
+            self.tell(ev.Paused(pause_s))
+        elif deadline_s is None or detail % 2:  # an event that comes later than the time it was to be woken at
             self.now_s += (detail % 50) / 100
         else:
             self.now_s = max(self.now_s, deadline_s)
@@ -371,6 +376,11 @@ class Driver:
                 self.workers[action.worker].inbox.append(action)
             case act.Dispatch():
                 self._dispatch(action)
+            case act.Discard():
+                self._here(action.stream, action.seq)
+                place = action.stream, action.seq
+                assert place not in self.discarded, f"{action} twice"
+                self.discarded.add(place)
             case act.Forget():
                 dispatch, wanted = self._out[action.invocation]
                 assert wanted, f"{action} twice"
@@ -427,6 +437,7 @@ class Driver:
         assert 1 <= len(action.items) <= max(1, stage.choice(action.choice).batch)
         for item in action.items:
             self._here(item[0], item[1])
+            assert item[:2] not in self.discarded, f"{action}: {item} has been discarded"
             assert (action.stage, *item) not in self._answered, f"{action}: {item} has been answered for"
             others = [d for d, wanted in self._out.values() if wanted and d.stage == action.stage and item in d.items]
             assert len(others) <= 1, f"{action}: {item} is out twice already"

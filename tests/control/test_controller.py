@@ -184,7 +184,7 @@ def test_cancel_stops_sources_and_finishes_what_is_in_flight():
     control = started(detect_only(workers=1))
     arrive(control, 0)
     assert control.step(ev.Cancel(), 0.0) == [act.StopSource("cam0")]
-    assert arrive(control, 1) == []
+    assert arrive(control, 1) == [act.Discard("cam0", 1)]
     done = control.step(ev.InvocationDone(0, [1]), 0.0)
     assert [d.outcome for d in of(done, act.Deliver)] == ["delivered", "cancelled"]
     control.step(ev.Committed("cam0", "out", 1), 0.0)
