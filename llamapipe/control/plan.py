@@ -107,6 +107,7 @@ class StagePlan(msgspec.Struct, frozen=True):
     fan_out: bool = False
     filters: bool = False
     hides: bool = False
+    feeds_hiding: bool = False  # a stage that hides lies below it
     when: str | None = None
     sample_fps: float | None = None
     hold_unless: str | None = None  # a condition: where it does not hold, the last outputs are given again

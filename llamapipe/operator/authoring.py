@@ -55,6 +55,7 @@ class Context:
     width: int = 0  # of the stream's pictures, pixels; 0 where several streams share the operator
     height: int = 0
     fps: float = 0.0  # nominal frames per second of the stream; 0 unknown
+    feeds_hiding: bool = False  # what this operator leaves out, a later one would not hide: raise instead
 
 
 class Operator:

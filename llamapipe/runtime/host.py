@@ -115,6 +115,7 @@ class StageHost:
                 width=facts.width if facts else 0,
                 height=facts.height if facts else 0,
                 fps=facts.fps if facts else 0.0,
+                feeds_hiding=self._plan.feeds_hiding,
             )
         )
 
@@ -245,7 +246,11 @@ class StageHost:
             if kind != PortKind.FRAMES:
                 outputs.append([encode_value(_placed(value, kind, picture))])
             elif self._plan.fan_out:
-                pictures = list(value)[: self._plan.max_items]
+                pictures = list(value)
+                if self._plan.feeds_hiding and len(pictures) > self._plan.max_items:
+                    most = self._plan.max_items
+                    raise OperatorError(f"more than {most} pictures, and what is in the others would be shown")
+                del pictures[self._plan.max_items :]
                 count = len(pictures)
                 outputs.append([self._publish(crop, item, picture, published) for crop in pictures])
             else:

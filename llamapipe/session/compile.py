@@ -41,6 +41,7 @@ from llamapipe.spec import (
     PLACEMENTS,
     PipelineSpec,
     SloSpec,
+    feeds_hiding,
     hides_upstream,
     levels,
     parse_when,
@@ -130,9 +131,12 @@ def compile_pipeline(
         setups[name] = StageSetup(plan, registry.get(op.type), params)
     if problems:
         raise SpecError(problems)
+    watched = feeds_hiding(spec, manifests)
+    stages = [msgspec.structs.replace(plan, feeds_hiding=plan.name in watched) for plan in stages]
     for plan in stages:
         setups[plan.name] = replace(
             setups[plan.name],
+            plan=plan,
             atoms=when_atoms(plan.name, stages),
             load_predictor=predictor_loader(assets),
         )

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
         TracksStage,
     )
     from llamapipe.spec.dumper import dump_yaml
-    from llamapipe.spec.graph import graph_of, hides_upstream, levels, split_selector, topological, upstream
+    from llamapipe.spec.graph import (
+        feeds_hiding,
+        graph_of,
+        hides_upstream,
+        levels,
+        split_selector,
+        topological,
+        upstream,
+    )
     from llamapipe.spec.knob_values import PLACEMENTS
     from llamapipe.spec.knobs import knob_names, split_knobs
     from llamapipe.spec.loader import Loaded, Location, load_yaml, read_yaml
@@ -77,6 +85,7 @@ __all__ = [
     "apply_sets",
     "dot",
     "dump_yaml",
+    "feeds_hiding",
     "format_slo",
     "graph_of",
     "hides_upstream",
@@ -110,7 +119,7 @@ _HOMES = {
         "TracksStage",
     ),
     "dumper": ("dump_yaml",),
-    "graph": ("graph_of", "hides_upstream", "levels", "split_selector", "topological", "upstream"),
+    "graph": ("feeds_hiding", "graph_of", "hides_upstream", "levels", "split_selector", "topological", "upstream"),
     "knob_values": ("PLACEMENTS",),
     "knobs": ("knob_names", "split_knobs"),
     "loader": ("Loaded", "Location", "load_yaml", "read_yaml"),

@@ -97,6 +97,12 @@ def upstream(spec: PipelineSpec, selector: str) -> set[str]:
     return set() if not stage else nx.ancestors(graph_of(spec), stage) | {stage}
 
 
+def feeds_hiding(spec: PipelineSpec, manifests: Mapping[str, Manifest]) -> set[str]:
+    """Names of the stages above those that hide."""
+    selectors = [s for op in spec.ops if manifests[op.name].hides for ports in op.inputs.values() for s in ports]
+    return {stage for selector in selectors for stage in upstream(spec, selector)}
+
+
 def hides_upstream(spec: PipelineSpec, manifests: Mapping[str, Manifest], selector: str) -> bool:
     """Whether what the selector gives has passed an operator that hides."""
     return any(manifests[stage].hides for stage in upstream(spec, selector))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamapipe.data import Boxes, Image
-from llamapipe.errors import UsageError
+from llamapipe.errors import OperatorError, UsageError
 from llamapipe.operator import Context, Inputs, Manifest, Operator, Outputs, Param, Port, PortKind
 
 __all__ = ["Crop", "Resize"]
@@ -75,7 +75,8 @@ class Crop(Operator):
 
     Stages behind it work on the crops, and what they find comes back in source pixels. A crop is a view of its
     frame, nothing is copied. Boxes with less than `min_size` pixels left inside the frame give no crop; of more than
-    `max_items` boxes those with the best scores are taken.
+    `max_items` boxes those with the best scores are taken. Where a later stage hides what is found in the crops, more
+    than `max_items` are an error instead: the frame is not shown at all.
     """
 
     manifest: ClassVar[Manifest] = Manifest(
@@ -111,6 +112,9 @@ class Crop(Operator):
         boxes: Boxes = inputs["boxes"]
         regions, keep = self._regions(image, boxes)
         if len(keep) > int(self.params["max_items"]):
+            if self.context.feeds_hiding:
+                most = self.params["max_items"]
+                raise OperatorError(f"more than {most} boxes, and what is not cut would be shown: raise max_items")
             best = np.argsort(-boxes.score[keep], kind="stable")[: int(self.params["max_items"])]
             regions = regions[np.sort(best)]
         return {"frames": [image.crop(*region) for region in regions.tolist()]}

@@ -13,7 +13,7 @@ with Pipeline(
     people = detect(pipeline.frames, task="person-detection", min_score=0.15, name="people")
     tracks = track(people, start_score=0.6, name="follow")
     # Faces are looked for in everybody found, tracked or not: better one blur too many.
-    heads = crop(pipeline.frames, people, top_share=0.5, pad=0.2, name="heads")
+    heads = crop(pipeline.frames, people, top_share=0.5, pad=0.2, max_items=256, name="heads")
     faces = detect(heads, task="face-detection", min_score=0.4, name="faces")
     # A face that the detector loses for a moment stays hidden.
     held = hold(faces, seconds=0.2, name="held")
