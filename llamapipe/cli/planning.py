@@ -94,10 +94,19 @@ def plan(
 def show_plan(view: PlanView, terminal: Terminal) -> None:
     """Print it on stdout."""
     rows = [
-        (stage.name, stage.variant or stage.type, _ms(stage.budget_ms), _ms(stage.takes_ms), stage.why)
+        (
+            stage.name,
+            stage.variant or stage.type,
+            f"{stage.items:.3g}",
+            _ms(stage.budget_ms),
+            _ms(stage.takes_ms),
+            stage.why,
+        )
         for stage in view.stages
     ]
-    terminal.table(("operation", "runs", "budget ms", "takes ms (p95)", "why"), rows, title=view.pipeline)
+    terminal.table(
+        ("operation", "runs", "items a frame", "budget ms", "takes ms (p95)", "why"), rows, title=view.pipeline
+    )
     considered = [
         (
             stage.name,

@@ -30,6 +30,7 @@ class StageView(msgspec.Struct, frozen=True):
     variant: str | None
     considered: list[Considered]
     why: str = ""  # it runs so
+    items: float = 1.0  # a frame, that it works on: as runs like it did, else as the pipeline says
 
 
 class PlanView(msgspec.Struct, frozen=True):

@@ -41,6 +41,7 @@ class Needed(msgspec.Struct, frozen=True):
     core_s: float  # processor time of a frame, all that the run does included
     load_s: float  # from the run's start until a frame was worked on
     pipeline: str = ""  # for people who look into the file
+    items: dict[str, float] = {}  # by stage, that it worked on for a frame: fewer than one where frames pass it by
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +145,11 @@ class Memory:
             return None
         return next((needed for path in self._paths if (needed := _read(path)) is not None), None)
 
-    def learn(self, core_s: float, load_s: float) -> None:
+    def learn(self, core_s: float, load_s: float, items: Mapping[str, float]) -> None:
         """A run like it has ended."""
         if learns_from_runs(self._env) and core_s > 0.0 and math.isfinite(core_s):
             for path in self._paths:
-                _write(path, Needed(core_s, load_s, self._name))
+                _write(path, Needed(core_s, load_s, self._name, dict(items)))
 
 
 def _digest(what: object) -> str:
@@ -166,7 +167,8 @@ def _write(path: Path, now: Needed) -> None:
     """Beside what was known before. What cannot be kept is not: the next one finds out again."""
     if (old := _read(path)) is not None:
         core_s = _NEW * now.core_s + (1 - _NEW) * old.core_s
-        now = Needed(core_s, _NEW * now.load_s + (1 - _NEW) * old.load_s, now.pipeline)
+        items = {stage: _NEW * n + (1 - _NEW) * old.items.get(stage, n) for stage, n in now.items.items()}
+        now = Needed(core_s, _NEW * now.load_s + (1 - _NEW) * old.load_s, now.pipeline, items)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

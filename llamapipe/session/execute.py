@@ -310,7 +310,8 @@ class _Job:
                 observed=observed,
             )
             if prepared.memory is not None and governor is not None and governor.learns and result.outcome == "done":
-                prepared.memory.learn(governor.core_s or 0.0, summary.load_s)
+                items = {stage.name: stage.items / max(1, summary.frames.decoded) for stage in summary.stages}
+                prepared.memory.learn(governor.core_s or 0.0, summary.load_s, items)
             agreed = self.request.agreed
             notes = [agreed.note] if agreed is not None and agreed.warns else []
             notes += shadow.notes if shadow is not None else []

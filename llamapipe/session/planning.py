@@ -80,7 +80,8 @@ def view_of(prepared: Prepared, ready_s: float = 0.0, samples: Samples = NOTHING
     budgets = graph.budgets_s(bound_s, efforts) if bound_s is not None and any(efforts) else None
     p95_s = max(graph.ways_s(efforts), default=0.0)
     p50_s = max(graph.ways_s([0.0 if k is None else k.p50_s for k in known]), default=0.0)
-    core_s = sum(k.core_s for k in known if k is not None)
+    items = _items(prepared)
+    core_s = sum(n * k.core_s for n, k in zip(items, known, strict=True) if k is not None)
     verdict, reason = feasible(prepared, p95_s, ready_s, samples)
     fps = _fps(prepared, core_s)
     accuracies = [s.candidates[0].accuracy for s in plan.stages if s.candidates]
@@ -96,7 +97,9 @@ def view_of(prepared: Prepared, ready_s: float = 0.0, samples: Samples = NOTHING
         predicted_p50_ms=1000 * p50_s if any(known) else None,
         predicted_p95_ms=1000 * p95_s if any(known) else None,
         predicted_core_s=1000 * core_s if any(known) else None,
-        predicted_cost=1000 * sum(k.cost for k in known if k is not None) if any(known) else None,
+        predicted_cost=1000 * sum(n * k.cost for n, k in zip(items, known, strict=True) if k is not None)
+        if any(known)
+        else None,
         predicted_fps=fps,
         predicted_reserved=1000 * _meter(prepared).cost_per_s / fps if fps else None,
         unit=prepared.prices.unit,
@@ -110,10 +113,23 @@ def view_of(prepared: Prepared, ready_s: float = 0.0, samples: Samples = NOTHING
                 variant=stage.configuration.variant.name if stage.configuration.variant is not None else None,
                 considered=_considered(prepared, stage),
                 why=_why(prepared, stage),
+                items=items[i],
             )
             for i, stage in enumerate(plan.stages)
         ],
     )
+
+
+def _items(prepared: Prepared) -> list[float]:
+    """By stage, that it works on for a frame: as runs like it did; else one, or fewer where it leaves frames out."""
+    needed = prepared.memory.recall() if prepared.memory is not None else None
+    seen = {} if needed is None else needed.items
+    rates = [float(source.info.fps) for source in prepared.sources.values() if source.info.fps]
+    shares = [
+        1.0 if stage.sample_fps is None or not rates else min(1.0, stage.sample_fps * len(rates) / sum(rates))
+        for stage in prepared.plan.stages
+    ]
+    return [seen.get(stage.name, share) for stage, share in zip(prepared.plan.stages, shares, strict=True)]
 
 
 def _meter(prepared: Prepared) -> CostMeter:
