@@ -55,7 +55,12 @@ def with_agreements(
     if killed_before(request) is not None:
         return request
     loaded = load_pipeline(
-        request.pipeline, env=env, params=request.params, sets=request.sets, ops_files=request.ops_files
+        request.pipeline,
+        env=env,
+        params=request.params,
+        sets=request.sets,
+        ops_files=request.ops_files,
+        min_accuracy=request.min_accuracy,
     )
     floor = loaded.spec.accuracy
     if floor is None or (floor.metric or "agreement") != "agreement":

@@ -28,6 +28,7 @@ class RunOptions(TypedDict, total=False):
     params: Mapping[str, str]
     sets: Mapping[str, str]
     slo: str | None
+    min_accuracy: float | None
     start_s: float | None
     end_s: float | None
     max_frames: int | None

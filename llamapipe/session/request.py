@@ -35,6 +35,7 @@ class RunRequest:
     params: Mapping[str, str] = field(default_factory=dict)  # pipeline parameters
     sets: Mapping[str, str] = field(default_factory=dict)  # "stage.knob": value; "params.NAME" too
     slo: str | None = None  # "p95=200ms", "deadline=30s"; replaces the pipeline's
+    min_accuracy: float | None = None  # 0..1, least agreement with the reference; replaces the pipeline's floor
     start_s: float | None = None
     end_s: float | None = None
     max_frames: int | None = None

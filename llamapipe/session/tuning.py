@@ -26,7 +26,7 @@ from llamapipe.session.pinned import as_sets, digest_of_pipeline, of_stages
 from llamapipe.session.prepare import OnAsset, profiles_here, sources_of
 from llamapipe.session.refusing import SPENT, closest, nearest, refusal
 from llamapipe.session.request import RunRequest
-from llamapipe.session.resolve import LoadedPipeline, load_pipeline
+from llamapipe.session.resolve import LoadedPipeline, check_floor, load_pipeline
 from llamapipe.session.searching import OnStep, search_configuration
 from llamapipe.session.stillness import looks_at
 from llamapipe.session.stretches import Stretches, decode_stretches, part_s
@@ -35,6 +35,7 @@ from llamapipe.session.trials import Judge, Trials, judged_results
 from llamapipe.session.tunable import Choice, Tunable, asked_knobs, still_stages, tunable
 from llamapipe.session.tune_request import TuneRequest
 from llamapipe.spec import format_slo, parse_slo
+from llamapipe.spec.accuracy_text import check_share
 from llamapipe.spec.model import SloSpec
 from llamapipe.spec.names import did_you_mean
 from llamapipe.spec.yaml_tree import parse_scalar
@@ -109,6 +110,7 @@ def tune(
     What is found is kept, and a like video is answered from it without a search. Raises UsageError, SpecError,
     SourceError, AssetError, and InterruptedRun.
     """
+    check_floor(request.min_accuracy, request.sets)
     clock = clock if clock is not None else SystemClock()
     env = env if env is not None else system_env()
     return _Tuning(request, on_step, on_asset, interrupt or threading.Event(), clock, env).run()
@@ -128,6 +130,7 @@ def tune_for(
     """
     if not request.sources:
         raise UsageError("--tune: there is no video to tune for", hint="add -i VIDEO")
+    check_floor(request.min_accuracy, request.sets)
     asked = replace(TuneRequest.of_run(request, request.sources[0]), slo=request.slo, before_run=True)
     clock = clock if clock is not None else SystemClock()
     env = env if env is not None else system_env()
@@ -352,8 +355,7 @@ class _Tuning:
         if floor is None and metric == "ap50":
             raise UsageError("--labels: say how right is right enough", hint="for example: --min-accuracy 0.6")
         floor = _USUAL_FLOOR if floor is None else floor
-        if not 0 <= floor <= 1:
-            raise UsageError(f"--min-accuracy {floor:g}: expected a share from 0 to 1")
+        check_share(floor)
         return floor, metric
 
     def _num_frames(self, choices: Tunable, budget_s: float) -> int:

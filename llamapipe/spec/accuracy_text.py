@@ -8,7 +8,7 @@ from math import nan
 from llamapipe.errors import UsageError
 from llamapipe.spec.model import AccuracyFloor
 
-__all__ = ["AGREEMENT", "parse_floor"]
+__all__ = ["AGREEMENT", "check_share", "parse_floor", "with_agreement"]
 
 AGREEMENT = "agreement"
 """The metric of a bare number."""
@@ -34,3 +34,20 @@ def parse_floor(asked: float | str, what: str = "accuracy", *, best: str = "the 
             hint=f"for example 0.8 (agreement with {best}), or coco_ap>=0.25",
         )
     return AccuracyFloor(min=value, metric=None if metric == AGREEMENT else metric)
+
+
+def check_share(min_accuracy: float) -> None:
+    """Raise UsageError for what is no share, 0..1; it speaks of the flag."""
+    if not 0 <= min_accuracy <= 1:
+        raise UsageError(
+            f"--min-accuracy {min_accuracy:g}: expected a share from 0 to 1", hint="for example --min-accuracy 0.9"
+        )
+
+
+def with_agreement(floor: AccuracyFloor | None, least: float) -> AccuracyFloor:
+    """A floor of agreement (0..1) in place of another.
+
+    How far it may give way stays where that is agreement, too: of another metric it would mean something else.
+    """
+    alike = floor is not None and (floor.metric or AGREEMENT) == AGREEMENT
+    return AccuracyFloor(min=least, degraded=floor.degraded if floor is not None and alike else None)

@@ -40,6 +40,18 @@ def test_a_plan_says_what_is_chosen_and_why_each_other_lost(tmp_path: Path, env:
     assert view.accuracy == pytest.approx(0.9)
 
 
+def test_a_floor_that_the_run_is_given_goes_before_the_pipelines(
+    tmp_path: Path, env: dict[str, str], assets: Path
+) -> None:
+    fill(env, {GOOD: 1.0, FAST: 0.9, ROUGH: 0.5})
+    view = plan(tmp_path, env, assets, realtime=True, slo="p95=2s", min_accuracy=0.95)
+    assert view.stages[0].variant == GOOD.name
+    view = plan(tmp_path, env, assets, realtime=True, slo="p95=2s", min_accuracy=0.45)
+    assert view.stages[0].variant in (FAST.name, ROUGH.name)
+    assert view.accuracy is not None
+    assert view.accuracy < 0.95
+
+
 def test_what_no_variant_can_do_is_called_infeasible(tmp_path: Path, env: dict[str, str], assets: Path) -> None:
     fill(env, {GOOD: 1.0})
     view = plan(tmp_path, env, assets, realtime=True, slo="p95=1ms")
