@@ -53,6 +53,7 @@ __all__ = [
     "batches_of",
     "make_query",
     "parse_accuracy",
+    "query",
 ]
 
 _HOST = "local"
@@ -423,6 +424,15 @@ def make_query(*, num_items: int = 1, offline: bool = False, **options: Unpack[Q
         min_score=min_score,
         offline=offline,
     )
+
+
+def query(pictures: Picture | Sequence[Picture], **options: Unpack[QueryOptions]) -> Answer:
+    """Ask once, and let go of what was loaded for it. Who asks again keeps a `Session` open.
+
+    Raises what `Session.query` raises.
+    """
+    with Session(workers="thread") as session:
+        return session.query(pictures, **options)
 
 
 def parse_accuracy(asked: float | str | Floor | None) -> Floor | None:
