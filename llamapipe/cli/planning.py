@@ -159,6 +159,7 @@ def show_plan(view: PlanView, terminal: Terminal) -> None:
         ("accuracy", "-" if view.accuracy is None else f"{view.accuracy:.3f} at least"),
         ("workers", f"{view.workers}, policy {view.policy}"),
         ("cores", f"{view.cores}" + (f": {view.why_cores}" if view.why_cores else "")),
+        *(("note", note) for note in view.notes),
     ]
     terminal.table(("plan", ""), facts)
 

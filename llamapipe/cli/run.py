@@ -334,7 +334,9 @@ def _tuned(request: RunRequest, terminal: Terminal) -> RunRequest:
     terminal.note(str(tuned))
     if (close := tuned.tuning.close) is not None:
         terminal.warning(f"{refusal(tuned.tuning)}; it runs with what came closest: {described(close)}")
-    return replace(request, config=tuned.tuning)
+    if tuned.unlike:
+        terminal.warning(tuned.unlike)
+    return replace(request, config=tuned.tuning, remarks=[*request.remarks, *filter(None, [tuned.unlike])])
 
 
 def _unwatched(request: RunRequest, terminal: Terminal) -> RunRequest:
@@ -352,10 +354,13 @@ def sampled(request: RunRequest, terminal: Terminal) -> RunRequest:
     from llamapipe.clock import SystemClock, system_env
     from llamapipe.session.agreeing import with_agreements
 
+    known = len(request.remarks)
     with TrialLines(terminal) as lines:
         request = with_agreements(request, clock=SystemClock(), env=system_env(), on_step=lines.show)
     if request.agreed is not None:
         terminal.note(request.agreed.note)
+    for remark in request.remarks[known:]:
+        terminal.warning(remark)
     return request
 
 

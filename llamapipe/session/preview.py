@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from llamapipe.clock import Clock, Env, SystemClock, system_env
 from llamapipe.media import SINKS
 from llamapipe.report import PlanView
 from llamapipe.session.prepare import Prepared, prepare
+from llamapipe.session.remarks import remarks_of
 from llamapipe.session.request import RunRequest
 from llamapipe.spec import tree
 
@@ -30,6 +31,7 @@ class RunPreview:
     slo: str
     slo_note: str
     workers: int
+    notes: list[str] = field(default_factory=list)  # what will not be as the pipeline or its user may think
     plan: PlanView | None = None  # what is planned and why, where that was asked for
 
     def to_dict(self) -> dict[str, Any]:
@@ -53,6 +55,7 @@ class RunPreview:
         if self.slo:
             lines.append(f"SLO: {self.slo}" + (f" (not judged: {self.slo_note})" if self.slo_note else ""))
         lines.append(f"workers: {self.workers}")
+        lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 
 
@@ -125,4 +128,5 @@ def _preview(prepared: Prepared) -> RunPreview:
         slo=prepared.objective.text,
         slo_note=prepared.objective.unjudged,
         workers=len(prepared.plan.workers),
+        notes=remarks_of(prepared),
     )

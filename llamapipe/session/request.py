@@ -59,6 +59,7 @@ class RunRequest:
     retune: bool = True  # where that finds it too far off: go over to the reference, and search anew meanwhile
     config: Path | Tuning | None = None  # what `tune` found, or its file; ``sets`` go before it
     agreed: Agreements | None = None  # None: found out where the floor needs it and the catalogue does not know
+    remarks: Sequence[str] = ()  # found out beforehand, for the notes of whatever comes of it
     waited_s: float = 0.0  # since the user asked: tuning and sampling count against a deadline
 
 

@@ -22,6 +22,7 @@ from llamapipe.media import SourceSpec, check_part, open_source
 from llamapipe.media.contract import SourceInfo
 from llamapipe.session.costs import prices_for
 from llamapipe.session.labelled import Row, read_truths
+from llamapipe.session.likeness import unlike_the_first
 from llamapipe.session.pinned import as_sets, digest_of_pipeline, of_stages
 from llamapipe.session.prepare import OnAsset, profiles_here, sources_of
 from llamapipe.session.refusing import SPENT, closest, nearest, refusal
@@ -83,10 +84,14 @@ _HINT_WIDTH = 0.1  # of another video's accuracy, either side
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """``cached_from``: the like video that was searched before, and how far it is; None: searched now."""
+    """``cached_from``: the like video that was searched before, and how far it is; None: searched now.
+
+    ``unlike``: what to tell of a run's other videos, which were not tuned for; empty: they are alike, or there is none.
+    """
 
     tuning: Tuning
     cached_from: tuple[str, float] | None = None
+    unlike: str = ""
 
     def __str__(self) -> str:
         if self.cached_from is not None:
@@ -139,11 +144,12 @@ def tune_for(
         return None
     tuned = search.run()
     tuning = tuned.tuning
+    slo = parse_slo(tuning.objective) if tuning.objective else None
     if tuning.feasible:
-        return tuned
+        return replace(tuned, unlike=unlike_the_first(request, slo, clock=clock, env=env))
     if (close := closest(tuning)) is None:
         raise QueryRefused(refusal(tuning), why="constraint", nearest=nearest(tuning))
-    return Tuned(close)
+    return Tuned(close, unlike=unlike_the_first(request, slo, clock=clock, env=env))
 
 
 def tune_on(

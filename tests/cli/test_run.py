@@ -113,6 +113,24 @@ def test_a_dry_run_that_explains_says_what_a_plan_says(cli: Cli, plain: Path, cl
     assert not out.exists()
 
 
+def test_what_will_do_nothing_is_told_and_no_error(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
+    plain.write_text(plain.read_text().replace("version: 1", "version: 1\non_overload: degrade"))
+    said = "on_overload: degrade does nothing: without a floor of accuracy"
+    ended = cli("validate", plain)
+    assert (ended.code, f"warning: {plain}:2: {said}" in ended.err) == (0, True)
+    ended = cli("validate", plain, "--json")
+    assert (ended.code, json.loads(ended.out), said in ended.err) == (0, [], True)
+    ended = cli("plan", plain, "-i", clip)
+    assert (ended.code, said in ended.out) == (0, True)
+    assert said in json.loads(cli("plan", plain, "-i", clip, "--json").out)["notes"][0]
+    asked = ("run", plain, "-i", clip, "-o", tmp_path / "out")
+    assert f"note: {said}" in cli(*asked, "--dry-run").out
+    ended = cli(*asked)
+    assert (ended.code, f"warning: {said}" in ended.err) == (0, True)
+    assert said in RunSummary.from_json((tmp_path / "out" / "run.json").read_bytes()).notes[0]
+    assert "does nothing" not in cli("validate", "people").err
+
+
 def test_a_plan_is_of_as_many_frames_as_would_be_run(cli: Cli, plain: Path, clip: Path) -> None:
     asked = ("plan", plain, "-i", clip, "--slo", "deadline=60s")
     for more, frames in (((), 20), (("--max-frames", 5), 5), (("--loop", 3), 60)):

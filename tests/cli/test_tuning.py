@@ -44,6 +44,9 @@ def test_a_plan_with_a_configuration_is_of_what_was_tuned(cli: Cli, plain: Path,
     assert cli(*asked, "--slo", "deadline=1ms").code == 3
     ended = cli(*asked, "--min-accuracy", 0.95)
     assert (ended.code, "was tuned for none of at least 0.9" in ended.err) == (2, True)
+    plain.write_text(plain.read_text().replace("version: 1", "version: 1\non_overload: degrade"))
+    (note,) = json.loads(cli(*asked, "--json").out)["notes"]
+    assert note.startswith("on_overload: degrade does nothing: a tuned configuration leaves one way to run each stage")
     config.write_text(config.read_text().replace("hardware: ", "hardware: old-"))
     assert "warning: the configuration was tuned on old-" in cli(*asked).err
     assert cli("plan", plain, "-i", clip, "--config", tmp_path / "none.yaml").code == 2
