@@ -16,6 +16,7 @@ from llamapipe.operator import Manifest
 from llamapipe.report import check_replaceable, write_whole
 from llamapipe.session.resolve import check_floor
 from llamapipe.spec import PipelineSpec, apply_sets, parse_slo
+from llamapipe.spec.accuracy_text import with_agreement
 from llamapipe.spec.yaml_tree import Dumper, parse_yaml, plain_value
 from llamapipe.tune import Tuning
 
@@ -134,10 +135,16 @@ def with_pinned(
         )
     objective = parse_slo(tuning.objective) if tuning.objective else None
     whole = spec
+    if min_accuracy is not None:
+        whole = whole.model_copy(update={"accuracy": with_agreement(whole.accuracy, min_accuracy)})
     spec = spec.model_copy(update={"accuracy": None, "slo": objective})
     floors = {key: value for key, value in sets.items() if key.startswith("accuracy.")}
     asked = apply_sets(whole, floors, manifests).accuracy if floors else None
-    if asked is not None and (asked.min > tuning.floor or (asked.metric or tuning.metric) != tuning.metric):
+    if (
+        min_accuracy is None
+        and asked is not None
+        and (asked.min > tuning.floor or (asked.metric or tuning.metric) != tuning.metric)
+    ):
         raise UsageError(
             f"--set {', '.join(f'{key}={value}' for key, value in floors.items())}: the configuration was tuned for "
             f"{tuning.metric} of at least {tuning.floor:g}",

@@ -307,8 +307,15 @@ class _Tuning:
 
     def _load(self, sets: Mapping[str, str]) -> LoadedPipeline:
         request = self._request
+        # A search beside a run has the floor of the first one, whatever the run's own settings were.
+        least = None if {"accuracy.min", "accuracy.metric"} & sets.keys() else request.min_accuracy
         return load_pipeline(
-            request.pipeline, env=self._env, params=request.params, sets=sets, ops_files=request.ops_files
+            request.pipeline,
+            env=self._env,
+            params=request.params,
+            sets=sets,
+            ops_files=request.ops_files,
+            min_accuracy=least,
         )
 
     def _source(self) -> SourceSpec:

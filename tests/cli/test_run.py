@@ -147,6 +147,22 @@ def test_a_floor_is_a_share_and_asked_for_once(cli: Cli, plain: Path, clip: Path
     assert not (tmp_path / "out").exists()
 
 
+def test_how_far_a_floor_of_the_command_line_may_give_way_is_set_beside_it(
+    cli: Cli, plain: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a pipeline that has no floor of its own, too, wherever it is read."""
+    monkeypatch.setenv("LLAMAPIPE_CACHE", str(tmp_path / "cache"))
+    plain.write_text(plain.read_text().replace("version: 1", "version: 1\non_overload: degrade"))
+    asked = (plain, "-i", clip, "--min-accuracy", 0.9, "--set", "accuracy.degraded=0.7")
+    ended = cli("plan", *asked)
+    assert (ended.code, "does nothing" in ended.out) == (0, False), ended.err
+    config = tmp_path / "small.tuned.yaml"
+    assert cli("tune", *asked, "--config", config, "--budget-s", 60).code == 0
+    for more in ((), ("--tune",), ("--config", config)):
+        ended = cli("run", *asked, "-o", tmp_path / "out", "--force", *more)
+        assert ended.code == 0, ended.err
+
+
 def test_a_floor_of_the_command_line_is_that_of_the_run(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
     asked = ("run", plain, "-i", clip, "-o", tmp_path / "out", "--json")
     by_flag = json.loads(cli(*asked, "--min-accuracy", 0.9).out)["fingerprint"]["the accuracy asked for"]
