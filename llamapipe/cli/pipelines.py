@@ -41,18 +41,25 @@ def validate(
 ) -> int:
     """Check a pipeline and name every problem with its place. Exit code 2 if there is one."""
     from llamapipe.clock import system_env
-    from llamapipe.session import validate_pipeline
+    from llamapipe.session import load_pipeline
+    from llamapipe.spec.cautions import cautions
 
     terminal = terminal_of(ctx)
     params, stage_sets = assignments(sets)
-    problems = validate_pipeline(pipeline, env=system_env(), params=params, sets=stage_sets, ops_files=ops or ())
-    if json:
+    try:
+        loaded = load_pipeline(pipeline, env=system_env(), params=params, sets=stage_sets, ops_files=ops or ())
+    except SpecError as error:
+        if not json:
+            raise
         fields = ("code", "message", "where", "hint")
-        terminal.json([{field: getattr(problem, field) for field in fields} for problem in problems])
-        return 2 if problems else 0
-    if problems:
-        raise SpecError(problems)
-    terminal.note(f"{pipeline}: valid")
+        terminal.json([{field: getattr(problem, field) for field in fields} for problem in error.problems])
+        return 2
+    for caution in cautions(loaded.spec, locations=loaded.locations):
+        terminal.warning(str(caution))
+    if json:
+        terminal.json([])
+    else:
+        terminal.note(f"{pipeline}: valid")
     return 0
 
 

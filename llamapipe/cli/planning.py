@@ -43,9 +43,24 @@ def plan(
     slo: Annotated[
         str | None, typer.Option("--slo", metavar="SLO", help="Objective: p95=200ms (p50, p99) or deadline=30s.")
     ] = None,
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option(
+            "--min-accuracy",
+            metavar="SHARE",
+            help="Least agreement with the reference. Left out: the pipeline's, if it has one.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="What llamapipe tune found; --set goes before it.")
+    ] = None,
     realtime: Annotated[bool, typer.Option("--realtime", help="Files at their own rate, like a camera.")] = False,
     start: Annotated[str | None, typer.Option("--start", metavar="TIME", help="Begin at: seconds or h:mm:ss.")] = None,
     end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Stop before: seconds or h:mm:ss.")] = None,
+    max_frames: Annotated[
+        int | None, typer.Option("--max-frames", metavar="N", min=1, help="At most N frames a source.")
+    ] = None,
+    loop: Annotated[int, typer.Option("--loop", metavar="N", min=1, help="Files N times.")] = 1,
     sets: Sets = None,
     ops_files: OpsFiles = None,
     workers: Annotated[str | None, typer.Option("--workers", metavar="KIND", help="As in run.")] = None,
@@ -62,7 +77,7 @@ def plan(
 
     llamapipe plan blur-faces -i sample:bikes --realtime --slo p95=200ms
     """
-    from llamapipe.cli.run import sampled
+    from llamapipe.cli.run import check_machine, sampled
     from llamapipe.session.planning import explain_plan
     from llamapipe.session.request import RunRequest
 
@@ -72,6 +87,10 @@ def plan(
         pipeline,
         sources or ["sample:bikes"],
         slo=slo,
+        min_accuracy=min_accuracy,
+        config=config,
+        max_frames=max_frames,
+        loop=loop,
         realtime=realtime,
         start_s=seconds("--start", start),
         end_s=seconds("--end", end),
@@ -82,6 +101,8 @@ def plan(
         cores=number_or_word(cores),
         prices=prices,
     )
+    if config is not None:
+        check_machine(config, terminal)
     view = explain_plan(sampled(request, terminal))
     if json:
         terminal.json(view)
@@ -147,6 +168,7 @@ def show_plan(view: PlanView, terminal: Terminal) -> None:
         ("accuracy", "-" if view.accuracy is None else f"{view.accuracy:.3f} at least"),
         ("workers", f"{view.workers}, policy {view.policy}"),
         ("cores", f"{view.cores}" + (f": {view.why_cores}" if view.why_cores else "")),
+        *(("note", note) for note in view.notes),
     ]
     terminal.table(("plan", ""), facts)
 

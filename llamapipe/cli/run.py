@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from llamapipe.report import PlanView
     from llamapipe.session import Progress, RunRequest
 
-__all__ = ["run", "sampled"]
+__all__ = ["check_machine", "run", "sampled"]
 
 
 class DropChoice(StrEnum):
@@ -76,6 +76,15 @@ def run(
             "--slo",
             metavar="SLO",
             help="Objective: p95=200ms (p50, p99) or deadline=30s.",
+            rich_help_panel=_OBJECTIVE,
+        ),
+    ] = None,
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option(
+            "--min-accuracy",
+            metavar="SHARE",
+            help="Least agreement with the reference. Left out: the pipeline's, if it has one.",
             rich_help_panel=_OBJECTIVE,
         ),
     ] = None,
@@ -245,6 +254,7 @@ def run(
         params=params,
         sets=stage_sets,
         slo=slo,
+        min_accuracy=min_accuracy,
         start_s=seconds("--start", start),
         end_s=seconds("--end", end),
         max_frames=max_frames,
@@ -269,7 +279,7 @@ def run(
     clock = SystemClock()
     asked_s = clock.now_s()
     if config is not None:
-        _check_machine(config, terminal)
+        check_machine(config, terminal)
     if tune:
         if config is not None:
             raise UsageError("--tune finds a configuration, --config gives one", hint="leave one of them out")
@@ -277,10 +287,11 @@ def run(
     if request.agreed is None:
         request = sampled(request, terminal)
     request = replace(request, waited_s=clock.now_s() - asked_s)
-    return _plan(request, terminal, json) if dry_run else _run(request, terminal, json, explain=explain)
+    return (_plan if dry_run else _run)(request, terminal, json, explain=explain)
 
 
-def _check_machine(config: Path, terminal: Terminal) -> None:
+def check_machine(config: Path, terminal: Terminal) -> None:
+    """Warn where the configuration was tuned on another machine. Raises UsageError for a file that is none."""
     from llamapipe.session.pinned import read_pinned, unlike
 
     warning = unlike(read_pinned(config))
@@ -323,7 +334,9 @@ def _tuned(request: RunRequest, terminal: Terminal) -> RunRequest:
     terminal.note(str(tuned))
     if (close := tuned.tuning.close) is not None:
         terminal.warning(f"{refusal(tuned.tuning)}; it runs with what came closest: {described(close)}")
-    return replace(request, config=tuned.tuning)
+    if tuned.unlike:
+        terminal.warning(tuned.unlike)
+    return replace(request, config=tuned.tuning, remarks=[*request.remarks, *filter(None, [tuned.unlike])])
 
 
 def _unwatched(request: RunRequest, terminal: Terminal) -> RunRequest:
@@ -341,21 +354,28 @@ def sampled(request: RunRequest, terminal: Terminal) -> RunRequest:
     from llamapipe.clock import SystemClock, system_env
     from llamapipe.session.agreeing import with_agreements
 
+    known = len(request.remarks)
     with TrialLines(terminal) as lines:
         request = with_agreements(request, clock=SystemClock(), env=system_env(), on_step=lines.show)
     if request.agreed is not None:
         terminal.note(request.agreed.note)
+    for remark in request.remarks[known:]:
+        terminal.warning(remark)
     return request
 
 
-def _plan(request: RunRequest, terminal: Terminal, json: bool) -> int:
+def _plan(request: RunRequest, terminal: Terminal, json: bool, *, explain: bool) -> int:
+    from llamapipe.cli.planning import show_plan
     from llamapipe.session import plan_run
 
-    plan = plan_run(request)
+    preview = plan_run(request, explain=explain)
     if json:
-        terminal.json(plan.to_dict())
-    else:
-        terminal.data(str(plan))
+        terminal.json(preview.to_dict())
+        return 0
+    terminal.data(str(preview))
+    if preview.plan is not None:
+        terminal.data("")
+        show_plan(preview.plan, terminal)
     return 0
 
 

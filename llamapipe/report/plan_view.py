@@ -53,3 +53,4 @@ class PlanView(msgspec.Struct, frozen=True):
     stages: list[StageView]
     cores: int = 0  # that it begins on; 0: of a release that did not say
     why_cores: str = ""
+    notes: list[str] = []  # what will not be as the pipeline or its user may think

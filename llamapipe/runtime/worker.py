@@ -1,6 +1,6 @@
 """A worker: loads replicas and runs invocations, one at a time, until it is told to stop.
 
-The same loop serves threads (inproc://), processes (ipc://) and other hosts (tcp://).
+The same loop serves threads (inproc://) and processes (ipc://). Other hosts have no workers: docs/adr/0021.
 """
 
 from __future__ import annotations

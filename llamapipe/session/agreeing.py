@@ -19,6 +19,7 @@ from llamapipe.clock import Clock, Env
 from llamapipe.errors import InterruptedRun, LlamapipeError
 from llamapipe.inference import AssetStore, cache_root
 from llamapipe.session.checkpoints import killed_before
+from llamapipe.session.likeness import unlike_the_first
 from llamapipe.session.observing import uses_profiles
 from llamapipe.session.prepare import OnAsset, profiles_here, sources_of
 from llamapipe.session.request import Agreements, RunRequest
@@ -27,6 +28,7 @@ from llamapipe.session.searching import OnStep
 from llamapipe.session.tunable import StageChoices, stage_choices
 from llamapipe.session.tune_request import TuneRequest
 from llamapipe.session.tuning import Tuned, tune
+from llamapipe.spec import parse_slo
 from llamapipe.tune import Tuning
 
 __all__ = ["with_agreements"]
@@ -55,7 +57,12 @@ def with_agreements(
     if killed_before(request) is not None:
         return request
     loaded = load_pipeline(
-        request.pipeline, env=env, params=request.params, sets=request.sets, ops_files=request.ops_files
+        request.pipeline,
+        env=env,
+        params=request.params,
+        sets=request.sets,
+        ops_files=request.ops_files,
+        min_accuracy=request.min_accuracy,
     )
     floor = loaded.spec.accuracy
     if floor is None or (floor.metric or "agreement") != "agreement":
@@ -93,8 +100,11 @@ def with_agreements(
         note = f"nothing cheaper could be tried, so the reference runs: {error.message}"
         return replace(request, agreed=Agreements(only, note, warns=True))
     tuning = found.tuning
+    slo = parse_slo(request.slo) if request.slo is not None else loaded.spec.slo
+    unlike = unlike_the_first(request, slo, clock=clock, env=env)
     by_stage = {s.stage: only[s.stage] | _found(s.stage, len(stages), tuning, variants) for s in stages}
-    return replace(request, agreed=Agreements(by_stage, _said(found)))
+    remarks = [*request.remarks, *([unlike] if unlike else [])]
+    return replace(request, agreed=Agreements(by_stage, _said(found)), remarks=remarks)
 
 
 def _is_told(stage: StageChoices) -> bool:

@@ -34,7 +34,12 @@ def ways_to_stand_by(
 ) -> dict[str, list[tuple[Variant, int]]]:
     """(variant, batch) by stage: all that a search could find, and what the reference has."""
     loaded = load_pipeline(
-        request.pipeline, env=env, params=request.params, sets=request.sets, ops_files=request.ops_files
+        request.pipeline,
+        env=env,
+        params=request.params,
+        sets=request.sets,
+        ops_files=request.ops_files,
+        min_accuracy=request.min_accuracy,
     )
     found = {
         stage.stage: [(variant, batch) for variant in stage.variants for batch in stage.batches[variant]]
@@ -74,7 +79,7 @@ def _compiled(request: RunRequest, tuning: Tuning, profiles: Sequence[Profile], 
     loaded = load_pipeline(request.pipeline, env=env, params=request.params, ops_files=request.ops_files)
     manifests = {op.type: loaded.registry.manifest(op.type) for op in loaded.spec.ops}
     return compile_pipeline(
-        with_pinned(loaded.spec, tuning, request.sets, manifests),
+        with_pinned(loaded.spec, tuning, request.sets, manifests, min_accuracy=request.min_accuracy),
         loaded.registry,
         AssetStore(cache_root(env), env=env),
         profiles=profiles,

@@ -66,8 +66,9 @@ class Comparison(msgspec.Struct, frozen=True):
     agreement: list[SameBoxes]
 
 
-def compare_runs(a: Path, b: Path) -> Comparison:
+def compare_runs(a: str | Path, b: str | Path) -> Comparison:
     """Compare two folders that ``llamapipe run`` wrote, or their run.json. Raises UsageError for anything else."""
+    a, b = Path(a), Path(b)
     one, other = _summary(a), _summary(b)
     units = _unit(one), _unit(other)
     return Comparison(

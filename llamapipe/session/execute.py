@@ -56,6 +56,7 @@ from llamapipe.session.planning import view_of
 from llamapipe.session.prepare import OnAsset, Prepared, check_complete, pinned_of, prepare, profiles_here
 from llamapipe.session.processes import operator_files, slot_bytes
 from llamapipe.session.quarantine import Quarantiner
+from llamapipe.session.remarks import remarks_of
 from llamapipe.session.request import Progress, RunRequest
 from llamapipe.session.resolve import load_pipeline
 from llamapipe.session.results import FrameResult
@@ -312,9 +313,7 @@ class _Job:
             if prepared.memory is not None and governor is not None and governor.learns and result.outcome == "done":
                 items = {stage.name: stage.items / max(1, summary.frames.decoded) for stage in summary.stages}
                 prepared.memory.learn(governor.core_s or 0.0, summary.load_s, items)
-            agreed = self.request.agreed
-            notes = [agreed.note] if agreed is not None and agreed.warns else []
-            notes += shadow.notes if shadow is not None else []
+            notes = remarks_of(prepared) + (shadow.notes if shadow is not None else [])
             if notes:
                 summary = msgspec.structs.replace(summary, notes=[*summary.notes, *notes])
             if self.request.output is not None:

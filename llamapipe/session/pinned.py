@@ -14,7 +14,9 @@ from llamapipe.errors import Problem, SpecError, UsageError
 from llamapipe.inference.hardware import fingerprint
 from llamapipe.operator import Manifest
 from llamapipe.report import check_replaceable, write_whole
+from llamapipe.session.resolve import check_floor
 from llamapipe.spec import PipelineSpec, apply_sets, parse_slo
+from llamapipe.spec.accuracy_text import with_agreement
 from llamapipe.spec.yaml_tree import Dumper, parse_yaml, plain_value
 from llamapipe.tune import Tuning
 
@@ -107,13 +109,19 @@ _MAKE = "make one: llamapipe tune PIPELINE -i VIDEO --config FILE"
 
 
 def with_pinned(
-    spec: PipelineSpec, tuning: Tuning, sets: Mapping[str, str], manifests: Mapping[str, Manifest]
+    spec: PipelineSpec,
+    tuning: Tuning,
+    sets: Mapping[str, str],
+    manifests: Mapping[str, Manifest],
+    *,
+    min_accuracy: float | None = None,
 ) -> PipelineSpec:
     """The spec as tuned, and ``sets`` on top. The floor is met by what was measured, so it is asked no more.
 
-    ``spec`` is without ``sets``; ``manifests`` is by operator type. Raises UsageError where the tuning is for another
-    pipeline.
+    ``spec`` is without ``sets``; ``manifests`` is by operator type; ``min_accuracy`` (0..1) is asked of what was
+    measured, whichever metric that is. Raises UsageError where the tuning is for another pipeline, or a lower floor.
     """
+    check_floor(min_accuracy, sets)
     digest = digest_of_pipeline(spec)
     if digest != tuning.digest:
         what = (
@@ -127,14 +135,26 @@ def with_pinned(
         )
     objective = parse_slo(tuning.objective) if tuning.objective else None
     whole = spec
+    if min_accuracy is not None:
+        whole = whole.model_copy(update={"accuracy": with_agreement(whole.accuracy, min_accuracy)})
     spec = spec.model_copy(update={"accuracy": None, "slo": objective})
     floors = {key: value for key, value in sets.items() if key.startswith("accuracy.")}
     asked = apply_sets(whole, floors, manifests).accuracy if floors else None
-    if asked is not None and (asked.min > tuning.floor or (asked.metric or tuning.metric) != tuning.metric):
+    if (
+        min_accuracy is None
+        and asked is not None
+        and (asked.min > tuning.floor or (asked.metric or tuning.metric) != tuning.metric)
+    ):
         raise UsageError(
             f"--set {', '.join(f'{key}={value}' for key, value in floors.items())}: the configuration was tuned for "
             f"{tuning.metric} of at least {tuning.floor:g}",
             hint=f"tune again: llamapipe tune {tuning.pipeline} -i VIDEO --min-accuracy {asked.min:g}",
+        )
+    if min_accuracy is not None and min_accuracy > tuning.floor:
+        raise UsageError(
+            f"--min-accuracy {min_accuracy:g}: the configuration was tuned for {tuning.metric} of at least "
+            f"{tuning.floor:g}",
+            hint=f"tune again: llamapipe tune {tuning.pipeline} -i VIDEO --min-accuracy {min_accuracy:g}",
         )
     wanted = {key: value for key, value in sets.items() if key not in floors}
     return apply_sets(spec, {**as_sets(tuning.values), **wanted}, manifests)

@@ -21,6 +21,7 @@ from llamapipe.report import Considered, PlanView, StageView
 from llamapipe.session.costs import CostMeter
 from llamapipe.session.feasibility import capacity_of, feasible
 from llamapipe.session.prepare import Prepared, prepare
+from llamapipe.session.remarks import remarks_of
 from llamapipe.session.request import RunRequest
 from llamapipe.session.sampling import NOTHING_SEEN, Samples, sampled
 from llamapipe.slo import StageGraph
@@ -117,6 +118,7 @@ def view_of(prepared: Prepared, ready_s: float = 0.0, samples: Samples = NOTHING
             )
             for i, stage in enumerate(plan.stages)
         ],
+        notes=remarks_of(prepared),
     )
 
 

@@ -162,13 +162,15 @@ def pinned_of(request: RunRequest) -> Tuning | None:
 def resolve(request: RunRequest, *, env: Env, results: bool, trial: bool = False) -> LoadedPipeline:
     """The request's pipeline with the sinks that this run has: of a trial nobody is told."""
     tuning = pinned_of(request)
-    sets = request.sets if tuning is None else {}
-    loaded = load_pipeline(request.pipeline, env=env, params=request.params, sets=sets, ops_files=request.ops_files)
+    sets, floor = (request.sets, request.min_accuracy) if tuning is None else ({}, None)
+    loaded = load_pipeline(
+        request.pipeline, env=env, params=request.params, sets=sets, ops_files=request.ops_files, min_accuracy=floor
+    )
     manifests = {op.name: loaded.registry.manifest(op.type) for op in loaded.spec.ops}
     spec = loaded.spec
     if tuning is not None:
         types = {op.type: manifests[op.name] for op in spec.ops}
-        spec = with_pinned(spec, tuning, request.sets, types)
+        spec = with_pinned(spec, tuning, request.sets, types, min_accuracy=request.min_accuracy)
         if problems := validate(spec, types, SINKS):
             raise SpecError(problems)
     if request.output is None:

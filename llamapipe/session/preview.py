@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from llamapipe.clock import Clock, Env, SystemClock, system_env
 from llamapipe.media import SINKS
+from llamapipe.report import PlanView
 from llamapipe.session.prepare import Prepared, prepare
+from llamapipe.session.remarks import remarks_of
 from llamapipe.session.request import RunRequest
 from llamapipe.spec import tree
 
@@ -27,10 +31,13 @@ class RunPreview:
     slo: str
     slo_note: str
     workers: int
+    notes: list[str] = field(default_factory=list)  # what will not be as the pipeline or its user may think
+    plan: PlanView | None = None  # what is planned and why, where that was asked for
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "graph"}
+        """Plain data; ``plan`` only where it was asked for."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("graph", "plan")}
+        return found if self.plan is None else {**found, "plan": msgspec.to_builtins(self.plan)}
 
     def __str__(self) -> str:
         lines = [self.graph.rstrip(), "", "stages:"]
@@ -48,22 +55,34 @@ class RunPreview:
         if self.slo:
             lines.append(f"SLO: {self.slo}" + (f" (not judged: {self.slo_note})" if self.slo_note else ""))
         lines.append(f"workers: {self.workers}")
+        lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 
 
-def plan_run(request: RunRequest, *, clock: Clock | None = None, env: Env | None = None) -> RunPreview:
+def plan_run(
+    request: RunRequest, *, explain: bool = False, clock: Clock | None = None, env: Env | None = None
+) -> RunPreview:
     """Check everything, choose every variant, open the sources, and say what would be run. Nothing is written.
 
-    Raises what `run` raises where the run could not begin.
+    ``explain`` adds what is planned and why, as `explain_plan` says it. Raises what `run` raises where the run could
+    not begin.
     """
     clock = clock if clock is not None else SystemClock()
     env = env if env is not None else system_env()
     from llamapipe.session.agreeing import with_agreements
 
     request = with_agreements(request, clock=clock, env=env)
+    began_s = clock.now_s()
     prepared = prepare(request, clock=clock, env=env, dry=True)
     try:
-        return _preview(prepared)
+        preview = _preview(prepared)
+        if not explain:
+            return preview
+        from llamapipe.session.planning import view_of
+        from llamapipe.session.sampling import sampled
+
+        ready_s = clock.now_s() - began_s
+        return replace(preview, plan=view_of(prepared, ready_s, sampled(prepared, request, clock, env)))
     finally:
         prepared.close()
 
@@ -109,4 +128,5 @@ def _preview(prepared: Prepared) -> RunPreview:
         slo=prepared.objective.text,
         slo_note=prepared.objective.unjudged,
         workers=len(prepared.plan.workers),
+        notes=remarks_of(prepared),
     )

@@ -35,6 +35,7 @@ class RunRequest:
     params: Mapping[str, str] = field(default_factory=dict)  # pipeline parameters
     sets: Mapping[str, str] = field(default_factory=dict)  # "stage.knob": value; "params.NAME" too
     slo: str | None = None  # "p95=200ms", "deadline=30s"; replaces the pipeline's
+    min_accuracy: float | None = None  # 0..1, least agreement with the reference; replaces the pipeline's floor
     start_s: float | None = None
     end_s: float | None = None
     max_frames: int | None = None
@@ -58,6 +59,7 @@ class RunRequest:
     retune: bool = True  # where that finds it too far off: go over to the reference, and search anew meanwhile
     config: Path | Tuning | None = None  # what `tune` found, or its file; ``sets`` go before it
     agreed: Agreements | None = None  # None: found out where the floor needs it and the catalogue does not know
+    remarks: Sequence[str] = ()  # found out beforehand, for the notes of whatever comes of it
     waited_s: float = 0.0  # since the user asked: tuning and sampling count against a deadline
 
 

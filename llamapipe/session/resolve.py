@@ -15,9 +15,10 @@ from llamapipe.errors import Problem, SpecError, UsageError
 from llamapipe.media import SINKS
 from llamapipe.operator import Manifest, Operator, Registry, import_file, load_registry
 from llamapipe.spec import PipelineSpec, apply_sets, read_yaml, resolve_types, validate
+from llamapipe.spec.accuracy_text import check_share, with_agreement
 from llamapipe.spec.yaml_tree import in_file_order
 
-__all__ = ["LoadedPipeline", "load_pipeline", "pipeline_names", "validate_pipeline"]
+__all__ = ["LoadedPipeline", "check_floor", "load_pipeline", "pipeline_names", "validate_pipeline"]
 
 ENTRY_POINT_GROUP = "llamapipe.pipelines"
 
@@ -46,15 +47,31 @@ def load_pipeline(
     params: Mapping[str, str] | None = None,
     sets: Mapping[str, str] | None = None,
     ops_files: Sequence[str | Path] = (),
+    min_accuracy: float | None = None,
 ) -> LoadedPipeline:
-    """Find, read, change by ``sets`` and validate.
+    """Find, read, change by ``sets`` and validate. ``min_accuracy`` (0..1, agreement) replaces the pipeline's floor.
 
-    Raises SpecError with every problem at once, UsageError for a pipeline or file that is not there.
+    Raises SpecError with every problem at once, UsageError for a pipeline or file that is not there, and for a floor
+    that is asked for twice.
     """
-    loaded, problems = _checked(reference, env, params or {}, sets or {}, ops_files)
+    check_floor(min_accuracy, sets or {})
+    loaded, problems = _checked(reference, env, params or {}, sets or {}, ops_files, min_accuracy)
     if problems:
         raise SpecError(problems)
     return loaded
+
+
+def check_floor(min_accuracy: float | None, sets: Mapping[str, str]) -> None:
+    """Raise UsageError for a floor that is no share, or that ``sets`` name as well."""
+    if min_accuracy is None:
+        return
+    check_share(min_accuracy)
+    for key in ("accuracy.min", "accuracy.metric"):
+        if key in sets:
+            raise UsageError(
+                f"--min-accuracy {min_accuracy:g} and --set {key}={sets[key]} both say how right is right enough",
+                hint="keep one of them: --min-accuracy is agreement, --set accuracy.min keeps the pipeline's metric",
+            )
 
 
 def validate_pipeline(
@@ -78,6 +95,7 @@ def _checked(
     params: Mapping[str, str],
     sets: Mapping[str, str],
     ops_files: Sequence[str | Path],
+    min_accuracy: float | None = None,
 ) -> tuple[LoadedPipeline, list[Problem]]:
     registry = load_registry(ops_files)
     locations: Mapping[Any, str] = {}
@@ -100,6 +118,8 @@ def _checked(
         )
     manifests: dict[str, Manifest] = {type: registry.manifest(type) for type in registry.types()}
     spec = resolve_types(spec, manifests, list(SINKS))
+    if min_accuracy is not None:
+        spec = spec.model_copy(update={"accuracy": with_agreement(spec.accuracy, min_accuracy)})
     if sets:
         try:
             spec = apply_sets(spec, sets, manifests)

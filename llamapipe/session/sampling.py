@@ -82,7 +82,12 @@ def sampled(prepared: Prepared, request: RunRequest, clock: Clock, env: Env) -> 
 def _writes_elsewhere(request: RunRequest, env: Env) -> bool:
     """Whether a sink of the pipeline would not keep to the output folder. Of a plan's own sinks there are none."""
     loaded = load_pipeline(
-        request.pipeline, env=env, params=request.params, sets=request.sets, ops_files=request.ops_files
+        request.pipeline,
+        env=env,
+        params=request.params,
+        sets=request.sets,
+        ops_files=request.ops_files,
+        min_accuracy=request.min_accuracy,
     )
     return any(
         SINKS[sink.type].default_path is None or PurePath(sink.path or "").is_absolute() for sink in loaded.spec.sinks

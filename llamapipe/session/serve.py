@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
-import re
 import secrets
 import sqlite3
 import sys
@@ -43,6 +42,7 @@ from llamapipe.runtime.serving.replica_process import loader
 from llamapipe.runtime.serving.server import Served, Server, Watch
 from llamapipe.session.asked_pictures import Picture, pictures_of, read_pictures
 from llamapipe.spec import PLACEMENTS
+from llamapipe.spec.accuracy_text import AGREEMENT, parse_floor
 
 __all__ = [
     "Answer",
@@ -53,6 +53,7 @@ __all__ = [
     "batches_of",
     "make_query",
     "parse_accuracy",
+    "query",
 ]
 
 _HOST = "local"
@@ -425,23 +426,21 @@ def make_query(*, num_items: int = 1, offline: bool = False, **options: Unpack[Q
     )
 
 
+def query(pictures: Picture | Sequence[Picture], **options: Unpack[QueryOptions]) -> Answer:
+    """Ask once, and let go of what was loaded for it. Who asks again keeps a `Session` open.
+
+    Raises what `Session.query` raises.
+    """
+    with Session(workers="thread") as session:
+        return session.query(pictures, **options)
+
+
 def parse_accuracy(asked: float | str | Floor | None) -> Floor | None:
     """A floor as users write it: 0.8, "0.8", "coco_ap>=0.25". Raises UsageError for anything else."""
     if asked is None or isinstance(asked, Floor):
         return asked
-    found = re.fullmatch(r"\s*(?:([a-z][a-z0-9_]*)\s*(?:>=|≥|=))?\s*([0-9.]+)\s*", str(asked))
-    value = -1.0
-    if found is not None:
-        try:
-            value = float(found[2])
-        except ValueError:
-            value = -1.0
-    if found is None or not 0 <= value <= 1:
-        raise UsageError(
-            f"accuracy {asked!r}: expected a number from 0 to 1, or METRIC>=NUMBER",
-            hint="for example 0.8 (agreement with the best variant of the task), or coco_ap>=0.25",
-        )
-    return Floor(value, found[1] or "agreement")
+    floor = parse_floor(asked, best="the best variant of the task")
+    return Floor(floor.min, floor.metric or AGREEMENT)
 
 
 def _figure(profile: Profile, floor: Floor | None, task: str | None = None) -> AccuracyFigure | None:

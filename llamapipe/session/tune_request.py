@@ -46,6 +46,7 @@ class TuneRequest:
             source,
             params=run.params,
             sets=run.sets,
+            min_accuracy=run.min_accuracy,
             workers=run.workers,
             ops_files=run.ops_files,
             prices=run.prices,

@@ -22,11 +22,12 @@ from llamapipe.media import SourceSpec, check_part, open_source
 from llamapipe.media.contract import SourceInfo
 from llamapipe.session.costs import prices_for
 from llamapipe.session.labelled import Row, read_truths
+from llamapipe.session.likeness import unlike_the_first
 from llamapipe.session.pinned import as_sets, digest_of_pipeline, of_stages
 from llamapipe.session.prepare import OnAsset, profiles_here, sources_of
 from llamapipe.session.refusing import SPENT, closest, nearest, refusal
 from llamapipe.session.request import RunRequest
-from llamapipe.session.resolve import LoadedPipeline, load_pipeline
+from llamapipe.session.resolve import LoadedPipeline, check_floor, load_pipeline
 from llamapipe.session.searching import OnStep, search_configuration
 from llamapipe.session.stillness import looks_at
 from llamapipe.session.stretches import Stretches, decode_stretches, part_s
@@ -35,6 +36,7 @@ from llamapipe.session.trials import Judge, Trials, judged_results
 from llamapipe.session.tunable import Choice, Tunable, asked_knobs, still_stages, tunable
 from llamapipe.session.tune_request import TuneRequest
 from llamapipe.spec import format_slo, parse_slo
+from llamapipe.spec.accuracy_text import check_share
 from llamapipe.spec.model import SloSpec
 from llamapipe.spec.names import did_you_mean
 from llamapipe.spec.yaml_tree import parse_scalar
@@ -82,10 +84,14 @@ _HINT_WIDTH = 0.1  # of another video's accuracy, either side
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """``cached_from``: the like video that was searched before, and how far it is; None: searched now."""
+    """``cached_from``: the like video that was searched before, and how far it is; None: searched now.
+
+    ``unlike``: what to tell of a run's other videos, which were not tuned for; empty: they are alike, or there is none.
+    """
 
     tuning: Tuning
     cached_from: tuple[str, float] | None = None
+    unlike: str = ""
 
     def __str__(self) -> str:
         if self.cached_from is not None:
@@ -109,6 +115,7 @@ def tune(
     What is found is kept, and a like video is answered from it without a search. Raises UsageError, SpecError,
     SourceError, AssetError, and InterruptedRun.
     """
+    check_floor(request.min_accuracy, request.sets)
     clock = clock if clock is not None else SystemClock()
     env = env if env is not None else system_env()
     return _Tuning(request, on_step, on_asset, interrupt or threading.Event(), clock, env).run()
@@ -128,6 +135,7 @@ def tune_for(
     """
     if not request.sources:
         raise UsageError("--tune: there is no video to tune for", hint="add -i VIDEO")
+    check_floor(request.min_accuracy, request.sets)
     asked = replace(TuneRequest.of_run(request, request.sources[0]), slo=request.slo, before_run=True)
     clock = clock if clock is not None else SystemClock()
     env = env if env is not None else system_env()
@@ -136,11 +144,12 @@ def tune_for(
         return None
     tuned = search.run()
     tuning = tuned.tuning
+    slo = parse_slo(tuning.objective) if tuning.objective else None
     if tuning.feasible:
-        return tuned
+        return replace(tuned, unlike=unlike_the_first(request, slo, clock=clock, env=env))
     if (close := closest(tuning)) is None:
         raise QueryRefused(refusal(tuning), why="constraint", nearest=nearest(tuning))
-    return Tuned(close)
+    return Tuned(close, unlike=unlike_the_first(request, slo, clock=clock, env=env))
 
 
 def tune_on(
@@ -298,8 +307,15 @@ class _Tuning:
 
     def _load(self, sets: Mapping[str, str]) -> LoadedPipeline:
         request = self._request
+        # A search beside a run has the floor of the first one, whatever the run's own settings were.
+        least = None if {"accuracy.min", "accuracy.metric"} & sets.keys() else request.min_accuracy
         return load_pipeline(
-            request.pipeline, env=self._env, params=request.params, sets=sets, ops_files=request.ops_files
+            request.pipeline,
+            env=self._env,
+            params=request.params,
+            sets=sets,
+            ops_files=request.ops_files,
+            min_accuracy=least,
         )
 
     def _source(self) -> SourceSpec:
@@ -352,8 +368,7 @@ class _Tuning:
         if floor is None and metric == "ap50":
             raise UsageError("--labels: say how right is right enough", hint="for example: --min-accuracy 0.6")
         floor = _USUAL_FLOOR if floor is None else floor
-        if not 0 <= floor <= 1:
-            raise UsageError(f"--min-accuracy {floor:g}: expected a share from 0 to 1")
+        check_share(floor)
         return floor, metric
 
     def _num_frames(self, choices: Tunable, budget_s: float) -> int:

@@ -24,10 +24,9 @@ from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args
 
-from pydantic import ValidationError
-
 from llamapipe.errors import UsageError
 from llamapipe.operator import PortKind
+from llamapipe.spec.accuracy_text import parse_floor
 from llamapipe.spec.conditions import Condition
 from llamapipe.spec.model import AccuracyFloor, OpSpec, OverloadPolicy, PipelineSpec, SinkSpec, SloSpec
 from llamapipe.spec.names import NAME_RULE, did_you_mean, is_name, short_type, unique_name
@@ -150,14 +149,17 @@ class PipelineBuilder:
         name: str,
         *,
         slo: str | SloSpec | None = None,
-        min_accuracy: float | None = None,
+        min_accuracy: float | str | AccuracyFloor | None = None,
+        degraded_accuracy: float | None = None,
         description: str = "",
         on_overload: OverloadPolicy | None = None,
     ) -> None:
         """Start a pipeline. ``slo`` as text is read by `parse_slo`: ``p95<=200ms``, ``deadline=5m, drops=1%``.
 
-        ``min_accuracy`` (0..1) is agreement with the best configuration that can be had. Raises UsageError for a
-        name, objective or accuracy that cannot be.
+        ``min_accuracy`` as a number (0..1) is agreement with the best configuration that can be had; a text names
+        another metric, ``coco_ap >= 0.25``. ``degraded_accuracy`` (0..1, of the same metric) is how low
+        ``on_overload="degrade"`` may go; an `AccuracyFloor` has all three. Raises UsageError for a name, objective or
+        accuracy that cannot be.
         """
         _check_name("pipeline", name)
         self.name = name
@@ -166,10 +168,7 @@ class PipelineBuilder:
         problem = slo_problem(self.slo) if self.slo is not None else None
         if problem is not None:
             raise UsageError(f"pipeline {name}: slo: {problem}")
-        try:
-            self.accuracy = None if min_accuracy is None else AccuracyFloor(min=min_accuracy)
-        except ValidationError:
-            raise UsageError(f"pipeline {name}: min_accuracy: expected 0 to 1, got {min_accuracy!r}") from None
+        self.accuracy = _floor(min_accuracy, degraded_accuracy, f"pipeline {name}")
         if on_overload is not None and on_overload not in get_args(OverloadPolicy):
             raise UsageError(
                 f"pipeline {name}: on_overload: expected one of {', '.join(get_args(OverloadPolicy))}, "
@@ -321,6 +320,24 @@ def _caller() -> str:
     while frame is not None and str(frame.f_globals.get("__name__", "")).split(".")[0] in _OWN_PACKAGES:
         frame = frame.f_back
     return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _floor(least: float | str | AccuracyFloor | None, degraded: float | None, what: str) -> AccuracyFloor | None:
+    floor = least if least is None or isinstance(least, AccuracyFloor) else parse_floor(least, f"{what}: min_accuracy")
+    if degraded is None:
+        return floor
+    if floor is None:
+        raise UsageError(
+            f"{what}: degraded_accuracy={degraded!r}: there is no min_accuracy that it is the exception to",
+            hint="for example min_accuracy=0.9, degraded_accuracy=0.7",
+        )
+    if floor.degraded is not None:
+        raise UsageError(
+            f"{what}: degraded_accuracy={degraded!r}, and min_accuracy has {floor.degraded:g}", hint="keep one of them"
+        )
+    if isinstance(degraded, bool | str) or not hasattr(degraded, "__float__") or not 0 <= float(degraded) <= 1:
+        raise UsageError(f"{what}: degraded_accuracy: expected a number from 0 to 1, got {degraded!r}")
+    return floor.model_copy(update={"degraded": float(degraded)})
 
 
 def _check_name(what: str, name: str) -> None:

@@ -151,8 +151,8 @@ def test_an_unforeseen_error_is_told_as_a_bug(cli: Cli, monkeypatch: pytest.Monk
     def broken(path: object, **kwargs: object) -> None:
         raise ZeroDivisionError("by zero, at rtsp://me:pass@host/x")
 
-    monkeypatch.setattr("llamapipe.session.resolve.validate_pipeline", broken)
-    monkeypatch.setattr("llamapipe.session.validate_pipeline", broken, raising=False)
+    monkeypatch.setattr("llamapipe.session.resolve.load_pipeline", broken)
+    monkeypatch.setattr("llamapipe.session.load_pipeline", broken, raising=False)
     ended = cli("validate", "people")
     assert ended.code == 1
     assert ended.err.startswith("error: unexpected ZeroDivisionError: by zero, at rtsp://***@host/x\nhint: ")

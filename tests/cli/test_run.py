@@ -99,6 +99,77 @@ def test_a_dry_run_writes_nothing(cli: Cli, plain: Path, clip: Path, tmp_path: P
     assert not out.exists()
 
 
+def test_a_dry_run_that_explains_says_what_a_plan_says(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    asked = ("run", plain, "-i", clip, "-o", out, "--slo", "deadline=60s", "--dry-run")
+    ended = cli(*asked, "--explain")
+    assert (ended.code, ended.err) == (0, "")
+    assert "small.mp4" in ended.out
+    assert "has no model: one way to run it" in ended.out
+    assert "feasible" in ended.out
+    assert json.loads(cli(*asked, "--explain", "--json").out)["plan"]["objective"] == "deadline=60s"
+    assert "plan" not in json.loads(cli(*asked, "--json").out)
+    assert "has no model" not in cli(*asked).out
+    assert not out.exists()
+
+
+def test_what_will_do_nothing_is_told_and_no_error(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
+    plain.write_text(plain.read_text().replace("version: 1", "version: 1\non_overload: degrade"))
+    said = "on_overload: degrade does nothing: without a floor of accuracy"
+    ended = cli("validate", plain)
+    assert (ended.code, f"warning: {plain}:2: {said}" in ended.err) == (0, True)
+    ended = cli("validate", plain, "--json")
+    assert (ended.code, json.loads(ended.out), said in ended.err) == (0, [], True)
+    ended = cli("plan", plain, "-i", clip)
+    assert (ended.code, said in ended.out) == (0, True)
+    assert said in json.loads(cli("plan", plain, "-i", clip, "--json").out)["notes"][0]
+    asked = ("run", plain, "-i", clip, "-o", tmp_path / "out")
+    assert f"note: {said}" in cli(*asked, "--dry-run").out
+    ended = cli(*asked)
+    assert (ended.code, f"warning: {said}" in ended.err) == (0, True)
+    assert said in RunSummary.from_json((tmp_path / "out" / "run.json").read_bytes()).notes[0]
+    assert "does nothing" not in cli("validate", "people").err
+
+
+def test_a_plan_is_of_as_many_frames_as_would_be_run(cli: Cli, plain: Path, clip: Path) -> None:
+    asked = ("plan", plain, "-i", clip, "--slo", "deadline=60s")
+    for more, frames in (((), 20), (("--max-frames", 5), 5), (("--loop", 3), 60)):
+        assert f": {frames} frames take " in cli(*asked, *more).out
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "tune"])
+def test_a_floor_is_a_share_and_asked_for_once(cli: Cli, plain: Path, clip: Path, tmp_path: Path, command: str) -> None:
+    more = ("-o", tmp_path / "out") if command == "run" else ()
+    ended = cli(command, plain, "-i", clip, *more, "--min-accuracy", 1.5)
+    assert (ended.code, "--min-accuracy 1.5: expected a share from 0 to 1" in ended.err) == (2, True)
+    ended = cli(command, plain, "-i", clip, *more, "--min-accuracy", 0.9, "--set", "accuracy.min=0.8")
+    assert (ended.code, "--min-accuracy 0.9 and --set accuracy.min=0.8 both say" in ended.err) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_how_far_a_floor_of_the_command_line_may_give_way_is_set_beside_it(
+    cli: Cli, plain: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a pipeline that has no floor of its own, too, wherever it is read."""
+    monkeypatch.setenv("LLAMAPIPE_CACHE", str(tmp_path / "cache"))
+    plain.write_text(plain.read_text().replace("version: 1", "version: 1\non_overload: degrade"))
+    asked = (plain, "-i", clip, "--min-accuracy", 0.9, "--set", "accuracy.degraded=0.7")
+    ended = cli("plan", *asked)
+    assert (ended.code, "does nothing" in ended.out) == (0, False), ended.err
+    config = tmp_path / "small.tuned.yaml"
+    assert cli("tune", *asked, "--config", config, "--budget-s", 60).code == 0
+    for more in ((), ("--tune",), ("--config", config)):
+        ended = cli("run", *asked, "-o", tmp_path / "out", "--force", *more)
+        assert ended.code == 0, ended.err
+
+
+def test_a_floor_of_the_command_line_is_that_of_the_run(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
+    asked = ("run", plain, "-i", clip, "-o", tmp_path / "out", "--json")
+    by_flag = json.loads(cli(*asked, "--min-accuracy", 0.9).out)["fingerprint"]["the accuracy asked for"]
+    by_set = json.loads(cli(*asked, "--force", "--set", "accuracy.min=0.9").out)["fingerprint"]
+    assert by_flag == by_set["the accuracy asked for"] == "min=0.9 metric=None degraded=None"
+
+
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [

@@ -34,6 +34,25 @@ def test_it_writes_a_file_that_run_takes_and_knows_the_video_the_next_time(
     assert json.loads(again.out)["version"] == 1
 
 
+def test_a_plan_with_a_configuration_is_of_what_was_tuned(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
+    config = tmp_path / "small.tuned.yaml"
+    tuned = cli("tune", plain, "-i", clip, "--config", config, "--slo", "deadline=60s", "--budget-s", 60)
+    assert tuned.code == 0, tuned.err
+    asked = ("plan", plain, "-i", clip, "--config", config)
+    view = json.loads(cli(*asked, "--json").out)
+    assert (view["objective"], view["feasible"]) == ("deadline=60s", True)
+    assert cli(*asked, "--slo", "deadline=1ms").code == 3
+    ended = cli(*asked, "--min-accuracy", 0.95)
+    assert (ended.code, "was tuned for none of at least 0.9" in ended.err) == (2, True)
+    plain.write_text(plain.read_text().replace("version: 1", "version: 1\non_overload: degrade"))
+    (note,) = json.loads(cli(*asked, "--json").out)["notes"]
+    assert note.startswith("on_overload: degrade does nothing: a tuned configuration leaves one way to run each stage")
+    config.write_text(config.read_text().replace("hardware: ", "hardware: old-"))
+    assert "warning: the configuration was tuned on old-" in cli(*asked).err
+    assert cli("plan", plain, "-i", clip, "--config", tmp_path / "none.yaml").code == 2
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_cannot_be_had_ends_with_3_and_leaves_no_file(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:
     config = tmp_path / "small.tuned.yaml"
     asked = ("-i", clip, "--slo", "deadline=1ms", "--budget-s", 60)

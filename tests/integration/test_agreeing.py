@@ -75,3 +75,15 @@ def test_what_cannot_be_sampled_is_run_by_the_reference(asked: RunRequest, env: 
     assert known.warns
     assert set(known.by_stage["detect"].values()) <= {1.0}
     assert FAST not in known.by_stage["detect"]
+
+
+def test_videos_that_were_not_sampled_and_look_otherwise_are_named(
+    asked: RunRequest, env: dict[str, str], assets: Path, tmp_path: Path
+) -> None:
+    profiled(env)
+    both = replace(asked, sources=[*asked.sources, str(assets / "car-detection.mp4")], max_frames=5)
+    summary = run(replace(both, output=tmp_path / "out"), env=env)
+    assert summary.outcome == "done"
+    (note,) = [note for note in summary.notes if "unlike" in note]
+    assert "car-detection.mp4 (distance " in note
+    assert not with_agreements(asked, clock=SystemClock(), env=env).remarks

@@ -11,8 +11,10 @@ from llamapipe.catalog import Variant
 from llamapipe.errors import UsageError
 from llamapipe.inference import open_catalogue
 from llamapipe.report import PlanView
-from llamapipe.session import RunRequest
+from llamapipe.session import RunRequest, load_pipeline
+from llamapipe.session.pinned import digest_of_pipeline
 from llamapipe.session.planning import explain_plan
+from llamapipe.tune import Tuning, VideoSignature
 from tests.integration.test_choices import FAST, GOOD, PIPELINE, ROUGH, env, fill
 
 __all__ = ["env"]  # the fixture
@@ -38,6 +40,49 @@ def test_a_plan_says_what_is_chosen_and_why_each_other_lost(tmp_path: Path, env:
     assert view.feasible
     assert stage.budget_ms == pytest.approx(2000)
     assert view.accuracy == pytest.approx(0.9)
+
+
+def test_a_floor_that_the_run_is_given_goes_before_the_pipelines(
+    tmp_path: Path, env: dict[str, str], assets: Path
+) -> None:
+    fill(env, {GOOD: 1.0, FAST: 0.9, ROUGH: 0.5})
+    view = plan(tmp_path, env, assets, realtime=True, slo="p95=2s", min_accuracy=0.95)
+    assert view.stages[0].variant == GOOD.name
+    view = plan(tmp_path, env, assets, realtime=True, slo="p95=2s", min_accuracy=0.45)
+    assert view.stages[0].variant in (FAST.name, ROUGH.name)
+    assert view.accuracy is not None
+    assert view.accuracy < 0.95
+
+
+def test_a_tuned_configuration_has_its_budget_and_verdict(tmp_path: Path, env: dict[str, str], assets: Path) -> None:
+    fill(env, {GOOD: 1.0, FAST: 0.9})
+    (tmp_path / "people.yaml").write_text(PIPELINE)
+    loaded = load_pipeline(tmp_path / "people.yaml", env=env)
+    knobs = {"model": FAST.model, "backend": FAST.backend, "precision": FAST.precision, "input_size": [256, 256]}
+    tuning = Tuning(
+        pipeline="people-only",
+        digest=digest_of_pipeline(loaded.spec),
+        objective="p95<=2000ms",
+        metric="agreement",
+        floor=0.8,
+        hardware="",
+        signature=VideoSignature(640, 480, 25.0, (1.0,), 0.0, 0.0, (0.0,)),
+        video="street.mp4",
+        values={f"detect.{knob}": value for knob, value in knobs.items()},
+        predicted=None,
+        reference={},
+        tried=(),
+        points=1,
+        frames=40,
+        budget_s=10.0,
+        took_s=5.0,
+    )
+    view = plan(tmp_path, env, assets, realtime=True, config=tuning)
+    (stage,) = view.stages
+    assert (stage.variant, stage.budget_ms) == (FAST.name, pytest.approx(2000))
+    assert view.feasible
+    assert view.notes[0].startswith("on_overload: degrade does nothing: a tuned configuration")
+    assert plan(tmp_path, env, assets, realtime=True, config=tuning, slo="p95=1ms").feasible is False
 
 
 def test_what_no_variant_can_do_is_called_infeasible(tmp_path: Path, env: dict[str, str], assets: Path) -> None:

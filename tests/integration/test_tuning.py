@@ -95,6 +95,20 @@ def test_a_tuning_is_cheaper_runs_from_its_file_and_is_known_for_a_like_video(
     assert not (tmp_path / "other").exists()
 
 
+def test_videos_that_were_not_tuned_for_and_look_otherwise_are_named(
+    asked: TuneRequest, env: dict[str, str], assets: Path
+) -> None:
+    other = str(assets / "car-detection.mp4")
+    run_asked = RunRequest(asked.pipeline, [asked.source, other])
+    tuned = tune_for(run_asked, env=env)
+    assert tuned is not None
+    assert "car-detection.mp4 (distance " in tuned.unlike
+    assert "looks unlike TUD-Stadtmitte.mp4" in tuned.unlike
+    alone = tune_for(replace(run_asked, sources=[asked.source]), env=env)
+    assert alone is not None
+    assert alone.unlike == ""
+
+
 def test_a_run_waits_for_tuning_no_longer_than_a_tenth_of_its_deadline(
     asked: TuneRequest, env: dict[str, str], assets: Path
 ) -> None:

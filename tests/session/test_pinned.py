@@ -133,6 +133,15 @@ def test_the_floor_that_was_tuned_for_is_not_asked_for_again_and_a_higher_one_is
         applied(tuning(), accuracy__min="0.95")
 
 
+def test_the_floor_of_the_command_line_is_that_of_the_tuning_whatever_its_metric() -> None:
+    loaded = load_pipeline("people", env={})
+    manifests = {op.type: loaded.registry.manifest(op.type) for op in loaded.spec.ops}
+    labelled = tuning(metric="ap50", floor=0.6)
+    assert with_pinned(loaded.spec, labelled, {}, manifests, min_accuracy=0.6).accuracy is None
+    with pytest.raises(UsageError, match=r"--min-accuracy 0.7: the configuration was tuned for ap50 of at least 0.6"):
+        with_pinned(loaded.spec, labelled, {}, manifests, min_accuracy=0.7)
+
+
 @pytest.mark.parametrize("sets", [{"accuracy__mim": "0.8"}, {"accuracy__min": "0,99"}, {"accuracy__metric": "coco_ap"}])
 def test_floors_beside_a_configuration_are_checked(sets: dict[str, str]) -> None:
     with pytest.raises(LlamapipeError):

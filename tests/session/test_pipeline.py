@@ -34,7 +34,7 @@ def run_threads() -> list[str]:
 
 def test_the_options_of_run_are_the_fields_of_a_request() -> None:
     fields = {field.name for field in dataclasses.fields(RunRequest)}
-    found_out = {"agreed", "waited_s"}  # nobody asks for them
+    found_out = {"agreed", "remarks", "waited_s"}  # nobody asks for them
     assert RunOptions.__annotations__.keys() == fields - {"pipeline", "sources", "output"} - found_out
 
 

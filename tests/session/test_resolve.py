@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llamapipe.session import validate_pipeline
+import pytest
+
+from llamapipe.errors import UsageError
+from llamapipe.session import RunRequest, TuneRequest, load_pipeline, validate_pipeline
+from llamapipe.spec import AccuracyFloor, PipelineSpec
 
 MANY_MISTAKES = """\
 version: 2
@@ -43,3 +47,36 @@ def test_all_problems_come_at_once_in_file_order_whoever_found_them(tmp_path: Pa
         ("12", "unknown-sink"),
         ("13", "port-kind"),
     ]
+
+
+def floored(floor: AccuracyFloor | None) -> PipelineSpec:
+    return load_pipeline("people", env={}).spec.model_copy(update={"accuracy": floor})
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted"),
+    [
+        (None, AccuracyFloor(min=0.8)),
+        (AccuracyFloor(min=0.9, degraded=0.5), AccuracyFloor(min=0.8, degraded=0.5)),
+        # 0.2 of another metric would be another thing as agreement.
+        (AccuracyFloor(min=0.25, metric="coco_ap", degraded=0.2), AccuracyFloor(min=0.8)),
+    ],
+)
+def test_a_least_accuracy_is_agreement_in_place_of_the_pipelines_floor(
+    own: AccuracyFloor | None, wanted: AccuracyFloor
+) -> None:
+    assert load_pipeline(floored(own), env={}, min_accuracy=0.8).spec.accuracy == wanted
+    lower = load_pipeline(floored(own), env={}, min_accuracy=0.8, sets={"accuracy.degraded": "0.6"}).spec.accuracy
+    assert lower == AccuracyFloor(min=0.8, degraded=0.6)
+
+
+@pytest.mark.parametrize("key", ["accuracy.min", "accuracy.metric"])
+def test_a_least_accuracy_is_not_asked_for_twice(key: str) -> None:
+    with pytest.raises(UsageError, match=f"--min-accuracy 0.8 and --set {key}=1 both say"):
+        load_pipeline("people", env={}, min_accuracy=0.8, sets={key: "1"})
+
+
+def test_a_tuning_for_a_run_asks_for_the_same_floor_as_one_beforehand() -> None:
+    """So that each finds what the other has found."""
+    asked = TuneRequest.of_run(RunRequest("people", ["a.mp4"], min_accuracy=0.8), "a.mp4")
+    assert asked == TuneRequest("people", "a.mp4", min_accuracy=0.8)

@@ -12,6 +12,7 @@ import pytest
 from llamapipe.errors import UsageError
 from llamapipe.operator import PortKind
 from llamapipe.spec import (
+    AccuracyFloor,
     BoxesPort,
     ClassesPort,
     FramesPort,
@@ -56,6 +57,40 @@ def test_python_and_yaml_make_the_same_spec():
     assert spec == resolve_types(load_yaml(BLUR_FACES).spec, MANIFESTS, SINKS)
     assert load_yaml(dump_yaml(spec)).spec == spec
     assert validate(spec, MANIFESTS, SINKS) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "floor"),
+    [
+        ({}, None),
+        ({"min_accuracy": 0.9}, AccuracyFloor(min=0.9)),
+        ({"min_accuracy": np.float32(0.5)}, AccuracyFloor(min=0.5)),
+        ({"min_accuracy": "0.9"}, AccuracyFloor(min=0.9)),
+        ({"min_accuracy": "agreement >= 0.9"}, AccuracyFloor(min=0.9)),
+        ({"min_accuracy": "coco_ap >= 0.25"}, AccuracyFloor(min=0.25, metric="coco_ap")),
+        ({"min_accuracy": 0.9, "degraded_accuracy": 0.7}, AccuracyFloor(min=0.9, degraded=0.7)),
+        (
+            {"min_accuracy": "coco_ap>=0.25", "degraded_accuracy": 0.2},
+            AccuracyFloor(min=0.25, metric="coco_ap", degraded=0.2),
+        ),
+        (
+            {"min_accuracy": AccuracyFloor(min=0.25, metric="coco_ap"), "degraded_accuracy": 0.2},
+            AccuracyFloor(min=0.25, metric="coco_ap", degraded=0.2),
+        ),
+        ({"min_accuracy": AccuracyFloor(min=0.9, degraded=0.7)}, AccuracyFloor(min=0.9, degraded=0.7)),
+    ],
+)
+def test_a_floor_is_a_number_or_names_its_metric_and_how_far_it_may_give_way(given, floor):
+    """And what YAML makes of it, Python makes again."""
+    with PipelineBuilder("p", on_overload="degrade", **given) as pipeline:
+        detect(pipeline.frames)
+    spec = pipeline.spec()
+    assert spec.accuracy == floor
+    read = load_yaml(dump_yaml(spec)).spec
+    assert read == spec
+    with PipelineBuilder("p", on_overload=read.on_overload, min_accuracy=read.accuracy) as again:
+        detect(again.frames)
+    assert again.spec() == read
 
 
 def test_stages_are_named_after_their_operators():
@@ -124,7 +159,22 @@ def two_pipelines():
         (lambda p, q: p.add("a/b@v1", inputs={}, outputs={"x": "pixels"}), "expected one of frames, boxes"),
         (lambda p, q: PipelineBuilder("1"), "pipeline name: expected a letter"),
         (lambda p, q: PipelineBuilder("p", slo="fast"), "expected NAME=VALUE"),
-        (lambda p, q: PipelineBuilder("p", min_accuracy=2), "min_accuracy: expected 0 to 1, got 2"),
+        (
+            lambda p, q: PipelineBuilder("p", min_accuracy=2),
+            "pipeline p: min_accuracy: expected a number from 0 to 1, .* 2",
+        ),
+        (lambda p, q: PipelineBuilder("p", min_accuracy="coco_ap > 0.2"), "or METRIC>=NUMBER, got 'coco_ap > 0.2'"),
+        (lambda p, q: PipelineBuilder("p", min_accuracy=float("nan")), "got nan"),
+        (lambda p, q: PipelineBuilder("p", min_accuracy=True), "got True"),
+        (lambda p, q: PipelineBuilder("p", degraded_accuracy=0.5), "there is no min_accuracy that it is the exception"),
+        (
+            lambda p, q: PipelineBuilder("p", min_accuracy=0.9, degraded_accuracy=7),
+            "degraded_accuracy: expected a number",
+        ),
+        (
+            lambda p, q: PipelineBuilder("p", min_accuracy=AccuracyFloor(min=0.9, degraded=0.5), degraded_accuracy=0.4),
+            "degraded_accuracy=0.4, and min_accuracy has 0.5",
+        ),
         (lambda p, q: PipelineBuilder("p", on_overload="panic"), "on_overload: expected one of degrade, drop, late"),
     ],
 )

@@ -53,7 +53,8 @@ specs = st.builds(
         deadline_s=positive,
         max_drop_share=st.floats(0, 1),
     ),
-    accuracy=st.none() | st.builds(AccuracyFloor, min=st.floats(0, 1), metric=st.none() | texts),
+    accuracy=st.none()
+    | st.builds(AccuracyFloor, min=st.floats(0, 1), metric=st.none() | texts, degraded=st.none() | st.floats(0, 1)),
     on_overload=st.sampled_from([None, "degrade", "drop", "late"]),
     ops=st.lists(ops, max_size=3).map(tuple),
     sinks=st.lists(sinks, max_size=2).map(tuple),
