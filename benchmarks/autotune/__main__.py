@@ -20,6 +20,7 @@ tables, in Markdown, and draws the plots.
     ablation-live  live  each mechanism off, in real runs
     empty        live    empty stretches of a video against busy ones
     faults       live    an objective while invocations fail or are slow and workers are killed
+    drift        live    a video that changes: when --shadow notices, what it goes over to, and what that costs
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from typing import Any
 from benchmarks.autotune import (
     ablation,
     decisions,
+    drift,
     empty,
     faults,
     floor,
@@ -48,7 +50,7 @@ from benchmarks.autotune.cases import Case, cases
 from benchmarks.store import Budget, Store, TimeUp
 
 QUICK = ("held", "search", "ablation", "decisions")
-LIVE = ("oracle", "targets", "ablation-live", "empty", "faults")
+LIVE = ("oracle", "targets", "ablation-live", "empty", "faults", "drift")
 WITH_MODELS = ("people", "traffic", "blur-faces")
 ASKED: dict[str, dict[str, Any]] = {
     "held": held.ASKED,
@@ -59,6 +61,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "targets": targets.ASKED,
     "empty": empty.ASKED,
     "faults": faults.ASKED,
+    "drift": drift.ASKED,
 }
 """By step, what all of its rows are asked for."""
 
@@ -111,6 +114,7 @@ class Bench:
             ),
             "empty": lambda: empty.measure(self.store("empty"), self.folder / "empty", self.budget),
             "faults": lambda: faults.measure(self.store("faults"), self.folder / "faults", self.budget),
+            "drift": lambda: drift.measure(self.store("drift"), self.folder / "drift", self.budget),
         }
         steps[step]()
 
@@ -132,6 +136,7 @@ class Bench:
             ("Empty stretches", "empty", empty.report(self.store("empty"))),
             ("Decisions", "decisions", decisions.report(self.choosing, self.store("decisions"))),
             ("Faults", "faults", faults.report(self.store("faults"))),
+            ("Drift", "drift", drift.report(self.store("drift"))),
         ]
         for title, step, lines in parts:
             yield f"\n## {title}\n"
