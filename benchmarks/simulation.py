@@ -46,19 +46,21 @@ def policies() -> None:
                 f"| {it.accuracy:.3f} | {it.cost_used:.4g} | {times:.2f} x |",
                 flush=True,
             )
-    common = met_by_all(judgements)
-    if not common:
-        print("\nNo scenario with a choice is met by all policies: there is nothing to take a mean of.")
-        return
-    print(f"\nGeometric means over {', '.join(common)}, where there is a choice and all policies meet the objective;")
-    print(f"llamapipe = 1. Met is of the {len(judgements)} scenarios with a choice.\n")
+    whole = meeting_all(judgements)
+    print(
+        f"\nGeometric means over {', '.join(judgements)}, where there is a choice; llamapipe = 1. A policy that misses"
+    )
+    print("one of them has no mean: over the others it would be one of other scenarios.\n")
     print("| policy | met | cost used | p95 |\n|---|--:|--:|--:|")
     for policy in PLANNERS:
-        met = sum(judged[policy].met for judged in judgements.values())
-        pairs = [(judgements[name][policy], judgements[name]["llamapipe"]) for name in common]
+        met = f"{sum(judged[policy].met for judged in judgements.values())} of {len(judgements)}"
+        if policy not in whole or "llamapipe" not in whole:
+            print(f"| {policy} | {met} | - | - |")
+            continue
+        pairs = [(judged[policy], judged["llamapipe"]) for judged in judgements.values()]
         cost = statistics.geometric_mean(it.cost_used / ours.cost_used for it, ours in pairs)
         latency = statistics.geometric_mean(max((it.p95_s or 0.0) / (ours.p95_s or 1.0), 1e-9) for it, ours in pairs)
-        print(f"| {policy} | {met} of {len(judgements)} | {cost:.2f} x | {latency:.2f} x |")
+        print(f"| {policy} | {met} | {cost:.2f} x | {latency:.2f} x |")
 
 
 def has_choice(scenario: Scenario) -> bool:
@@ -66,11 +68,9 @@ def has_choice(scenario: Scenario) -> bool:
     return any(len(stage.candidates) > 1 for stage in scenario.pipeline.stages)
 
 
-def met_by_all(judgements: Mapping[str, Mapping[str, Judgement]]) -> list[str]:
-    """Scenarios whose objective every policy met: what is dropped or too late costs nothing, and a mean over others
-    would compare policies by different scenarios.
-    """
-    return [name for name, judged in judgements.items() if all(it.met for it in judged.values())]
+def meeting_all(judgements: Mapping[str, Mapping[str, Judgement]]) -> list[str]:
+    """Policies that met the objective of every scenario: what is dropped or too late costs nothing."""
+    return [policy for policy in PLANNERS if all(judged[policy].met for judged in judgements.values())]
 
 
 def ms(seconds: float | None) -> str:

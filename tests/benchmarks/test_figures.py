@@ -15,6 +15,7 @@ from benchmarks.injection import Log, Order, frames_in_order, strays_s
 from benchmarks.profiler import half_difference
 from benchmarks.selection import mean_cost
 from benchmarks.store import Store
+from llamapipe.sim.planners import PLANNERS
 from llamapipe.sim.scenario import load_scenario
 
 
@@ -67,12 +68,12 @@ def test_a_choice_costs_what_all_its_answers_cost() -> None:
     assert mean_cost({"cheap": 3, "dear": 1}, oracle) == pytest.approx(2.0)
 
 
-def test_means_are_over_scenarios_that_all_policies_meet() -> None:
-    def judged(**met: bool) -> Any:
-        return {policy: SimpleNamespace(met=it) for policy, it in met.items()}
+def test_a_policy_that_misses_a_scenario_has_no_mean() -> None:
+    def judged(*missing: str) -> Any:
+        return {policy: SimpleNamespace(met=policy not in missing) for policy in PLANNERS}
 
-    judgements = {"all": judged(a=True, b=True), "some": judged(a=True, b=False)}
-    assert simulation.met_by_all(judgements) == ["all"]
+    found = simulation.meeting_all({"one": judged("fixed"), "other": judged("gg", "fixed")})
+    assert found == [policy for policy in PLANNERS if policy not in ("fixed", "gg")]
 
 
 def test_scenarios_without_candidates_leave_no_choice() -> None:
