@@ -1,9 +1,10 @@
 """A video that changes: when ``--shadow`` notices, what the run goes over to, and what all that costs.
 
-Two clips whose best configurations differ are joined, at one size and rate: a room in which one person at a time goes
-about, and a street. `llamapipe tune` is given the first part alone, and its configuration runs on the whole, paced:
-once as it is, and once with a share of the frames compared with the reference, and a new search where that finds drift.
-How right each was is told by a run of the reference over the same clip, with nothing to hurry it.
+Two clips whose best configurations differ are joined, at one size and rate: a street on which many walk, of which a few
+frames a second or a cheaper network tell enough, and a room in which one person at a time goes about, of which by the
+sweeps hardly anything but the reference does. `llamapipe tune` is given the first part alone, and what it finds runs on
+the whole, paced: once as it is, and once with a share of the frames compared with the reference, and a new search where
+that finds drift. How right each was is told by a run of the reference over the same clip, with nothing to hurry it.
 
 Parts of the run are told apart by the frames of the watched one: until the video changes; until that is noticed; while
 the reference runs, until a search has found something; and from then on. CPU is that of the whole process, so the
@@ -37,7 +38,7 @@ from llamapipe.data import Boxes
 from llamapipe.session.pinned import read_pinned
 
 PIPELINE, STAGE = "people", "follow"  # whose boxes are compared, as tuning has it
-PARTS = (("one-by-one-person-detection.mp4", 160, 300, 1), ("TUD-Stadtmitte.mp4", 0, 179, 16))  # from, frames, times
+PARTS = (("TUD-Stadtmitte.mp4", 0, 179, 2), ("one-by-one-person-detection.mp4", 160, 1200, 2))  # from, frames, times
 SIZE, FPS = (640, 480), 25
 SHARE, FLOOR = 0.25, 0.9
 BUDGET_S = 20.0  # of the first search; the one beside the run takes twice that, and its part has to last longer
