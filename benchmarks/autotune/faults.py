@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.autotune.cases import assets, worded
 from benchmarks.autotune.tables import head
-from benchmarks.injection import start, summary_of, with_luck, workers
+from benchmarks.injection import start, summary_of, wait_for, with_luck, workers
 from benchmarks.store import Budget, Row, Store
 from llamapipe.session.pinned import read_pinned
 
@@ -107,6 +107,7 @@ def _run(folder: Path, config: Path, how: str, objective_ms: float | None, *, ki
         "--loop", str(LOOPS), "--realtime", *(part for pair in COUNTS.items() for part in pair), *options,
         events=False,
     )  # fmt: skip
+    wait_for(output / ".detections.jsonl.partial", run)  # a place that is emptied before it ever answered is given up
     killed, rng, next_s = 0, random.Random(0), time.monotonic() + EVERY_S
     while run.poll() is None:
         if kill and time.monotonic() >= next_s and (pids := workers(run)):
@@ -114,6 +115,8 @@ def _run(folder: Path, config: Path, how: str, objective_ms: float | None, *, ki
             killed, next_s = killed + 1, next_s + EVERY_S
         time.sleep(0.05)
     summary = summary_of(output)
+    if summary["outcome"] != "done":
+        raise SystemExit(f"the run with {how} ended with {run.returncode}: {summary['error']}")
     names = [mark.name for mark in marks.iterdir()]
     slo = summary["slo"]
     return {
