@@ -2,10 +2,11 @@
 
     python -m benchmarks.faults [--injections 100] [--output out/faults] [--rows worker-killed,...]
 
-Every row is written to OUTPUT as it is done, and a second start goes on where the first one was stopped, within the
-longest rows too. Tracker ids and boxes are compared with those of an undisturbed run, line by line; frames lost are
-counted in the outputs and have to be what the ledger says. The table goes to stdout and, with all figures, to
-OUTPUT/faults.json.
+Every row is written to OUTPUT as it is done, with the code and the machine that it is of, and a second start goes on
+where the first one was stopped, within the longest rows too. Tracker ids and boxes are compared with those of an
+undisturbed run, line by line; frames have to come in order and once, and where a source is live their times are
+compared with when they came; frames lost are counted in the outputs and have to be what the ledger says. The table goes
+to stdout and, with all figures, to OUTPUT/faults.json.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -21,16 +23,31 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.camera import Camera, SlowEndpoint
-from benchmarks.injection import RNG, Log, kill_some, lines_of, start, stop_some, summary_of, wait_for
+from benchmarks.injection import (
+    RNG,
+    Log,
+    Order,
+    frames_in_order,
+    kill_some,
+    lines_of,
+    start,
+    stop_some,
+    strays_s,
+    summary_of,
+    wait_for,
+)
+from benchmarks.store import Key, Store, revision
 
 HERE = Path(__file__).parent
 CLIP = ["-i", "sample:bikes"]
 CLIP_FRAMES = 250
+IDENTICAL = "identical, track ids included"
 
 
 @dataclass
@@ -47,6 +64,8 @@ class Row:
     exit_codes: list[int] = field(default_factory=list)
     wall_s: float = 0.0
     differs: int = 0  # lines of frames that are there and are not those of the undisturbed run
+    misplaced: int = 0  # frames that were written twice, or after a later one
+    replaced: int = 0  # processes, of workers that only stood still
 
 
 class Bench:
@@ -55,7 +74,7 @@ class Bench:
     def __init__(self, folder: Path, injections: int) -> None:
         self.folder = folder
         self.injections = injections
-        self.unfinished: Path | None = None  # where the row that is being made is kept, run by run
+        self.keep: Callable[[Row], None] = lambda _: None  # keeps the row that is being made, run by run
         self._reference: dict[int, list[str]] | None = None
 
     def fresh(self, name: str) -> Path:
@@ -73,7 +92,7 @@ class Bench:
     def reference(self) -> dict[int, list[str]]:
         """What an undisturbed run gives, of the longest length: shorter ones are its beginning."""
         if self._reference is None:
-            output = self.folder / "runs" / "undisturbed"
+            output = self.folder / "runs" / f"undisturbed-{revision()}"
             if not (output / "run.json").exists() or summary_of(output)["frames"]["decoded"] < self.loops * CLIP_FRAMES:
                 run = start("people", output, *CLIP, "--workers", "process:2", "--loop", str(self.loops))
                 if run.wait():
@@ -87,6 +106,7 @@ class Bench:
         row.exit_codes.append(code)
         row.frames += frames["decoded"]
         row.ledger_lost += frames["decoded"] - frames["delivered"]
+        row.misplaced += Order.of([seq for seq, _ in frames_in_order(output)]).wrong
         lines = lines_of(output)
         for seq in range(frames["decoded"]):
             of_frame = lines.get(seq, [])
@@ -94,8 +114,13 @@ class Bench:
                 row.lost += 1
             elif of_frame != self.reference()[seq]:
                 row.differs += 1
-        if self.unfinished is not None:
-            self.unfinished.write_text(json.dumps(asdict(row)))
+        self.keep(row)
+
+
+def told(row: Row, right: str) -> str:
+    """What was found of outputs that are compared with the undisturbed run's."""
+    same = right if not row.differs else "not identical"
+    return f"{same}, {'in order' if not row.misplaced else 'not in order'}"
 
 
 def worker_killed(bench: Bench, row: Row) -> None:
@@ -109,12 +134,11 @@ def worker_killed(bench: Bench, row: Row) -> None:
         row.injected += lost
         row.recovery_s += recovery
         bench.account(row, output, code)
-    row.output = "identical, track ids included"
+    row.output = told(row, IDENTICAL)
     row.recovery = "to the first answer of the new process"
 
 
 def worker_stopped(bench: Bench, row: Row) -> None:
-    lost = 0
     while row.injected < bench.injections:
         output = bench.fresh("worker-stopped")
         run = start("people", output, *CLIP, "--workers", "process:3", "--loop", str(min(8, bench.loops)))
@@ -124,9 +148,9 @@ def worker_stopped(bench: Bench, row: Row) -> None:
         silent, recovery, gone = Log.of(output).heard_again(times, 1.5)
         row.injected += silent
         row.recovery_s += recovery
-        lost += gone
+        row.replaced += gone
         bench.account(row, output, code)
-    row.output = f"identical, track ids included; {lost} processes replaced"
+    row.output = f"{told(row, IDENTICAL)}; {row.replaced} processes replaced"
     row.recovery = "to the worker's next answer, 5 s of it stopped"
     if again := row.injected - len(row.recovery_s):
         row.recovery += f" ({again} were stopped again before, or had nothing more to do)"
@@ -156,7 +180,7 @@ def operator_raises(bench: Bench, row: Row) -> None:
         and lines[0] != bench.reference()[seq][0]
     ]  # fmt: skip
     row.differs = len(detect)
-    row.output = f"boxes of all other frames identical; {kept} frames kept in quarantine/"
+    row.output = f"{told(row, 'boxes of all other frames identical')}; {kept} frames kept in quarantine/"
     row.recovery = "nothing to recover: the next frame is worked on at once"
 
 
@@ -166,7 +190,7 @@ def operator_hangs(bench: Bench, row: Row) -> None:
     log, began = _trouble(bench, row, "operator-hangs", loops, *options)
     _, row.recovery_s = log.replaced(list(began.values()))
     frames = log.answered("trouble", {int(name.partition("-")[0]): t for name, t in began.items()})
-    row.output = "identical, track ids included"
+    row.output = told(row, IDENTICAL)
     row.recovery = (
         f"to the first answer of the new process (the frame itself: median {statistics.median(frames):.2f} s)"
     )
@@ -177,7 +201,7 @@ def slow_and_failing(bench: Bench, row: Row) -> None:
     log, began = _trouble(bench, row, "slow-and-failing", bench.loops, *options)
     counts = {what: sum(name.endswith(what) for name in began) for what in ("raise", "slow")}
     row.recovery_s = log.answered("trouble", {int(name.partition("-")[0]): t for name, t in began.items()})
-    row.output = f"identical, track ids included ({counts['raise']} failing, {counts['slow']} slow)"
+    row.output = f"{told(row, IDENTICAL)} ({counts['raise']} failing, {counts['slow']} slow)"
     row.recovery = "to the frame's good answer; 0.05 s is usual"
 
 
@@ -204,7 +228,7 @@ def engine_killed(bench: Bench, row: Row) -> None:
                 run = start("people", output, *options)
             time.sleep(0.01)
         bench.account(row, output, run.wait())
-    row.output = "identical, track ids included"
+    row.output = told(row, IDENTICAL)
     row.recovery = "from the kill, with `--resume` started at once, to past where it had been"
 
 
@@ -239,13 +263,21 @@ def source_vanishes(bench: Bench, row: Row) -> None:
     row.lost = frames["decoded"] - sum(
         not any('"outcome"' in line for line in lines) for lines in lines_of(output).values()
     )
-    arrived = [t for _, t, _ in Log.of(output).events("FramesArrived")]
+    log = Log.of(output)
+    arrived = [t for _, t, _ in log.events("FramesArrived")]
     row.recovery_s = [later[0] - t for t in back if (later := [a for a in arrived if a > t])]
-    row.output = "every picture that was not dropped, in order, with true times; stopped by Ctrl-C in the end"
+    written = frames_in_order(output)
+    order, times = Order.of([seq for seq, _ in written]), Order.of([pts_s for _, pts_s in written])
+    strays = [abs(stray) for stray in strays_s(written, log.captured_s())] or [0.0]
+    row.misplaced = order.wrong + times.wrong
+    row.output = (
+        f"pictures that were not dropped: {order}; their times: {times}, off when they came by {max(strays):.2f} s at "
+        f"most, {statistics.median(strays):.3f} s at the median; stopped by Ctrl-C in the end"
+    )
     # A source that is lost again within seconds is called back less and less eagerly, up to 10 s apart at random.
     row.recovery = (
-        f"from the server's return to the next picture (the first two, {row.recovery_s[0]:.1f} and "
-        f"{row.recovery_s[1]:.1f} s: waits grow for one that flaps)"
+        f"from the server's return to the next picture (the first two, "
+        f"{' and '.join(f'{s:.1f}' for s in row.recovery_s[:2])} s: waits grow for one that flaps)"
     )
 
 
@@ -286,16 +318,22 @@ def slow_consumer(bench: Bench, row: Row) -> None:
     row.exit_codes.append(code)
     row.injected, row.frames = endpoint.pauses, frames["decoded"]
     row.ledger_lost = frames["decoded"] - frames["delivered"]
-    row.lost = frames["decoded"] - len(endpoint.frames)
+    row.lost = frames["decoded"] - len(set(endpoint.frames))
     row.recovery_s = endpoint.recovery_s
-    row.output = "every frame that was not dropped, in order"
+    order = Order.of(endpoint.frames)
+    row.misplaced = order.wrong
+    row.output = f"frames that were not dropped: {order}"
     row.recovery = "from the end of the pause to the next frame received"
+
+
+_FULL = re.compile(r"disk is full|larger than allowed|no space left", re.IGNORECASE)
 
 
 def disk_full(bench: Bench, row: Row) -> None:
     import llamapipe
 
     disk = bench.folder / "runs" / "disk"
+    explained = left_over = 0
     with Disk(disk) as kind:
         for i in range(bench.injections):
             shutil.rmtree(disk / "out", ignore_errors=True)
@@ -310,14 +348,19 @@ def disk_full(bench: Bench, row: Row) -> None:
             whole = all((disk / "out" / name).exists() for name in ("annotated.mp4", "detections.jsonl"))
             row.lost += 0 if whole else summary.frames.decoded
             left = [path.name for path in (disk / "out").rglob("*") if "partial" in path.name or path.suffix == ".tmp"]
+            left_over += len(left)
             row.differs += len(left)
+            explained += summary.exit_code == 1 and bool(_FULL.search(summary.error or ""))
             begin_s = time.monotonic()
             if i % 25 == 0:
                 shutil.rmtree(disk / "out", ignore_errors=True)
                 again = llamapipe.run("people", "sample:bikes", output=disk / "out", max_frames=60, workers="2")
                 row.recovery_s.append(time.monotonic() - begin_s)
                 row.differs += again.exit_code
-        row.output = f"stopped with the reason; no partial file left ({kind.name})"
+        row.output = (
+            f"{explained} of {row.injected} stopped with the reason; {left_over or 'no'} partial files left "
+            f"({kind.name})"
+        )
         row.recovery = "none: with room made, the same command ran through in"
 
 
@@ -368,6 +411,9 @@ ROWS: dict[str, tuple[str, Callable[[Bench, Row], None]]] = {
 }
 
 
+WRONG = {"differs": "differ", "misplaced": "misplaced"}
+"""What must not be, by the field of the row."""
+
 _BY_RUNS = ("worker-killed", "worker-stopped", "engine-killed")  # rows of several runs, which can be gone on with
 
 
@@ -379,27 +425,37 @@ def main() -> int:
     arguments = parser.parse_args()
     bench = Bench(arguments.output.resolve(), arguments.injections)
     bench.folder.mkdir(parents=True, exist_ok=True)
+    store = Store(bench.folder / "rows.jsonl", injections=arguments.injections)
     done: dict[str, dict[str, Any]] = {}
     for name in arguments.rows.split(","):
-        path = bench.folder / f"{name}-{arguments.injections}.json"
-        if not path.exists():
+        found = store.get(("row", name))
+        if found is None:
             print(f"{name} ...", file=sys.stderr, flush=True)
             bench.reference()
-            bench.unfinished = path.with_suffix(".unfinished")
-            row = (
-                Row(**json.loads(bench.unfinished.read_text()))
-                if name in _BY_RUNS and bench.unfinished.exists()
-                else Row()
-            )
+            begun = ("unfinished", name)
+            row = goes_on(store.get(begun))
+            bench.keep = partial(_keep, store, begun) if name in _BY_RUNS else lambda _: None
             began_s = time.monotonic() - row.wall_s
             ROWS[name][1](bench, row)
             row.wall_s = time.monotonic() - began_s
-            path.write_text(json.dumps(asdict(row)))
-            bench.unfinished.unlink(missing_ok=True)
-        done[name] = json.loads(path.read_text())
+            found = store.add(("row", name), asdict(row))
+        done[name] = found
     (bench.folder / "faults.json").write_text(json.dumps(done, indent=1))
     print(table(done))
-    return int(any(row["lost"] != row["ledger_lost"] or row["differs"] for row in done.values()))
+    for line in store.footer():
+        print(line)
+    return int(any(row["lost"] != row["ledger_lost"] or any(row[what] for what in WRONG) for row in done.values()))
+
+
+def _keep(store: Store, key: Key, row: Row) -> None:
+    store.add(key, asdict(row))
+
+
+def goes_on(kept: dict[str, Any] | None) -> Row:
+    """The row that was begun. One of other code is begun anew: half of each would be a row of neither."""
+    if kept is None or kept["code"] != revision():
+        return Row()
+    return Row(**{field.name: kept[field.name] for field in fields(Row)})
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
@@ -409,7 +465,7 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
         "|---|--:|--:|--:|--:|---|--:|---|",
     ]
     for name, row in rows.items():
-        wrong = f"; **{row['differs']} differ**" if row["differs"] else ""
+        wrong = "".join(f"; **{row[what]} {said}**" for what, said in WRONG.items() if row[what])
         times = sorted(row["recovery_s"])
         taken = ""
         if times:

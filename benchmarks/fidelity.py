@@ -4,8 +4,9 @@ For every pipeline these are run for real: short calibrations with one worker, a
 (what each stage takes, item by item, what each sink takes for a frame, and what is left of the processor's time), the
 clip three times over as fast as it goes, and once at its own pace. The last two are then simulated: the same plan,
 through the same control, with the calibration's times on as many cores as there are. Stages with a model take their
-median from the catalogue where it has the variant. Printed
-are throughput and reserved cost of the first, and latencies of the second, live and simulated.
+median from the catalogue where it has the variant. Printed are throughput and reserved cost of the first, and latencies
+of the second, live and simulated. The cost is made of the throughput, the frames and the cores that there are, so it is
+printed and does not count as a figure of its own. With --json every pipeline is kept as it comes.
 
 Live runs are disturbed by whatever else the machine does: run it alone.
 """
@@ -19,13 +20,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import av
-import msgspec
 
+from benchmarks.store import Store
 from llamapipe.clock import system_env
 from llamapipe.control import LogEntry, RunPlan, read_log
 from llamapipe.control import actions as act
@@ -37,6 +39,11 @@ from llamapipe.sim import SimResult, SourceTrace, WorldProfile, profile_of_log, 
 PIPELINES = ("people", "blur-faces", "traffic", "vintage", "denoise", "toonify")
 CALIBRATION = 120  # frames
 WITHIN = 0.15
+INDEPENDENT = ("fps", "p50 ms", "p95 ms")  # figures of which none follows from another
+
+
+Figures = dict[str, tuple[float, float]]
+"""By name: live, simulated."""
 
 
 @dataclass(frozen=True)
@@ -200,8 +207,7 @@ def simulated(
     return result, result.wall_s - dispatched_s[0]
 
 
-def compared(pipeline: str, clip: Path, cores: float) -> dict[str, tuple[float, float]]:
-    """Figures by name: live, simulated."""
+def compared(pipeline: str, clip: Path, cores: float) -> Figures:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         calibration = calibrate(pipeline, clip, folder)
@@ -229,25 +235,40 @@ def main() -> int:
     parser.add_argument("--input", type=Path, required=True)
     parser.add_argument("--pipelines", default=",".join(PIPELINES))
     parser.add_argument("--rounds", type=int, default=3, help="of which the medians are compared")
-    parser.add_argument("--json", type=Path, help="add the figures here; pipelines that are there are left out")
+    parser.add_argument("--json", type=Path, help="keep the figures here, a line each; what is there is not run again")
     arguments = parser.parse_args()
     machine = read_machine()
-    known = json.loads(arguments.json.read_text()) if arguments.json is not None and arguments.json.exists() else {}
-    names = [name for name in arguments.pipelines.split(",") if name not in known]
-    for pipeline in names:
-        rounds = [compared(pipeline, arguments.input, machine.cores) for _ in range(arguments.rounds)]
-        known[pipeline] = {
-            name: tuple(statistics.median(one[name][side] for one in rounds) for side in (0, 1)) for name in rounds[0]
-        }
-        show(pipeline, known[pipeline], header=pipeline == names[0])
-        if arguments.json is not None:
-            arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(known), indent=1))
-    errors = [abs(sim / real - 1) for row in known.values() for real, sim in row.values() if real]
-    print(f"\n{sum(error <= WITHIN for error in errors)} of {len(errors)} figures within {WITHIN:.0%}")
+    asked = {"clip": arguments.input.name, "rounds": arguments.rounds, "frames": CALIBRATION, "cores": machine.cores}
+    store = Store(arguments.json, **asked)
+    known: dict[str, Figures] = {}
+    for pipeline in arguments.pipelines.split(","):
+        row = store.get((pipeline,))
+        if row is None:
+            rounds = [compared(pipeline, arguments.input, machine.cores) for _ in range(arguments.rounds)]
+            row = store.add((pipeline,), {"figures": medians(rounds)})
+        known[pipeline] = {name: (real, sim) for name, (real, sim) in row["figures"].items()}
+        show(pipeline, known[pipeline], header=len(known) == 1)
+    errors = errors_of(known.values())
+    print(f"\n{sum(error <= WITHIN for error in errors)} of {len(errors)} independent figures within {WITHIN:.0%}")
+    for line in store.footer():
+        print(line)
     return int(any(error > WITHIN for error in errors))
 
 
-def show(pipeline: str, row: dict[str, tuple[float, float]], *, header: bool) -> None:
+def medians(rounds: Sequence[Figures]) -> Figures:
+    """Of each figure, live and simulated."""
+    return {
+        name: (statistics.median(one[name][0] for one in rounds), statistics.median(one[name][1] for one in rounds))
+        for name in rounds[0]
+    }
+
+
+def errors_of(pipelines: Iterable[Figures]) -> list[float]:
+    """Relative, of the figures that say something of their own."""
+    return [abs(row[name][1] / row[name][0] - 1) for row in pipelines for name in INDEPENDENT if row[name][0]]
+
+
+def show(pipeline: str, row: Figures, *, header: bool) -> None:
     if header:
         print("| pipeline | " + " | ".join(f"{name} live | simulated |" for name in row))
         print("|---|" + "--:|--:|" * len(row))

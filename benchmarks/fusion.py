@@ -140,7 +140,8 @@ def main() -> int:
         bench = Bench(arguments, Path(folder))
         for name in names:
             chains = bench.check(name)
-            alone, fused = [], []
+            alone: list[float] = []
+            fused: list[float] = []
             for i in range(arguments.rounds):
                 # Which comes first changes from round to round.
                 for fuse in (False, True) if i % 2 else (True, False):

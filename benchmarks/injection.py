@@ -7,11 +7,13 @@ import json
 import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,15 @@ class Log:
             if action["type"] == "Dispatch" and stage in ("", action["stage"])
         }
 
+    def captured_s(self) -> dict[int, float]:
+        """When each frame came, of a run of one stream."""
+        return {
+            event["first_seq"] + i: captured_s
+            for _, _, event in self.events("FramesArrived")
+            for i, captured_s in enumerate(event["captured_at_s"])
+            if captured_s is not None
+        }
+
     def replaced(self, times: Sequence[float]) -> tuple[int, list[float]]:
         """(workers lost, seconds from each one's injection to the first answer of whoever took its place)."""
         dispatches = self.dispatches()
@@ -191,6 +202,47 @@ class Log:
                 if count >= 0:
                     good.setdefault(item[1], t)
         return [good[seq] - t for seq, t in began_s.items() if seq in good]
+
+
+@dataclass(frozen=True)
+class Order:
+    """Whether things came one after the other, each once. Counted are those that did not."""
+
+    number: int
+    repeated: int
+    backwards: int
+
+    @classmethod
+    def of(cls, seen: Sequence[float]) -> Order:
+        """Of frames by number, or of times: each is to be above the one before."""
+        backwards = sum(after < before for before, after in pairwise(seen))
+        return cls(len(seen), len(seen) - len(set(seen)), backwards)
+
+    @property
+    def wrong(self) -> int:
+        """How many are out of place."""
+        return self.repeated + self.backwards
+
+    def __str__(self) -> str:
+        if not self.wrong:
+            return f"{self.number:,} in order, each once"
+        return f"of {self.number:,} {self.repeated} twice, {self.backwards} out of order"
+
+
+def frames_in_order(output: Path) -> list[tuple[int, float]]:
+    """(frame, its time) of detections.jsonl as written, without lost ones. Neighbouring lines of a frame are one."""
+    found: list[tuple[int, float]] = []
+    for line in map(json.loads, (output / "detections.jsonl").read_text().splitlines()):
+        if "outcome" not in line and (not found or found[-1][0] != line["frame"]):
+            found.append((line["frame"], line["pts_s"]))
+    return found
+
+
+def strays_s(frames: Sequence[tuple[int, float]], captured_s: Mapping[int, float]) -> list[float]:
+    """By how much each frame's time strays from when it came; the clocks of both are set by their median difference."""
+    both = [(pts_s, captured_s[seq]) for seq, pts_s in frames if seq in captured_s]
+    usual_s = statistics.median(came_s - pts_s for pts_s, came_s in both) if both else 0.0
+    return [came_s - pts_s - usual_s for pts_s, came_s in both]
 
 
 def summary_of(output: Path) -> dict[str, Any]:

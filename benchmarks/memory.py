@@ -3,8 +3,8 @@
     python -m benchmarks.memory [--input sample:bikes] [--pipeline people] [--loop 20] [--workers 2,process:2]
 
 Memory is the proportional set size (PSS) of every process of the run, so that what they share counts once, and what
-lies in files in memory (the picture slots) counts where it is mapped. It is read from smaps_rollup five times a second;
-compared are the median and the greatest of the last half of each run.
+lies in files in memory (the picture slots) counts where it is mapped. It is read from smaps_rollup five times a second.
+Printed are the median of the last half of each run and the greatest of all of it; compared are the greatest.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Usage:
 
     workers: str
     loop: int
-    median_mb: float
+    median_mb: float  # of the last half
     peak_mb: float
     shared_mb: float  # greatest share of memory files among it
     processes: int

@@ -6,13 +6,12 @@ The sweep is done in pieces: each call measures for ``--for-s`` seconds and stor
 it goes on. The order is shuffled, a variant at a time, so that a slow minute of the machine hits no model alone. When
 all is there the errors are printed: predictions from what the profiler asks for (measured on their own, in processes of
 their own) against the mean of the sweeps, for the points that it did not measure; and, as the measure of what can be
-expected, one sweep against the other.
+expected, a sweep against that same mean, which is half of what the two sweeps differ by.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.store import Key, Row, Store
 from llamapipe.catalog import Variant
 from llamapipe.clock import system_env
 from llamapipe.inference import AssetStore, cache_root
@@ -31,28 +31,22 @@ from llamapipe.inference.profiler import Candidate, Measure, candidates
 from llamapipe.media import sample_frames
 from llamapipe.tune import Figures, GridPoint, ProfileSearch
 
-Key = tuple[str, int, str]  # name of variant, batch, "sweep 1", "sweep 2" or "asked"
+CLIP = "bikes.mp4"
+SWEEPS = ("sweep 1", "sweep 2")
 
 
-class Store:
-    """Measured points in a file, a line of JSON each."""
+class Points:
+    """Measured points of rounds: the two sweeps, and what the profiler asks for. ``asked`` is of the latter alone."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.points: dict[Key, dict[str, Any]] = {}
-        if path.is_file():
-            for line in path.read_text().splitlines():
-                point = json.loads(line)
-                self.points[(point["variant"], point["batch"], point["round"])] = point
+    def __init__(self, store: Store, **asked: Any) -> None:
+        self.store = store
+        self._asked = asked
 
     def add(self, variant: Variant, round_: str, measurement: Measurement) -> None:
         """Store it, unless others disturbed it: then the next call measures it again."""
         if measurement.foreign > 0.05:
             return
         point = {
-            "variant": variant.name,
-            "batch": measurement.batch,
-            "round": round_,
             "error": measurement.error,
             "median_s": measurement.median_s if measurement.seconds else None,
             "p95_s": measurement.p95_s if measurement.seconds else None,
@@ -62,25 +56,38 @@ class Store:
             "count": len(measurement.seconds),
             "foreign": measurement.foreign,
         }
-        self.points[(variant.name, measurement.batch, round_)] = point
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a") as file:
-            file.write(json.dumps(point) + "\n")
+        self.store.add(_key(variant, measurement.batch, round_), point, **self._of(round_))
+
+    def get(self, variant: Variant, batch: int, round_: str) -> Row | None:
+        """None where it was not measured yet."""
+        return self.store.get(_key(variant, batch, round_), **self._of(round_))
 
     def is_none(self, variant: Variant, batch: int) -> bool:
         """Whether the batch was said not to exist: by this variant, or another of the model and library."""
         return batch > 1 and any(
-            p["error"] and p["batch"] == batch and name.split("/")[:2] == [variant.model, variant.backend]
-            for (name, _, _), p in self.points.items()
+            row["error"]
+            and row["key"][2] == str(batch)
+            and row["key"][1].split("/")[:2] == [variant.model, variant.backend]
+            for row in self.store.rows()
         )
 
     def measurement(self, variant: Variant, batch: int, round_: str) -> Figures:
-        p = self.points[(variant.name, batch, round_)]
+        """Raises KeyError for what was not measured."""
+        p = self.get(variant, batch, round_)
+        if p is None:
+            raise KeyError(variant.name)
         return Figures(p["median_s"], p["p95_s"], p["core_s"], p["load_s"], p["peak_memory_bytes"], p["count"])
 
     def median_s(self, variant: Variant, batch: int, round_: str) -> float | None:
-        point = self.points.get((variant.name, batch, round_))
+        point = self.get(variant, batch, round_)
         return None if point is None else point["median_s"]
+
+    def _of(self, round_: str) -> dict[str, Any]:
+        return {} if round_ in SWEEPS else self._asked
+
+
+def _key(variant: Variant, batch: int, round_: str) -> Key:
+    return (round_, variant.name, str(batch))
 
 
 def main() -> int:
@@ -92,12 +99,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     until_s = time.monotonic() + arguments.for_s
-    store = Store(arguments.store)
+    care = Care(least_s=0.25, least_calls=5, most_s=1.5)
+    kept = Store(arguments.store, clip=CLIP, care=care)
+    # What the profiler asks for hangs on what it was told: the same points are measured again where that is another.
+    store = Points(kept, task=arguments.task, share=arguments.share, seed=arguments.seed)
     env = system_env()
     assets = AssetStore(cache_root(env), env=env)
-    frames = sample_frames(assets.pull("bikes.mp4"))
+    frames = sample_frames(assets.pull(CLIP))
     found = [c for model in find_models(arguments.task) for c in candidates(model)]
-    care = Care(least_s=0.25, least_calls=5, most_s=1.5)
     measured = partial(measure, frames=frames, assets=assets, env=env, care=care)
     if not sweep("sweep 1", found, store, until_s, measured):
         return not_done(store, found)
@@ -105,7 +114,7 @@ def main() -> int:
     search = ProfileSearch(grid, share=arguments.share, seed=arguments.seed)
     while (asked := search.ask()) is not None:
         variant, batch = asked
-        while (variant.name, batch, "asked") not in store.points:
+        while store.get(variant, batch, "asked") is None:
             if time.monotonic() > until_s:
                 return not_done(store, found)
             for measurement in measured(variant, [batch]):
@@ -113,10 +122,12 @@ def main() -> int:
         search.tell(variant, batch, store.measurement(variant, batch, "asked"))
     done = sweep("sweep 2", found, store, until_s, measured)
     report(search, store, grid)
+    for line in kept.footer():
+        print(line)
     return 0 if done else not_done(store, found)
 
 
-def sweep(round_: str, found: Sequence[Candidate], store: Store, until_s: float, measured: Measure) -> bool:
+def sweep(round_: str, found: Sequence[Candidate], store: Points, until_s: float, measured: Measure) -> bool:
     """Measure what is left of a round; whether nothing is left."""
     for at in np.random.default_rng(int(round_[-1])).permutation(len(found)):
         variant, left = found[at].variant, missing(found[at], round_, store)
@@ -127,25 +138,28 @@ def sweep(round_: str, found: Sequence[Candidate], store: Store, until_s: float,
     return not any(missing(candidate, round_, store) for candidate in found)
 
 
-def missing(candidate: Candidate, round_: str, store: Store) -> list[int]:
+def missing(candidate: Candidate, round_: str, store: Points) -> list[int]:
     variant = candidate.variant
-    return [
-        b for b in candidate.batches if (variant.name, b, round_) not in store.points and not store.is_none(variant, b)
-    ]
+    return [b for b in candidate.batches if store.get(variant, b, round_) is None and not store.is_none(variant, b)]
 
 
-def not_done(store: Store, found: Sequence[Candidate]) -> int:
+def not_done(store: Points, found: Sequence[Candidate]) -> int:
     total = sum(len([b for b in c.batches if not store.is_none(c.variant, b)]) for c in found)
-    print(f"{len(store.points)} points are stored, a sweep has {total}; call again to go on")
+    print(f"{len(store.store.rows())} points are stored, a sweep has {total}; call again to go on")
     return 3
 
 
-def report(search: ProfileSearch, store: Store, grid: Sequence[GridPoint]) -> None:
+def half_difference(first: float, second: float) -> float:
+    """Of two sweeps, relative to their mean: how far a measurement is from what predictions are compared with."""
+    return (second - first) / (second + first)
+
+
+def report(search: ProfileSearch, store: Points, grid: Sequence[GridPoint]) -> None:
     predicted = search.predict()
     rest = [point for point in grid if point not in search.measured]
 
     def swept(point: GridPoint) -> list[float]:
-        return [s for r in ("sweep 1", "sweep 2") if (s := store.median_s(*point, r)) is not None]
+        return [s for r in SWEEPS if (s := store.median_s(*point, r)) is not None]
 
     print(f"{len(search.measured)} of {len(grid)} points measured ({len(search.measured) / len(grid):.1%})\n")
     print("| latency, relative | points | median | p95 | max |\n|---|--:|--:|--:|--:|")
@@ -162,7 +176,7 @@ def report(search: ProfileSearch, store: Store, grid: Sequence[GridPoint]) -> No
     row("predicted, not measured", errors(rest))
     row("all of the grid", errors(grid))
     twice = [swept(p) for p in grid if len(swept(p)) == 2]
-    row("one sweep against the other", [second / first - 1 for first, second in twice])
+    row("a sweep against the mean of both", [half_difference(first, second) for first, second in twice])
     row("measured by the profiler, against the sweeps", errors([point for point in grid if point in search.measured]))
     for model in dict.fromkeys(variant.model for variant, _ in grid):
         row(f"predicted, {model}", errors([point for point in rest if point[0].model == model]))

@@ -12,24 +12,25 @@ A query that is refused though a variant was chosen for those before it counts a
 oracle takes the cheapest of which 99 of 100 answers came in time. A hundred queries say little of one in a hundred:
 hence their number.
 
-Targets at which all feasible variants cost within 1.3 x of each other do not count: there any choice is a good one.
-Every step is kept under --store: an interrupted sweep goes on where it was, and --for-s ends one early.
+The cost of a target is the mean over its answers, each at what the variant that gave it costs by the oracle's sweep: a
+choice that is only made half of the time counts half. Targets at which all feasible variants cost within 1.3 x of each
+other do not count: there any choice is a good one. Every step is kept under --store, with what was asked for, the code
+and the machine: an interrupted sweep goes on where it was, and --for-s ends one early.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from benchmarks.profiles import CLIPS, frames_of, measured_again, profiles_for
+from benchmarks.store import Store
 from llamapipe.catalog import Profile
 from llamapipe.errors import QueryRefused
 from llamapipe.session.serve import Session
@@ -54,23 +55,30 @@ def main() -> int:
         if profiles is None:
             print(f"{task}: profiling is not over; call again")
             return 0
-        oracle = swept(task, profiles, arguments.store / f"oracle-{task}.jsonl", arguments.queries, until_s)
+        kept = Store(
+            arguments.store / f"oracle-{task}.jsonl", clip=Path(CLIPS[task]).name, rounds=ROUNDS, num=arguments.queries
+        )
+        oracle = swept(task, profiles, kept, arguments.queries, until_s)
         if oracle is None:
             print(f"{task}: the oracle's sweep is not over; call again")
             return 0
         show_front(task, profiles, oracle)
+        for line in kept.footer():
+            print(line)
         whole = sweep(task, profiles, oracle, arguments, until_s) and whole
     return 0
 
 
 def swept(
-    task: str, profiles: Sequence[Profile], kept: Path, num: int, until_s: float
+    task: str, profiles: Sequence[Profile], kept: Store, num: int, until_s: float
 ) -> dict[str, dict[str, float]] | None:
     """Latency and cost by variant, measured again; None where time ran out."""
-    known = {line["variant"]: line for line in lines(kept)}
+    known: dict[str, dict[str, float]] = {}
     frames = frames_of(CLIPS[task], 24, 7)
     for profile in profiles:
-        if profile.variant.name in known:
+        name = profile.variant.name
+        if (row := kept.get((name,))) is not None:
+            known[name] = row
             continue
         if time.monotonic() > until_s:
             return None
@@ -78,18 +86,15 @@ def swept(
         median_s, p95_s = (float(np.median(times)) for times in zip(*rounds, strict=True))
         pictures = [frame.bgr() for frame in frames]
         with Session(workers="process", profiles=[profile]) as session:
-            session.query(pictures[0], variant=profile.variant.name)
-            answers = [
-                session.query(pictures[i % len(pictures)], variant=profile.variant.name).latency_s for i in range(num)
-            ]
-        known[profile.variant.name] = line = {
-            "variant": profile.variant.name,
+            session.query(pictures[0], variant=name)
+            answers = [session.query(pictures[i % len(pictures)], variant=name).latency_s for i in range(num)]
+        line = {
             "median_s": median_s,
             "p95_s": p95_s,
             "answer_p99_s": float(np.percentile(answers, 99)),
             "cost": median_s * profile.variant.threads,
         }
-        append(kept, line)
+        known[name] = kept.add((name,), line)
     return known
 
 
@@ -121,8 +126,15 @@ def sweep(
     until_s: float,
 ) -> bool:
     """Ask at every target, live; prints what came of it. Whether all targets were asked."""
-    kept = arguments.store / f"targets-{task}.jsonl"
-    known = {(line["latency_ms"], line["accuracy"]): line for line in lines(kept)}
+    # What a session may choose among decides what it chooses. Its times do, too, but no two measurements are the same.
+    asked_of = {profile.variant.name: agreement(profile) for profile in profiles}
+    kept = Store(
+        arguments.store / f"targets-{task}.jsonl",
+        clip=Path(CLIPS[task]).name,
+        num=arguments.queries,
+        profiles=asked_of,
+    )
+    known: dict[tuple[float, float], dict[str, Any]] = {}
     right = {profile.variant.name: agreement(profile) for profile in profiles}
     times_ms = np.array([figure["p95_s"] for figure in oracle.values()]) * 1000
     latencies = np.geomspace(times_ms.min() * 1.3 + 2, times_ms.max() * 2 + 4, NUM_LATENCIES).round(1)
@@ -131,13 +143,17 @@ def sweep(
     targets = [(float(latency), round(float(floor), 4)) for latency in latencies for floor in accuracies]
     pictures = [picture.bgr() for picture in frames_of(CLIPS[task], 24, 7)]
     for latency_ms, floor in targets:
-        if (latency_ms, floor) in known or time.monotonic() > until_s:
+        key = (f"{latency_ms:g}", f"{floor:g}")
+        if (row := kept.get(key)) is not None:
+            known[latency_ms, floor] = row
+        if row is not None or time.monotonic() > until_s:
             continue
         with Session(workers="process", profiles=profiles) as session:  # nothing is loaded that an earlier target chose
             line = asked(session, task, latency_ms, floor, pictures, arguments.queries)
-        known[latency_ms, floor] = line
-        append(kept, line)
+        known[latency_ms, floor] = kept.add(key, line)
     report(task, [known[target] for target in targets if target in known], right, oracle, len(targets))
+    for sentence in kept.footer():
+        print(sentence)
     return len(known) >= len(targets)
 
 
@@ -179,7 +195,8 @@ def report(
     """Each target that counts, and what they come to."""
     print(f"\n{task}: {len(targets)} of {num_targets} targets asked")
     print(
-        f"{'latency':>9} {'accuracy':>9}  {'chosen':<50} {'p95 ms':>8} {'right':>6} {'broken':>7} {'cost/oracle':>12}"
+        f"{'latency':>9} {'accuracy':>9}  {'chosen most':<50} {'p95 ms':>8} {'right':>6} {'broken':>7} "
+        f"{'cost/oracle':>12}"
     )
     counted = near = refused_wrongly = 0
     broken = {True: 0, False: 0}  # by whether the target counts
@@ -200,7 +217,7 @@ def report(
         share = (line["late"] + wrong + refused) / (line["answered"] + refused)
         counts = len(feasible) > 1 and max(feasible.values()) > SPREAD * min(feasible.values())
         broken[counts] += share > 0.01
-        ratio = oracle[chosen]["cost"] / min(feasible.values()) if feasible else float("nan")
+        ratio = mean_cost(line["variants"], oracle) / min(feasible.values()) if feasible else float("nan")
         if counts:
             counted += 1
             near += ratio <= NEAR
@@ -216,21 +233,14 @@ def report(
     )
 
 
+def mean_cost(variants: Mapping[str, int], oracle: Mapping[str, Mapping[str, float]]) -> float:
+    """Of an answer, core-seconds: over all answers, each at what its variant costs."""
+    return sum(number * oracle[name]["cost"] for name, number in variants.items()) / sum(variants.values())
+
+
 def agreement(profile: Profile) -> float:
     """How much the variant agrees with the best of its task."""
     return next((figure.value for figure in profile.accuracy if figure.kind == "agreement"), 0.0)
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    """What was kept."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-
-
-def append(path: Path, line: dict[str, Any]) -> None:
-    """Keep one more."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as out:
-        out.write(msgspec.json.encode(line) + b"\n")
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ how many queries a second replicas of the cheapest variant that is right enough 
 and server beside them; the base rate is 0.2 and the peak 0.75 of that. Printed are attainment (answered in time, of all
 sent) and reserved core-seconds (from the start of a replica until it is gone, idle or not).
 
-``static-N`` is the cheapest variant that meets the query, with N replicas. Every run is kept: call again to go on.
+``static-N`` is the cheapest variant that meets the query, with N replicas. Every run is kept, with what was asked for,
+the code and the machine: call again to go on.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -26,7 +26,8 @@ import msgspec
 import numpy as np
 
 from benchmarks.profiles import CLIPS, frames_of, profiles_for
-from benchmarks.selection import agreement, append, lines
+from benchmarks.selection import agreement
+from benchmarks.store import Store
 from llamapipe.catalog import Profile
 from llamapipe.clock import SystemClock
 from llamapipe.media import BgrPicture
@@ -58,13 +59,19 @@ def main() -> int:
     if arguments.accuracy is None:
         arguments.accuracy = float(np.quantile([agreement(profile) for profile in profiles], 0.75)) - 0.001
     best = cheapest(profiles, arguments.latency_ms / 1000, arguments.accuracy)
-    kept = lines(arguments.store)
-    known = {(line["trace"], line["round"], line["policy"]): line for line in kept if "trace" in line}
+    kept = Store(arguments.store, clip=Path(CLIPS[TASK]).name, cores=NUM_CORES, best=best.variant.name)
+    asked = {
+        "duration_s": arguments.duration_s,
+        "latency_ms": arguments.latency_ms,
+        "accuracy": arguments.accuracy,
+        "profiles": {profile.variant.name: agreement(profile) for profile in profiles},  # what policies choose among
+    }
     pictures = [BgrPicture(picture.bgr()) for picture in frames_of(CLIPS[TASK], 24, 7)]
-    capacity = next((line["capacity"] for line in kept if "capacity" in line), 0.0)
-    if not capacity:
-        capacity = saturated(best, profiles, pictures)
-        append(arguments.store, {"capacity": capacity})
+    row = kept.get(("capacity",))
+    if row is None:
+        row = kept.add(("capacity",), {"capacity": saturated(best, profiles, pictures)})
+    capacity = float(row["capacity"])
+    asked["capacity"] = capacity
     print(
         f"cheapest variant that does: {best.variant.name}; alone on a core {best.throughput(1):.0f} pictures a second, "
         f"{NUM_CORES} together {capacity:.0f} queries a second"
@@ -72,22 +79,19 @@ def main() -> int:
     for number in range(arguments.rounds):
         for trace in arguments.traces:
             for policy in arguments.policies:
-                key = trace, number, policy
-                if key in known or time.monotonic() > until_s:
+                key = ("run", trace, str(number), policy)
+                if kept.has(key, **asked) or time.monotonic() > until_s:
                     continue
                 rate = course(trace, capacity, arguments.duration_s)
                 report = run(policy, rate, best, profiles, pictures, arguments, number)
-                known[key] = line = {
-                    "trace": trace,
-                    "round": number,
-                    "policy": policy,
-                    "report": json.loads(msgspec.json.encode(report)),
-                }
-                append(arguments.store, line)
-                show(line)
+                line = {"trace": trace, "round": number, "policy": policy, "report": msgspec.to_builtins(report)}
+                show(kept.add(key, line, **asked))
     print()
-    for line in sorted(known.values(), key=lambda line: (line["trace"], line["round"], line["policy"])):
+    rows = kept.rows("run", **asked)
+    for line in sorted(rows, key=lambda line: (line["trace"], line["round"], line["policy"])):
         show(line)
+    for sentence in kept.footer():
+        print(sentence)
     return 0
 
 

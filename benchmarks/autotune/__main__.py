@@ -5,18 +5,22 @@
     python -m benchmarks.autotune STEP ... [--cases people/TUD-Stadtmitte ...]
     python -m benchmarks.autotune report [--plots docs/images]
 
-Every figure is kept under --store as it comes. A call that is interrupted, or ended by --for-s, is gone on with by the
-same call; what is there already is not measured again. `report` prints all tables, in Markdown, and draws the plots.
+Every figure is kept under --store as it comes, with what was asked for, the code and the machine. A call that is
+interrupted, or ended by --for-s, is gone on with by the same call; what is there already is not measured again. What
+another question or machine gave is left out; below a table stands how much of it is of other code. `report` prints all
+tables, in Markdown, and draws the plots.
 
     held         quick   every point of the tuner's space on held frames: processor time, agreement, AP where labelled
     search       quick   the tuner's search against random and a grid, over what `held` has stored
     ablation     quick   each mechanism of the policy off, simulated on mixed hardware
     decisions    quick   what a decision costs
     oracle       live    every static configuration, paced and as a job: the front
-    targets      live    objectives from that front: llamapipe, the best static configuration, what a user types first
+    targets      live    objectives from that front: llamapipe, the best static configuration, what is typed first;
+                         the first round of whoever searches is cold, with --fresh all are; p99 with --quantile 99
     ablation-live  live  each mechanism off, in real runs
     empty        live    empty stretches of a video against busy ones
     faults       live    an objective while invocations fail or are slow and workers are killed
+    drift        live    a video that changes: when --shadow notices, what it goes over to, and what that costs
 """
 
 from __future__ import annotations
@@ -27,14 +31,39 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import inf
 from pathlib import Path
+from typing import Any
 
-from benchmarks.autotune import ablation, decisions, empty, faults, floor, held, oracle, search, targets
+from benchmarks.autotune import (
+    ablation,
+    decisions,
+    drift,
+    empty,
+    faults,
+    floor,
+    held,
+    judging,
+    oracle,
+    search,
+    targets,
+)
 from benchmarks.autotune.cases import Case, cases
-from benchmarks.autotune.store import Budget, Store, TimeUp
+from benchmarks.store import Budget, Store, TimeUp
 
 QUICK = ("held", "search", "ablation", "decisions")
-LIVE = ("oracle", "targets", "ablation-live", "empty", "faults")
+LIVE = ("oracle", "targets", "ablation-live", "empty", "faults", "drift")
 WITH_MODELS = ("people", "traffic", "blur-faces")
+ASKED: dict[str, dict[str, Any]] = {
+    "held": held.ASKED,
+    "search": search.ASKED,
+    "ablation": ablation.ASKED,
+    "ablation-live": ablation.ASKED_LIVE,
+    "decisions": decisions.ASKED,
+    "targets": targets.ASKED,
+    "empty": empty.ASKED,
+    "faults": faults.ASKED,
+    "drift": drift.ASKED,
+}
+"""By step, what all of its rows are asked for."""
 
 
 class Bench:
@@ -51,13 +80,15 @@ class Bench:
         self.choosing = [case for case in self.live if case.pipeline in WITH_MODELS]
         self.labelled = [case for case in self.cases if case.labels]
         self.cost: str = arguments.cost
+        self.quantile: int = arguments.quantile
+        self.fresh: bool = arguments.fresh
         self.budget = Budget(arguments.for_s)
         self._stores: dict[str, Store] = {}
 
     def store(self, name: str) -> Store:
         """Rows of a step."""
         if name not in self._stores:
-            self._stores[name] = Store(self.folder / f"{name}.jsonl")
+            self._stores[name] = Store(self.folder / f"{name}.jsonl", **ASKED.get(name, {}))
         return self._stores[name]
 
     def do(self, step: str) -> None:
@@ -75,12 +106,15 @@ class Bench:
                 self.folder / "oracle",
                 self.cost,
                 self.budget,
+                quantile=self.quantile,
+                fresh=self.fresh,
             ),
             "ablation-live": lambda: ablation.live(
                 self.choosing, self.store("ablation-live"), self.folder / "ablation-live", self.budget
             ),
             "empty": lambda: empty.measure(self.store("empty"), self.folder / "empty", self.budget),
             "faults": lambda: faults.measure(self.store("faults"), self.folder / "faults", self.budget),
+            "drift": lambda: drift.measure(self.store("drift"), self.folder / "drift", self.budget),
         }
         steps[step]()
 
@@ -90,20 +124,25 @@ class Bench:
 
     def report(self) -> Iterator[str]:
         """All tables, in the order of the steps."""
-        parts: list[tuple[str, Iterator[str]]] = [
-            ("Oracle", oracle.report(self.live, self.store("oracle"), self.cost)),
-            ("Targets", targets.report(self.live, self.store("oracle"), self.store("targets"), self.cost)),
-            ("Floor", floor.report(self.labelled, self.store("held"))),
-            ("Search", search.report(self.held, self.store("search"))),
-            ("Ablation, simulated", ablation.report_sim(self.store("ablation"))),
-            ("Ablation, live", ablation.report_live(self.choosing, self.store("ablation-live"))),
-            ("Empty stretches", empty.report(self.store("empty"))),
-            ("Decisions", decisions.report(self.choosing, self.store("decisions"))),
-            ("Faults", faults.report(self.store("faults"))),
+        cost, quantile = self.cost, self.quantile
+        swept, results = self.store("oracle"), self.store("targets")
+        parts: list[tuple[str, str, Iterator[str]]] = [
+            ("Oracle", "oracle", oracle.report(self.live, swept, cost, quantile)),
+            ("Targets", "targets", judging.report(self.live, swept, results, cost, quantile)),
+            ("Floor", "held", floor.report(self.labelled, self.store("held"))),
+            ("Search", "search", search.report(self.held, self.store("search"))),
+            ("Ablation, simulated", "ablation", ablation.report_sim(self.store("ablation"))),
+            ("Ablation, live", "ablation-live", ablation.report_live(self.choosing, self.store("ablation-live"))),
+            ("Empty stretches", "empty", empty.report(self.store("empty"))),
+            ("Decisions", "decisions", decisions.report(self.choosing, self.store("decisions"))),
+            ("Faults", "faults", faults.report(self.store("faults"))),
+            ("Drift", "drift", drift.report(self.store("drift"))),
         ]
-        for title, lines in parts:
+        for title, step, lines in parts:
             yield f"\n## {title}\n"
             yield from lines
+            for line in self.store(step).footer():
+                yield f"\n{line}"
 
     def plot(self, folder: Path) -> None:
         """Everything that there are figures for."""
@@ -111,7 +150,7 @@ class Bench:
         plots = {
             "autotuning-search.svg": search.plot(self.held, self.store("search")),
             "autotuning-floor.svg": floor.plot(self.labelled, self.store("held")),
-            "autotuning-fronts.svg": oracle.plot(self.live, self.store("oracle"), self.cost),
+            "autotuning-fronts.svg": oracle.plot(self.live, self.store("oracle"), self.cost, self.quantile),
         }
         for name, text in plots.items():
             if text:
@@ -126,7 +165,9 @@ def main() -> int:
     parser.add_argument("--store", type=Path, default=Path("out/autotune"))
     parser.add_argument("--for-s", type=float, default=inf, help="stop after so long; call again to go on")
     parser.add_argument("--length-s", type=float, help="of the stretches, to try it out; take another --store then")
-    parser.add_argument("--cost", choices=("reserved", "marginal"), default="reserved", help="what targets go by")
+    parser.add_argument("--cost", choices=tuple(oracle.COSTS), default="reserved", help="what targets go by")
+    parser.add_argument("--quantile", type=int, choices=(95, 99), default=95, help="of the latency of streams' targets")
+    parser.add_argument("--fresh", action="store_true", help="targets: every round in a cache without earlier ones")
     parser.add_argument("--plots", type=Path, help="folder for plots, with `report`")
     arguments = parser.parse_args()
     bench = Bench(arguments)

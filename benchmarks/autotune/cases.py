@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from llamapipe.clock import SystemClock, system_env
 from llamapipe.inference import AssetStore, cache_root
@@ -39,6 +40,11 @@ class Case:
     def is_live(self) -> bool:
         """Whether it is run live, too."""
         return not self.reference
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What rows of it are of, beside its name."""
+        return {"clip": self.clip, "start_s": self.start_s, "length_s": self.length_s}
 
     @property
     def name(self) -> str:

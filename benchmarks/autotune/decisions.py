@@ -1,7 +1,10 @@
 """What deciding costs: recorded runs told again to a fresh control, and its choices timed.
 
-The processor time of the thread is taken around every call into `Chooser`, the cost of taking it subtracted. An item is
-one unit of one stage in one invocation, so a frame counts once for every stage that it goes through.
+The processor time of the thread is taken around every call into `Chooser`, the cost of taking it subtracted. A recorded
+run is told five times, and what counts is the best of the five: the replay is the same each time, and whatever else the
+machine did only adds to it. Simulated ones are played once. An item is one unit of one stage in one invocation, so a
+frame counts once for every stage that it goes through. Only interpreted control can be looked into like this: compiled
+modules call one another past Python, and are refused.
 """
 
 from __future__ import annotations
@@ -14,8 +17,8 @@ from typing import Any
 from benchmarks.autotune.ablation import NAMES, SCENARIOS
 from benchmarks.autotune.cases import Case
 from benchmarks.autotune.runs import run_of
-from benchmarks.autotune.store import Budget, Store
 from benchmarks.autotune.tables import head
+from benchmarks.store import Budget, Store
 from llamapipe.control import Controller, read_log
 from llamapipe.control.actions import Dispatch
 from llamapipe.control.chooser import Chooser
@@ -26,6 +29,10 @@ REPLAYS = 5
 CALLS = ("decide", "rush", "asleep", "arrived", "left", "saw", "saw_frame", "efforts_s", "due_s", "decides_for")
 SLO = "p95=150ms"
 SIMULATED_S = 8.0
+ASKED = {"slo": SLO, "replays": REPLAYS, "simulated_s": SIMULATED_S}
+
+
+COMPILED = "choices cannot be timed in compiled modules: `make interpreted`"
 
 
 class _Timed:
@@ -38,13 +45,21 @@ class _Timed:
         self._usual = {name: getattr(Chooser, name) for name in CALLS}
 
     def __enter__(self) -> _Timed:
-        for name, function in self._usual.items():
-            setattr(Chooser, name, self._around(function))
+        try:
+            for name, function in self._usual.items():
+                setattr(Chooser, name, self._around(function))
+        except (TypeError, AttributeError):  # a compiled class may refuse
+            raise SystemExit(COMPILED) from None
         return self
 
     def __exit__(self, *exc: object) -> None:
         for name, function in self._usual.items():
             setattr(Chooser, name, function)
+
+    def check(self) -> None:
+        """Raises SystemExit where no call came by: the times would be those of nothing."""
+        if not self.calls:
+            raise SystemExit(COMPILED)
 
     def _around(self, function: Callable[..., Any]) -> Callable[..., Any]:
         clock = time.thread_time_ns
@@ -78,7 +93,7 @@ def measure(cases: Sequence[Case], results: Store, folder: Path, budget: Budget)
     overhead_ns = _overhead_ns()
     for case in cases:
         key = ("decisions", case.name)
-        if key in results:
+        if results.has(key, **case.asked):
             continue
         budget.check()
         summary = run_of(case, folder, "--realtime", "--slo", SLO, "--events")
@@ -88,6 +103,7 @@ def measure(cases: Sequence[Case], results: Store, folder: Path, budget: Budget)
             steps_s.append(_replayed_s(lines))
             with _Timed() as timed:
                 _replayed_s(lines)
+            timed.check()
             calls = timed.calls
             chosen_s.append((timed.spent_ns - timed.calls * overhead_ns) / 1e9)
         plan, entries = read_log(lines)
@@ -106,7 +122,7 @@ def measure(cases: Sequence[Case], results: Store, folder: Path, budget: Budget)
             "control_share": min(steps_s) / summary["cpu_s"],
             "cpu_s": summary["cpu_s"],
         }
-        results.add(key, row)
+        results.add(key, row, **case.asked)
         print(f"{case.name}: {row['choice_us']:.1f} us an item, {row['share']:.2%} of the run's CPU", flush=True)
 
 
@@ -115,12 +131,13 @@ def simulated(results: Store, budget: Budget) -> None:
     overhead_ns = _overhead_ns()
     for name in NAMES:
         key = ("decisions", f"{name}, simulated")
-        if key in results:
+        if results.has(key):
             continue
         budget.check()
         scenario = load_scenario(SCENARIOS / f"{name}.yaml").model_copy(update={"duration_s": SIMULATED_S})
         with _Timed() as timed:
             judged = judge(scenario)
+        timed.check()
         items = sum(use.items for use in judged.stages)
         chosen_s = (timed.spent_ns - timed.calls * overhead_ns) / 1e9
         results.add(
@@ -151,8 +168,9 @@ def report(cases: Sequence[Case], results: Store) -> Iterator[str]:
         *("case", ">candidates", ">workers", ">items", ">choice, us an item", ">share of the run's CPU"),
         *(">all of control, us an item", ">share"),
     )
-    for name in [case.name for case in cases] + [f"{name}, simulated" for name in NAMES]:
-        row = results.get(("decisions", name))
+    found = {case.name: results.get(("decisions", case.name), **case.asked) for case in cases}
+    found |= {f"{name}, simulated": results.get(("decisions", f"{name}, simulated")) for name in NAMES}
+    for name, row in found.items():
         if row is None:
             continue
         candidates = " and ".join(str(n) for n in row["candidates"]) or "none"

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from benchmarks.autotune.cases import Case
 from benchmarks.autotune.runs import started
-from benchmarks.autotune.store import Budget, Row, Store
 from benchmarks.autotune.tables import head
 from benchmarks.injection import lines_of
+from benchmarks.store import Budget, Row, Store
 from llamapipe.clock import system_env
 from llamapipe.control import read_log
 from llamapipe.control.actions import Dispatch
@@ -38,6 +38,7 @@ PIPELINES = ("people", "traffic", "blur-faces")
 NEAR = 10  # frames; a second of the clip
 FLOOR = 0.9
 SHARE = 0.004  # of the picture that must change
+ASKED = {"clip": CLIP.clip, "floor": FLOOR, "share": SHARE, "near": NEAR}
 WAYS = ("as it is", "still frames skipped", "tuned")
 
 
@@ -52,7 +53,7 @@ def measure(results: Store, folder: Path, budget: Budget, *, max_frames: int | N
         plain = folder / name / "as-it-is"
         for way in WAYS:
             key = ("still", name, way)
-            if key in results:
+            if results.has(key, max_frames=max_frames):
                 continue
             budget.check()
             options, settings = _options(way, loaded, path)
@@ -61,7 +62,7 @@ def measure(results: Store, folder: Path, budget: Budget, *, max_frames: int | N
             busy = _busy(plain)
             agreement = _agreement(loaded, plain, output) if output != plain else 1.0
             row = {"cpu_s": summary["cpu_s"], "settings": settings, "agreement": agreement, **_costs(output, busy)}
-            row = results.add(key, row)
+            row = results.add(key, row, max_frames=max_frames)
             print(
                 f"{name}, {way}: {row['empty_ms']:.2f} ms an empty frame, {row['busy_ms']:.2f} ms a busy one, "
                 f"agreement {agreement:.3f}; {settings or 'nothing set'}",
@@ -141,7 +142,7 @@ def _costs(run: Path, is_busy: Callable[[int], bool]) -> Row:
     }
 
 
-def report(results: Store) -> Iterator[str]:
+def report(results: Store, *, max_frames: int | None = None) -> Iterator[str]:
     """Markdown."""
     yield from head(
         "pipeline",
@@ -156,9 +157,9 @@ def report(results: Store) -> Iterator[str]:
         "saved most in empty frames",
     )
     for name in PIPELINES:
-        plain = results.get(("still", name, WAYS[0]))
+        plain = results.get(("still", name, WAYS[0]), max_frames=max_frames)
         for way in WAYS:
-            row = results.get(("still", name, way))
+            row = results.get(("still", name, way), max_frames=max_frames)
             if row is None or plain is None:
                 continue
             saved = sorted(row["by_stage"].items(), key=lambda entry: entry[1][0] - entry[1][1])[:2]

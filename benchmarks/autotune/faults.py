@@ -1,6 +1,7 @@
 """An objective under faults: invocations fail, or take ten times as long (3 % each), and a worker is killed every 5 s.
 
-The objective is 4 times the p95 of the same pipeline undisturbed, whose stage takes its usual time.
+`llamapipe tune` finds a configuration on the clip first, at a floor of agreement of 0.9; every run has that. The
+objective is 4 times the p95 of the same configuration undisturbed, whose stage takes its usual time.
 """
 
 from __future__ import annotations
@@ -8,54 +9,105 @@ from __future__ import annotations
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.autotune.cases import assets
-from benchmarks.autotune.store import Budget, Row, Store
+from benchmarks.autotune.cases import assets, worded
 from benchmarks.autotune.tables import head
-from benchmarks.injection import start, summary_of, with_luck, workers
+from benchmarks.injection import start, summary_of, wait_for, with_luck, workers
+from benchmarks.store import Budget, Row, Store
+from llamapipe.session.pinned import read_pinned
 
 HERE = Path(__file__).parents[1]
+PIPELINE = [str(HERE / "people-in-trouble.yaml")]
+OPS = ["--ops", str(HERE / "trouble.py")]
 CLIP = "TUD-Stadtmitte.mp4"
 LOOPS, ROUNDS = 6, 3
 TIMES = 4.0
+FLOOR = 0.9
+BUDGET_S = 20.0  # of the search: the clip is too short for the usual tenth of it
 USUAL_S = 0.005
 EVERY_S = 5.0
 COUNTS = {"--workers": "process:3"}
+ASKED = {
+    "clip": CLIP,
+    "loops": LOOPS,
+    "times": TIMES,
+    "floor": FLOOR,
+    "usual_s": USUAL_S,
+    "every_s": EVERY_S,
+    "workers": COUNTS["--workers"],
+    "budget_s": BUDGET_S,
+}
 
 
 def measure(results: Store, folder: Path, budget: Budget) -> None:
     """Run what is not there yet. Raises TimeUp."""
-    undisturbed = results.get(("faults", "undisturbed"))
+    config = folder / "tuned.yaml"
+    tuned = results.get(("faults", "tuned"))
+    if tuned is None or not config.is_file():
+        budget.check()
+        tuned = results.add(("faults", "tuned"), _tune(config))
+        print(f"tuned: {worded(tuned['values'])}", flush=True)
+    asked = {"values": tuned["values"]}
+    undisturbed = results.get(("faults", "undisturbed"), **asked)
     if undisturbed is None:
         budget.check()
-        undisturbed = results.add(("faults", "undisturbed"), _run(folder, "steady", None, kill=False))
+        undisturbed = results.add(("faults", "undisturbed"), _run(folder, config, "steady", None, kill=False), **asked)
         print(f"undisturbed: p95 {undisturbed['p95_ms']:.1f} ms", flush=True)
-    objective_ms = TIMES * undisturbed["p95_ms"]
+    objective_ms = round(TIMES * undisturbed["p95_ms"], 1)
     for number in range(ROUNDS):
         key = ("faults", "disturbed", str(number))
-        if key not in results:
+        if not results.has(key, **asked, objective_ms=objective_ms):
             budget.check()
-            row = results.add(key, _run(folder, "mixed", objective_ms, kill=True))
+            row = _run(folder, config, "mixed", objective_ms, kill=True)
+            results.add(key, row, **asked, objective_ms=objective_ms)
             print(
                 f"disturbed: p95 {row['p95_ms']:.1f} ms, {row['attainment']:.1%} in {objective_ms:.0f} ms", flush=True
             )
 
 
-def _run(folder: Path, how: str, objective_ms: float | None, *, kill: bool) -> Row:
+def _stage(how: str, marks: Path | None = None) -> list[str]:
+    """Settings of the stage that misbehaves. As parameters of the pipeline they would make it another one to tune."""
+    sets = [f"trouble.how={how}", f"trouble.usual_s={USUAL_S}", *([f"trouble.marks={marks}"] if marks else [])]
+    return [part for one in sets for part in ("--set", one)]
+
+
+def _tune(config: Path) -> Row:
+    config.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "llamapipe", "tune", *PIPELINE, "-i", str(assets() / CLIP), *OPS]
+    command += [
+        *_stage("steady"),
+        "--min-accuracy",
+        f"{FLOOR:g}",
+        "--budget-s",
+        f"{BUDGET_S:g}",
+        "--config",
+        str(config),
+        "--again",
+        "-q",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\nended with {done.returncode}: {done.stderr.strip()}")
+    return {"values": dict(read_pinned(config).values)}
+
+
+def _run(folder: Path, config: Path, how: str, objective_ms: float | None, *, kill: bool) -> Row:
     output, marks = folder / "run", folder / "marks"
     for path in (output, marks):
         shutil.rmtree(path, ignore_errors=True)
     marks.mkdir(parents=True)
     options = ["--slo", f"p95={objective_ms:.1f}ms"] if objective_ms is not None else []
     run = start(
-        HERE / "people-in-trouble.yaml", output, "-i", str(assets() / CLIP), "--ops", str(HERE / "trouble.py"),
-        "--loop", str(LOOPS), "--realtime", "--set", f"params.marks={marks}", "--set", f"params.how={how}",
-        "--set", f"params.usual_s={USUAL_S}", *(part for pair in COUNTS.items() for part in pair), *options,
+        PIPELINE[0], output, "-i", str(assets() / CLIP), *OPS, "--config", str(config), *_stage(how, marks),
+        "--loop", str(LOOPS), "--realtime", *(part for pair in COUNTS.items() for part in pair), *options,
         events=False,
     )  # fmt: skip
+    wait_for(output / ".detections.jsonl.partial", run)  # a place that is emptied before it ever answered is given up
     killed, rng, next_s = 0, random.Random(0), time.monotonic() + EVERY_S
     while run.poll() is None:
         if kill and time.monotonic() >= next_s and (pids := workers(run)):
@@ -63,6 +115,8 @@ def _run(folder: Path, how: str, objective_ms: float | None, *, kill: bool) -> R
             killed, next_s = killed + 1, next_s + EVERY_S
         time.sleep(0.05)
     summary = summary_of(output)
+    if summary["outcome"] != "done":
+        raise SystemExit(f"the run with {how} ended with {run.returncode}: {summary['error']}")
     names = [mark.name for mark in marks.iterdir()]
     slo = summary["slo"]
     return {
@@ -83,6 +137,11 @@ def _run(folder: Path, how: str, objective_ms: float | None, *, kill: bool) -> R
 
 def report(results: Store) -> Iterator[str]:
     """Markdown."""
+    tuned = results.get(("faults", "tuned"))
+    if tuned is None:
+        return
+    yield f"Tuned once, and run by all: {worded(tuned['values'])}."
+    yield ""
     yield from head(
         "run",
         ">frames, delivered",
@@ -95,7 +154,7 @@ def report(results: Store) -> Iterator[str]:
         ">in time",
         "met",
     )
-    for row in results.rows("faults"):
+    for row in results.rows("faults", values=tuned["values"]):
         objective = "-" if row["objective_ms"] is None else f"{row['objective_ms']:.0f} ms"
         attained = "-" if row["attainment"] is None else f"{row['attainment']:.1%}"
         yield (

@@ -8,15 +8,15 @@ from scipy.stats import spearmanr
 
 from benchmarks.autotune.cases import Case
 from benchmarks.autotune.drawing import Line, Panel, panels
-from benchmarks.autotune.store import Row, Store
 from benchmarks.autotune.tables import head
+from benchmarks.store import Row, Store
 
 FLOORS = (0.95, 0.9, 0.85, 0.8)
 KEPT = 0.93  # of the best configuration's AP that is to be had at the first of these
 
 
 def _rows(case: Case, store: Store) -> list[Row]:
-    return [row for row in store.rows("held", case.name) if row["ap50"] is not None]
+    return [row for row in store.rows("held", case.name, **case.asked) if row["ap50"] is not None]
 
 
 def report(cases: Sequence[Case], store: Store) -> Iterator[str]:

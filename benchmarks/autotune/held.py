@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.autotune.cases import Case, Choices, assets, choices_of, worded
-from benchmarks.autotune.store import Budget, Row, Store
+from benchmarks.store import Budget, Row, Store
 from llamapipe.clock import SystemClock, system_env
 from llamapipe.inference import AssetStore, cache_root
 from llamapipe.session.execute import run_held
@@ -27,6 +27,7 @@ from llamapipe.tune import Point
 
 FRAMES, STRETCHES = 96, 4
 COST_DEVIATION = 0.03  # relative, of a repeated measurement
+ASKED = {"frames": FRAMES, "stretches": STRETCHES}
 
 
 def key_of(case: Case, point: Point) -> tuple[str, ...]:
@@ -39,7 +40,7 @@ def sweep(cases: Sequence[Case], store: Store, budget: Budget) -> None:
     for case in cases:
         choices = choices_of(case)
         points = choices.configurations(rates=True)
-        left = [point for point in points if key_of(case, point) not in store]
+        left = [point for point in points if not store.has(key_of(case, point), **case.asked)]
         print(f"{case.name}: {len(points) - len(left)} of {len(points)} configurations measured", flush=True)
         if not left:
             continue
@@ -48,7 +49,7 @@ def sweep(cases: Sequence[Case], store: Store, budget: Budget) -> None:
             held.measure(choices.tunable.reference)  # what the others are compared with
             for point in sorted(left, key=lambda p: (p != choices.tunable.reference, points.index(p))):
                 budget.check()
-                store.add(key_of(case, point), held.measure(point))
+                store.add(key_of(case, point), held.measure(point), **case.asked)
         finally:
             held.close()
 

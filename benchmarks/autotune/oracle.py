@@ -7,22 +7,29 @@ it finds is compared with what the reference finds in the same stretch, and with
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.autotune.cases import Case, Choices, assets, choices_of, combined, worded
 from benchmarks.autotune.drawing import Line, Panel, panels
 from benchmarks.autotune.runs import figures, pipeline_with, run_of, sets_of
-from benchmarks.autotune.store import Budget, Row, Store
 from benchmarks.autotune.tables import head
+from benchmarks.store import Budget, Row, Store
 from llamapipe.session.comparing import compare_runs
 from llamapipe.session.scoring import evaluate
 from llamapipe.session.trials import judged_results
 from llamapipe.tune import Point
 
-KINDS = {"stream": ("p95_ms", "p95 ms"), "job": ("since_asked_s", "s since asked")}
-"""What counts as fast: the field of the figures, and how it is headed."""
+KINDS = ("stream", "job")
+COSTS = {"reserved": "reserved core-s", "cpu": "CPU core-s"}
+"""How they are headed. Reserved: workers, decoders and encoders by the time that they are there. CPU: what the run's
+processes used of the processors, loading included; what waits for a core uses none."""
+
+
+def time_of(kind: str, quantile: int = 95) -> tuple[str, str]:
+    """What counts as fast: the field of the figures, and how it is headed."""
+    return (f"p{quantile}_ms", f"p{quantile} ms") if kind == "stream" else ("since_asked_s", "s since asked")
 
 
 def key_of(case: Case, point: Point, workers: int) -> tuple[str, ...]:
@@ -35,7 +42,7 @@ def sweep(cases: Sequence[Case], store: Store, folder: Path, budget: Budget) -> 
     for case in cases:
         choices = choices_of(case)
         points = combined(choices.configurations())
-        left = [entry for entry in points if key_of(case, *entry) not in store]
+        left = [entry for entry in points if not store.has(key_of(case, *entry), **case.asked)]
         print(f"{case.name}: {len(points) - len(left)} of {len(points)} configurations measured", flush=True)
         if not left:
             continue
@@ -47,7 +54,7 @@ def sweep(cases: Sequence[Case], store: Store, folder: Path, budget: Budget) -> 
             options = [*sets_of(choice), *held_on(workers)]
             for kind in KINDS:
                 row[kind] = measured(choices, folder, kind, *options)
-            store.add(key_of(case, point, workers), row)
+            store.add(key_of(case, point, workers), row, **case.asked)
             stream = row["stream"]
             print(
                 f"  {worded(choice, workers)}: p95 {stream['p95_ms']:.0f} ms, job {row['job']['wall_s']:.1f} s, "
@@ -61,12 +68,19 @@ def held_on(workers: int) -> list[str]:
     return ["--workers", str(workers), "--cores", "1" if workers == 1 else "all"]
 
 
-def measured(choices: Choices, folder: Path, kind: str, *options: str, floor: float | None = None) -> Row:
+def measured(
+    choices: Choices,
+    folder: Path,
+    kind: str,
+    *options: str,
+    floor: float | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Row:
     """One run, with how right it was; of one that was refused, why."""
     case = choices.case
     paced = ["--realtime"] if kind == "stream" else []
     pipeline = pipeline_with(case, folder / "pipelines", floor=floor)
-    summary = run_of(case, folder, *paced, *options, pipeline=pipeline)
+    summary = run_of(case, folder, *paced, *options, pipeline=pipeline, env=env)
     if "refused" in summary:
         return summary
     return {**figures(summary), **accuracy_of(choices, folder / "run", folder)}
@@ -75,7 +89,8 @@ def measured(choices: Choices, folder: Path, kind: str, *options: str, floor: fl
 def reference_of(choices: Choices, folder: Path) -> Path:
     """Folder of what the reference finds in the stretch; run where it is not there."""
     case = choices.case
-    kept = folder / "references" / case.name.replace("/", "-")
+    part = f"{case.name.replace('/', '-')}-{case.start_s:g}-{case.length_s:g}"
+    kept = folder / "references" / part
     if not (kept / "run.json").is_file():
         pipeline = pipeline_with(case, folder / "pipelines", floor=None)
         run_of(case, folder, *sets_of(choices.tunable.choices[choices.tunable.reference]), pipeline=pipeline)
@@ -115,18 +130,22 @@ def _ap(case: Case, run: Path) -> float:
 
 def rows_of(case: Case, store: Store) -> list[Row]:
     """All of the case that could be run."""
-    return [row for row in store.rows("oracle", case.name) if all("refused" not in row[kind] for kind in KINDS)]
+    return [
+        row
+        for row in store.rows("oracle", case.name, **case.asked)
+        if all("refused" not in row[kind] for kind in KINDS)
+    ]
 
 
-def right(row: Row, kind: str, floor: float) -> bool:
-    """Whether the row's run agreed enough with the reference."""
+def right(row: Row, kind: str, floor: float, by: str = "agreement") -> bool:
+    """Whether the row's run agreed enough with the reference; ``by`` ``agreement_low``, whether that is proved."""
     agreement = row[kind]["agreement"]
-    return agreement is None or agreement >= floor
+    return agreement is None or row[kind].get(by, agreement) >= floor
 
 
-def front(rows: Sequence[Row], kind: str, cost: str) -> list[Row]:
+def front(rows: Sequence[Row], kind: str, cost: str, quantile: int = 95) -> list[Row]:
     """Those that no other one beats in time, cost and accuracy, the fastest first."""
-    time = KINDS[kind][0]
+    time = time_of(kind, quantile)[0]
 
     def place(row: Row) -> tuple[float, float, float]:
         return row[kind][time], row[kind][cost], -(row[kind]["agreement"] or 0.0)
@@ -142,18 +161,21 @@ def front(rows: Sequence[Row], kind: str, cost: str) -> list[Row]:
     return sorted(found, key=place)
 
 
-def report(cases: Sequence[Case], store: Store, cost: str) -> Iterator[str]:
+def report(cases: Sequence[Case], store: Store, cost: str, quantile: int = 95) -> Iterator[str]:
     """Markdown: the front of every case."""
     for case in cases:
         rows = rows_of(case, store)
         if not rows:
             continue
-        for kind, (time, heading) in KINDS.items():
-            best = front(rows, kind, cost)
+        other = next(name for name in COSTS if name != cost)
+        for kind in KINDS:
+            time, heading = time_of(kind, quantile)
+            best = front(rows, kind, cost, quantile)
             yield f"**{case.name}**, {kind}: {len(best)} of {len(rows)} configurations are on the front"
             yield ""
-            yield from head("configuration", f">{heading}", f">{cost} core-s", ">other core-s", ">agreement", ">AP@0.5")
-            other = "marginal" if cost == "reserved" else "reserved"
+            yield from head(
+                "configuration", f">{heading}", f">{COSTS[cost]}", f">{COSTS[other]}", ">agreement", ">AP@0.5"
+            )
             for row in best:
                 it = row[kind]
                 yield (
@@ -167,17 +189,18 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def plot(cases: Sequence[Case], store: Store, cost: str) -> str:
+def plot(cases: Sequence[Case], store: Store, cost: str, quantile: int = 95) -> str:
     """Cost over time: every configuration, and the front."""
     drawn = []
     for case in cases:
         rows = rows_of(case, store)
-        for kind, (time, heading) in KINDS.items():
+        for kind in KINDS:
             if not rows:
                 continue
+            time, heading = time_of(kind, quantile)
             lines = [
                 Line(name, [row[kind][time] for row in some], [row[kind][cost] for row in some], dots=True)
-                for name, some in (("every configuration", rows), ("front", front(rows, kind, cost)))
+                for name, some in (("every configuration", rows), ("front", front(rows, kind, cost, quantile)))
             ]
-            drawn.append(Panel(f"{case.name}, {kind}", lines, heading, f"{cost} core-s"))
+            drawn.append(Panel(f"{case.name}, {kind}", lines, heading, COSTS[cost]))
     return panels(drawn) if drawn else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -36,21 +37,34 @@ def sets_of(values: Mapping[str, Any]) -> list[str]:
     return [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
 
 
-def run_of(case: Case, folder: Path, *options: str, pipeline: str | None = None) -> dict[str, Any]:
+def run_of(
+    case: Case, folder: Path, *options: str, pipeline: str | None = None, env: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Its summary; outputs are in FOLDER/run. Raises SystemExit where it fails."""
-    return started([pipeline or case.pipeline, *options_of(case), *options], folder / "run")
+    return started([pipeline or case.pipeline, *options_of(case), *options], folder / "run", env=env)
 
 
-def started(arguments: Sequence[str], output: Path) -> dict[str, Any]:
-    """Any run that ends with 0 or 3 (the objective was missed); a refusal (2 and 3 before it began) is a row, too."""
+def children_cpu_s() -> float:
+    """Processor time of all processes that this one has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def started(arguments: Sequence[str], output: Path, *, env: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Any run that ends with 0 or 3 (the objective was missed); a refusal (2 and 3 before it began) is a row, too.
+
+    ``env`` is its environment, this process's where it is left out. The summary has ``process_cpu_s`` added, which is
+    of the whole command: of start-up and of what came before the run, too.
+    """
     command = [sys.executable, "-m", "llamapipe", "run", *arguments, "-o", str(output), "--force", "-q", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    before_cpu_s = children_cpu_s()
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
     if done.returncode in (2, 3) and not done.stdout.strip():
         return {"refused": done.stderr.strip().splitlines()[0] if done.stderr.strip() else "refused"}
     if done.returncode not in (0, 3):
         raise SystemExit(f"{' '.join(command)}\nended with {done.returncode}: {done.stderr.strip()}")
     found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return {**found, "process_cpu_s": children_cpu_s() - before_cpu_s}
 
 
 def figures(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,8 +83,9 @@ def figures(summary: Mapping[str, Any]) -> dict[str, Any]:
         "attainment": None if slo is None else slo["attainment"],
         "met": None if slo is None else slo["met"],
         "reserved": cost["reserved"],
-        "marginal": cost["marginal"],
-        "cpu_s": summary["cpu_s"],
+        "invocations": cost["marginal"],  # by the clock: what waited for a core counts as if it had had one
+        "cpu": summary["cpu_s"],
+        "outside_cpu": max(0.0, summary["process_cpu_s"] - summary["cpu_s"]),  # start-up, sampling, tuning, reports
         "variants": [stage["variant"] for stage in summary["stages"] if stage["variant"]],
         "served_by": {
             stage["name"]: {served["variant"]: served["items"] for served in stage.get("served_by", ())}

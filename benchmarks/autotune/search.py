@@ -8,6 +8,7 @@ interval, as the tuner does. The search is `llamapipe tune`'s own, with profiles
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf
@@ -19,8 +20,8 @@ import numpy as np
 from benchmarks.autotune.cases import Case, tunable_of
 from benchmarks.autotune.drawing import Line, Panel, panels
 from benchmarks.autotune.held import COST_DEVIATION, key_of
-from benchmarks.autotune.store import Budget, Row, Store
 from benchmarks.autotune.tables import head
+from benchmarks.store import Budget, Row, Store
 from llamapipe.clock import Clock
 from llamapipe.session.searching import search_configuration
 from llamapipe.session.targets import Targets
@@ -34,6 +35,7 @@ SHARE = 0.1  # of the space: the budget that is judged
 NEAR = 0.05  # of the oracle's cost
 SPREAD = 1.3  # a target at which costs differ less does not count
 LONGEST = 0.15  # of the space that is looked at for the plots
+ASKED = {"deviation": COST_DEVIATION, "share": SHARE, "longest": LONGEST}
 
 Told = Callable[[Point], float]
 """The noisy cost that a method is told."""
@@ -46,6 +48,12 @@ class Landscape:
     choices: Tunable
     rows: dict[Point, Row]
     fps: float
+
+    @property
+    def digest(self) -> str:
+        """Of all that a search sees: one over another sweep is another question."""
+        seen = [[list(map(str, point)), row["cpu_ms"], row["accuracy"]] for point, row in self.rows.items()]
+        return hashlib.sha256(msgspec.json.encode(seen)).hexdigest()[:12]
 
     def cost(self, point: Point) -> float:
         """Core-milliseconds a frame."""
@@ -69,7 +77,7 @@ class Landscape:
 def landscape_of(case: Case, store: Store) -> Landscape | None:
     """None where the sweep is not over."""
     tunable = tunable_of(case)
-    found = {point: store.get(key_of(case, point)) for point in tunable.space.points}
+    found = {point: store.get(key_of(case, point), **case.asked) for point in tunable.space.points}
     rows = {point: row for point, row in found.items() if row is not None}
     if len(rows) < len(found):
         print(f"{case.name}: {len(rows)} of {len(found)} configurations are swept; call `held` again", flush=True)
@@ -173,6 +181,7 @@ def run(cases: Sequence[Case], store: Store, results: Store, budget: Budget) -> 
         if land is None or not any(row["accuracy"] for row in land.rows.values()):
             continue
         longest = max(8, ceil(LONGEST * len(land.rows)))
+        asked = {**case.asked, "sweep": land.digest}
         for floor in FLOORS:
             if not any(land.fits(point, floor) for point in land.rows):
                 print(f"{case.name} at {floor:g}: no configuration can prove it with so few boxes", flush=True)
@@ -180,7 +189,7 @@ def run(cases: Sequence[Case], store: Store, results: Store, budget: Budget) -> 
             for name, method in METHODS.items():
                 for seed in range(SEEDS):
                     key = ("search", case.name, f"{floor:g}", name, str(seed))
-                    if key in results:
+                    if results.has(key, **asked):
                         continue
                     budget.check()
                     told = _told(land, seed)
@@ -195,6 +204,7 @@ def run(cases: Sequence[Case], store: Store, results: Store, budget: Budget) -> 
                             "spread": land.spread(floor),
                             "regrets": [min(r, 1e6) for r in regrets(land, order, floor, told)],
                         },
+                        **asked,
                     )
             print(f"{case.name} at {floor:g}: done", flush=True)
 
@@ -223,7 +233,7 @@ def report(cases: Sequence[Case], results: Store) -> Iterator[str]:
     for case in cases:
         for floor in FLOORS:
             for name in METHODS:
-                rows = results.rows("search", case.name, f"{floor:g}", name)
+                rows = _rows(results, case, floor, name)
                 if len(rows) < SEEDS:
                     continue
                 points, counts = rows[0]["points"], rows[0]["spread"] >= SPREAD
@@ -247,6 +257,12 @@ def report(cases: Sequence[Case], results: Store) -> Iterator[str]:
         yield f"| {name} | {near} of {len(pairs)} ({near / len(pairs):.0%}) | {np.mean([r for _, r in pairs]):.1%} |"
 
 
+def _rows(results: Store, case: Case, floor: float, name: str) -> list[Row]:
+    """Over the sweep that was searched last."""
+    rows = results.rows("search", case.name, f"{floor:g}", name, **case.asked)
+    return [row for row in rows if row["asked"]["sweep"] == rows[-1]["asked"]["sweep"]]
+
+
 def _at(found: Sequence[float], evaluations: int) -> float:
     """A search that ended early stays where it was."""
     return found[min(evaluations, len(found)) - 1]
@@ -264,7 +280,7 @@ def plot(cases: Sequence[Case], results: Store, floor: float = 0.9) -> str:
     for case in cases:
         lines = []
         for name in METHODS:
-            rows = results.rows("search", case.name, f"{floor:g}", name)
+            rows = _rows(results, case, floor, name)
             if not rows or name == "grid":
                 continue
             points = rows[0]["points"]

@@ -38,7 +38,7 @@ def session(path: str, threads: int | None) -> Any:
 def letterbox(bgr: NDArray[np.uint8], tensor: NDArray[np.float32]) -> float:
     """Fill ``tensor`` (1, 3, 416, 416), which holds 114 everywhere; returns the scale."""
     height, width = bgr.shape[:2]
-    scale = min(SIZE / height, SIZE / width)
+    scale: float = min(SIZE / height, SIZE / width)
     small = cv2.resize(bgr, (int(width * scale), int(height * scale)), interpolation=cv2.INTER_LINEAR)
     h, w = small.shape[:2]
     for channel, plane in enumerate(cv2.split(small)):
