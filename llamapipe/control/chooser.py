@@ -330,19 +330,24 @@ class Chooser:
     def _fastest(
         self, stage: int, allowed: tuple[int, ...], available: int, now_s: float, avoid: str
     ) -> tuple[int, int, Seat | None, float] | None:
-        """Of those with a free worker the one that gets most done: it is too late for anything else."""
+        """Of those with a free worker the one that gets most done: it is too late for anything else.
+
+        Not one that would still be at it when a busy one has done all that waits: None then, and that is waited for.
+        """
         best: tuple[int, int, Seat | None, float] | None = None
-        least_s = inf
+        least_s = drained_s = inf
         for choice in allowed:
             seat, wait_s = self._seat(stage, choice, now_s, avoid)
+            most, estimate = self.candidates[stage][choice].max_batch, self.estimates[stage][choice]
             if seat is None:
+                drained_s = min(drained_s, wait_s + ceil(available / most) * estimate.median_s(min(available, most)))
                 continue
-            num_items = min(available, self.candidates[stage][choice].max_batch)
-            latency_s = self.estimates[stage][choice].median_s(num_items)
+            num_items = min(available, most)
+            latency_s = estimate.median_s(num_items)
             if (latency_s + wait_s) / num_items < least_s:
                 least_s = (latency_s + wait_s) / num_items
                 best = choice, num_items, seat, latency_s + wait_s
-        return best
+        return None if best is not None and best[3] > drained_s else best
 
     def _seat(self, stage: int, choice: int, now_s: float, avoid: str) -> tuple[Seat | None, float]:
         """The seat with room that is free first, None where all are too busy; and the wait. Infinite: nobody has it.

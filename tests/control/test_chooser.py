@@ -286,3 +286,19 @@ def test_a_frame_of_which_some_items_are_out_has_its_time_left_for_the_others() 
     found = {("crop", "cam0", i, 0): ItemOutcome(10) for i in range(50)}
     result = simulate(made, WorldProfile(services, {"cam0": trace}, outcomes=found))
     assert {choice for choice, _ in result.decided["faces"]} <= {-1, 0}  # the good one, or waiting
+
+
+def test_work_that_is_late_is_not_given_to_who_would_be_at_it_longest() -> None:
+    """One fast worker and six slow ones, and bursts that are late for all: the fast one has done them all sooner."""
+    slow, fast = candidate(0, 0.900), candidate(0.010, 0.002, batch=16)
+    slow = replace(slow, configuration=replace(slow.configuration, variant=Variant("net", "onnxruntime", "cpu")))
+    fast = replace(fast, configuration=replace(fast.configuration, variant=Variant("net", "tensorrt", "cuda:0")))
+    made = among(slow, fast, workers=7, latency_slo_s=0.02, max_in_flight=64)
+    workers = (*made.workers[:6], replace(made.workers[6], device="cuda:0"))
+    times = [1 + i // 20 for i in range(200)]
+    profile = WorldProfile(
+        {"detect": (0, 0.900), "detect#1": (0.010, 0.002)}, {"cam0": SourceTrace(tuple(map(float, times)), paced=True)}
+    )
+    result, items, _ = run(replace(made, workers=workers), profile)
+    assert items == {1: 200}
+    assert max(result.latencies_s) < 0.1
