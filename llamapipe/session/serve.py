@@ -38,6 +38,7 @@ from llamapipe.inference import (
 )
 from llamapipe.runtime import LocalArena, ProcessWorker, SharedArena, Spares, WorkerPeer, read_machine
 from llamapipe.runtime.one_thread import one_thread
+from llamapipe.runtime.open_files import allow_open_files
 from llamapipe.runtime.serving.replica import Replica, ReplicaBoot
 from llamapipe.runtime.serving.replica_process import loader
 from llamapipe.runtime.serving.server import Served, Server, Watch
@@ -184,6 +185,7 @@ class Session:
         self._switch_s = sys.getswitchinterval()
         sys.setswitchinterval(min(self._switch_s, _SWITCH_S))
         if self._kind == "process":
+            allow_open_files()
             solve(Problem((), (), ()))  # what it imports takes half a second, which no query shall wait for
         self._server.__enter__()
         return self

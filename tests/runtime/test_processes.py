@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import threading
 import time
 from pathlib import Path
@@ -132,6 +133,21 @@ def test_a_process_that_dies_stops_or_hangs_changes_nothing(
     assert list((tmp_path / "b" / "marks").iterdir())
     assert summary.frames.delivered == summary.frames.decoded == len(expected)
     assert found == expected
+
+
+def test_a_run_with_processes_may_have_as_many_files_open_as_the_system_lets_it(
+    clip: Path, operators: Path, tmp_path: Path
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 1 << 16 if before[1] == resource.RLIM_INFINITY else min(before[1], 1 << 16)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most // 2, before[1]))
+    try:
+        run(clip, operators, tmp_path / "a", "level", workers="thread")
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == most // 2
+        run(clip, operators, tmp_path / "b", "level", workers="process:1")
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == most
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_pictures_that_a_dying_process_was_making_come_from_another(
