@@ -54,6 +54,14 @@ def level(frames: Image, *, at: int = -1, how: str = "", times: int = 1, marks: 
     return Events([Event("level", value=float(frames.bgr.mean()))])
 
 
+@operator("test/chatty@v1", inputs={"frames": "frames"}, outputs={"events": "events"})
+def chatty(frames: Image, *, marks: str = "") -> Events:
+    """How much is kept of what this process writes."""
+    print("x" * 2_000_000, flush=True)
+    time.sleep(0.3)
+    return Events([Event("kept", value=float(os.fstat(1).st_size))])
+
+
 @operator("test/negative@v1", inputs={"frames": "frames"}, outputs={"frames": "frames"})
 def negative(frames: Image, *, at: int = -1, how: str = "", times: int = 1, marks: str = "") -> Image:
     """The picture's negative."""
@@ -148,6 +156,12 @@ def test_a_run_with_processes_may_have_as_many_files_open_as_the_system_lets_it(
         assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == most
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_an_operator_that_prints_does_not_fill_the_disk(clip: Path, operators: Path, tmp_path: Path) -> None:
+    _, found = run(clip, operators, tmp_path, "chatty", workers="process:1")
+    assert len(found) > 10
+    assert max(events[0]["value"] for _, events in found) < len(found) * 2_000_000 / 2
 
 
 def test_pictures_that_a_dying_process_was_making_come_from_another(
