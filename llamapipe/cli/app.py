@@ -36,6 +36,7 @@ from llamapipe.cli import (
 from llamapipe.cli.failures import INTERRUPTED, show_failure
 from llamapipe.cli.options import Quiet, Verbose
 from llamapipe.cli.terminal import Terminal
+from llamapipe.runtime.open_files import allow_open_files
 
 __all__ = ["app", "call", "run_cli"]
 
@@ -124,6 +125,7 @@ def _open_standard_streams() -> None:
 def run_cli() -> NoReturn:
     """The ``llamapipe`` command."""
     _open_standard_streams()
+    allow_open_files()
     code = call(sys.argv[1:])
     if code == INTERRUPTED and any(thread.name.startswith("llamapipe") for thread in threading.enumerate()):
         # A thread is still loading a model, which nothing can stop, and whoever pressed Ctrl-C does not wait for it.

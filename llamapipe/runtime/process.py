@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import fcntl
 import os
 import select
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import IO, Any, ClassVar, TypeVar
 
 import msgspec
 import zmq
@@ -47,8 +49,11 @@ PULSE_S = 0.25
 """Seconds between two heartbeats of a process."""
 
 _TAIL_BYTES = 4000
+_MOST_OUTPUT_BYTES = 1 << 20  # of what a process writes to stdout and stderr, before all but the end is let go of
+_KEPT_OUTPUT_BYTES = 1 << 16
 _END_S = 5.0  # that a process may take to end once it was told to stop
 _SIZE_BYTES = 8
+_STDERR = 2
 _SPARE = "llamapipe.runtime.spare"
 
 
@@ -99,7 +104,8 @@ def _started_on(cores: Sequence[int]) -> Iterator[None]:
     try:
         yield
     finally:
-        os.sched_setaffinity(0, before)
+        with contextlib.suppress(OSError):  # they were taken from this process meanwhile
+            os.sched_setaffinity(0, before)
 
 
 def _move(pid: int, cores: Sequence[int]) -> None:
@@ -114,6 +120,8 @@ def _move(pid: int, cores: Sequence[int]) -> None:
 def _start(module: str, fds: Sequence[int], env: Env, *arguments: str) -> _Started:
     errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process; a pipe could fill up and block it
     try:
+        # What it writes next comes last, also after the file was cut short: see `_keep_short`.
+        fcntl.fcntl(errors, fcntl.F_SETFL, fcntl.fcntl(errors, fcntl.F_GETFL) | os.O_APPEND)
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stdin=subprocess.PIPE,
@@ -163,11 +171,13 @@ class Spares:
         """Start one where there is none. That none can be started is no error: the next replica will say so."""
         if self._alive():
             return
-        told = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        told = -1
         try:
+            told = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             self._spare = _start(_SPARE, (self._fd, told), self._env, self.module, str(told))
         except OSError:
-            os.close(told)
+            if told >= 0:
+                os.close(told)
             return
         self._listen(told)
 
@@ -245,7 +255,12 @@ class ProcessWorker:
         return None if self._process is None else self._process.pid
 
     def start(self, address: str) -> int:
-        """Start it; gives a descriptor that becomes readable when it has ended. Raises LlamapipeError."""
+        """Start it, once; gives a descriptor that becomes readable when it has ended.
+
+        Raises LlamapipeError where it cannot be started: nothing of it is left then.
+        """
+        if self._process is not None:
+            return self._pidfd
         boot = msgspec.structs.replace(self.boot, address=address)
         try:
             started = self.spares.take() if self.spares is not None else None
@@ -256,15 +271,30 @@ class ProcessWorker:
                 _move(started.process.pid, boot.cores)
             self._process, self._errors = started.process, started.errors
             self._pidfd = os.pidfd_open(self._process.pid)
-            data = msgspec.msgpack.encode(boot)
-            assert self._process.stdin is not None
-            self._process.stdin.write(len(data).to_bytes(_SIZE_BYTES, "little") + data)
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it has ended already: the descriptor says so
         except OSError as error:
+            self.kill()
+            self.reap()
             raise LlamapipeError(f"worker {self.name} cannot be started: {error.strerror or error}") from error
+        data = msgspec.msgpack.encode(boot)
+        self._tell(len(data).to_bytes(_SIZE_BYTES, "little") + data)
         return self._pidfd
+
+    def _tell(self, data: bytes) -> None:
+        """Write to its input without waiting for it to read: until it does, it has a lot to import."""
+        assert self._process is not None
+        stream = self._process.stdin
+        assert stream is not None
+        os.set_blocking(stream.fileno(), False)
+        try:
+            written = os.write(stream.fileno(), data)
+        except BlockingIOError:
+            written = 0
+        except BrokenPipeError:  # it has ended already: the descriptor says so
+            return
+        os.set_blocking(stream.fileno(), True)
+        if written < len(data):
+            name = f"llamapipe boot {self.name}"
+            threading.Thread(target=_write_all, args=(stream, data[written:]), name=name, daemon=True).start()
 
     @property
     def ended(self) -> bool:
@@ -287,14 +317,15 @@ class ProcessWorker:
             process.kill()
             code = process.wait()
         if process.stdin is not None:
-            process.stdin.close()
+            with contextlib.suppress(OSError):  # what it was to be told and did not read
+                process.stdin.close()
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
         tail = self._tail()
         self._process = None
         if code < 0:
-            return f"process was killed by {signal.Signals(-code).name}"
+            return f"process was killed by {_signal_name(-code)}"
         return f"process ended with exit code {code}" + (f": {tail}" if tail else "")
 
     def _tail(self) -> str:
@@ -307,6 +338,19 @@ class ProcessWorker:
         self._errors.close()
         self._errors = None
         return lines[-1].strip() if lines else ""
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one of those for real time
+        return f"signal {number}"
+
+
+def _write_all(stream: IO[bytes], data: bytes) -> None:
+    with contextlib.suppress(OSError, ValueError):  # it has ended, or its input was closed with it
+        stream.write(data)
+        stream.flush()
 
 
 _BootT = TypeVar("_BootT", bound=ProcessBoot)
@@ -361,8 +405,20 @@ def _pulse(context: zmq.Context[Any], boot: ProcessBoot) -> None:
     stdin = sys.stdin.fileno()
     while True:
         socket.send(message)
+        _keep_short(_STDERR)
         if select.select([stdin], [], [], PULSE_S)[0] and not os.read(stdin, 1):
             os._exit(1)  # the engine is gone, and with it everybody who could take an answer
+
+
+def _keep_short(fd: int) -> None:
+    """Let go of what was written long ago, where it goes to a file without a name, as `_start` makes it."""
+    with contextlib.suppress(OSError):
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink or found.st_size <= _MOST_OUTPUT_BYTES:
+            return
+        kept = os.pread(fd, _KEPT_OUTPUT_BYTES, found.st_size - _KEPT_OUTPUT_BYTES)
+        os.ftruncate(fd, 0)
+        os.write(fd, kept)
 
 
 def boot_streams(streams: Mapping[str, StreamFacts]) -> dict[str, tuple[int, int, float]]:

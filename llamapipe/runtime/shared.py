@@ -11,16 +11,21 @@ written to take up memory, so slots may be cut large and many.
 
 Whoever writes sets the generation to 0 first and to its number last, after pixels and header: a reader that finds
 its reference's generation before and after looking has seen one whole picture.
+
+Slots are mapped many together: every mapping takes one of the descriptors that a process may have open. Memory of
+slots that nobody needed while a thousand pictures came and went is given back.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
 import struct
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -35,7 +40,17 @@ __all__ = ["HEADER_BYTES", "LentArena", "SharedArena", "SharedMemory"]
 HEADER_BYTES = 4096
 _PREFIX = struct.Struct("<QQ")
 _KEPT_PICTURES = 8  # whose conversions a process remembers
+_CHUNK_SLOTS = 64  # that are mapped together, or more where they are small
+_CHUNK_BYTES = 1 << 24
+_LOOK_EVERY = 1000  # pictures come and go from one look at what was not needed meanwhile to the next
+_GIVE_EVERY = 4  # of them one slot is given back: that takes half a millisecond a megabyte, in which nothing else runs
 _layout_decoder = msgspec.msgpack.Decoder(PictureLayout)
+
+
+@lru_cache(64)
+def _header_of(layout: PictureLayout) -> tuple[bytes, int]:
+    """A layout as bytes, and what a picture takes with it: the same for a whole stream."""
+    return msgspec.msgpack.encode(layout), HEADER_BYTES + layout.num_bytes
 
 
 class SharedMemory:
@@ -43,10 +58,12 @@ class SharedMemory:
 
     def __init__(self, slot_bytes: int, fd: int | None = None) -> None:
         page = mmap.PAGESIZE
-        self.slot_bytes = HEADER_BYTES + -(-slot_bytes // page) * page if fd is None else slot_bytes
+        self.slot_bytes = -(-(HEADER_BYTES + slot_bytes) // page) * page if fd is None else slot_bytes
         self._owns = fd is None
         self.fd = os.memfd_create("llamapipe-frames", os.MFD_CLOEXEC) if fd is None else fd
-        self._maps: dict[int, mmap.mmap] = {}
+        self._chunk_slots = max(_CHUNK_SLOTS, -(-_CHUNK_BYTES // self.slot_bytes))
+        self._chunks: dict[int, tuple[mmap.mmap, memoryview]] = {}
+        self._slots: dict[int, memoryview] = {}  # parts of them
         self._reserved: dict[int, int] = {}  # slot -> bytes that are known to be there
         self._size = 0
         self._pictures: dict[int, tuple[int, Native]] = {}  # slot -> generation, picture
@@ -55,16 +72,15 @@ class SharedMemory:
     def write(self, slot: int, generation: int, picture: Native) -> None:
         """Put a picture into a slot. Raises OutputError where memory is short or the slot too small."""
         layout = layout_of(picture)
-        header = msgspec.msgpack.encode(layout)
-        total = HEADER_BYTES + layout.num_bytes
+        header, total = _header_of(layout)
         if total > self.slot_bytes or len(header) > HEADER_BYTES - _PREFIX.size:
             raise OutputError(
                 f"a picture of {layout.width}x{layout.height} ({layout.num_bytes} bytes) does not fit into a frame "
                 f"slot of {self.slot_bytes - HEADER_BYTES}",
                 hint="run the stage that makes it in threads: --set STAGE.placement=thread",
             )
-        self._make_sure_of(slot, total)
-        view = memoryview(self._map(slot))
+        view = self._slot(slot)
+        self._make_sure_of(slot, total, view)
         _PREFIX.pack_into(view, 0, 0, 0)
         pack(picture, layout, view[HEADER_BYTES:total])
         view[_PREFIX.size : _PREFIX.size + len(header)] = header
@@ -78,7 +94,7 @@ class SharedMemory:
         kept = self._pictures.get(slot)
         if kept is not None and kept[0] == generation:
             return kept[1]
-        view = memoryview(self._map(slot))
+        view = self._slot(slot)
         found, length = _PREFIX.unpack_from(view, 0)
         if found != generation:
             raise StaleFrame(f"slot {slot} holds generation {found}, expected {generation}")
@@ -94,7 +110,7 @@ class SharedMemory:
 
     def still(self, slot: int, generation: int) -> bool:
         """Whether the slot has not been written to since."""
-        found, _ = _PREFIX.unpack_from(self._map(slot), 0)
+        found, _ = _PREFIX.unpack_from(self._slot(slot), 0)
         return bool(found == generation)
 
     def forget(self, slot: int) -> None:
@@ -105,14 +121,27 @@ class SharedMemory:
     def close(self) -> None:
         """Unmap what nobody looks at any more, and close the file."""
         self._pictures.clear()
-        self._maps.clear()  # unmapped with the last array that points there
+        self._slots.clear()
+        self._chunks.clear()  # unmapped with the last array that points there
         if self._owns and self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
 
-    def _make_sure_of(self, slot: int, num_bytes: int) -> None:
+    def give_back(self, slot: int) -> None:
+        """Have a slot take its first page alone, in all processes. Nobody may be writing to it or need what it holds.
+
+        Whoever writes to it next finds neither generation nor header there, and has the pages made anew.
+        """
+        with contextlib.suppress(OSError):  # a kernel that cannot: it is kept then
+            if any(os.pread(self.fd, _PREFIX.size, slot * self.slot_bytes)):  # a look at the map would make a page
+                _PREFIX.pack_into(self._slot(slot), 0, 0, 0)
+                self._reserved.pop(slot, None)
+                (chunk, _), start = self._place(slot)
+                chunk.madvise(mmap.MADV_REMOVE, start + mmap.PAGESIZE, self.slot_bytes - mmap.PAGESIZE)
+
+    def _make_sure_of(self, slot: int, num_bytes: int, view: memoryview) -> None:
         """Have the pages there before they are written to: a write without them would end the process."""
-        if self._reserved.get(slot, 0) >= num_bytes:
+        if self._reserved.get(slot, 0) >= num_bytes and _PREFIX.unpack_from(view, 0) != (0, 0):
             return
         try:
             os.posix_fallocate(self.fd, slot * self.slot_bytes, num_bytes)
@@ -127,16 +156,28 @@ class SharedMemory:
 
     def extend(self, num_slots: int) -> None:
         """Have room for so many slots, before others are told of them."""
-        end = num_slots * self.slot_bytes
+        chunks = -(-num_slots // self._chunk_slots)
+        end = chunks * self._chunk_slots * self.slot_bytes
         if self._size < end:
             os.ftruncate(self.fd, end)
             self._size = end
 
-    def _map(self, slot: int) -> mmap.mmap:
-        found = self._maps.get(slot)
+    def _slot(self, slot: int) -> memoryview:
+        found = self._slots.get(slot)
         if found is None:
-            found = self._maps[slot] = mmap.mmap(self.fd, self.slot_bytes, offset=slot * self.slot_bytes)
+            (_, view), start = self._place(slot)
+            found = self._slots[slot] = view[start : start + self.slot_bytes]
         return found
+
+    def _place(self, slot: int) -> tuple[tuple[mmap.mmap, memoryview], int]:
+        """The chunk that a slot lies in, and where."""
+        number, place = divmod(slot, self._chunk_slots)
+        found = self._chunks.get(number)
+        if found is None:
+            size = self._chunk_slots * self.slot_bytes
+            made = mmap.mmap(self.fd, size, offset=number * size)
+            found = self._chunks.setdefault(number, (made, memoryview(made)))  # another thread's, if it was first
+        return found, place * self.slot_bytes
 
 
 class SharedArena:
@@ -146,6 +187,9 @@ class SharedArena:
         self.number = number
         self.memory = SharedMemory(slot_bytes)
         self._table = SlotTable()
+        self._num_freed = 0
+        self._unneeded: dict[int, None] = {}  # free slots whose memory is to be given back
+        self._hollow: set[int] = set()  # those whose memory has been
         self._lock = threading.Lock()
 
     @property
@@ -166,7 +210,7 @@ class SharedArena:
     ) -> FrameRef:
         """See `PictureSpace.put`."""
         with self._lock:
-            slot, generation = self._table.take()
+            slot, generation = self._take()
             self.memory.extend(len(self._table))
         try:
             self.memory.write(slot, generation, picture)
@@ -201,13 +245,15 @@ class SharedArena:
         """See `Arena.release`."""
         with self._lock:
             free = self._table.release(slot, generation)
+            if free:
+                self._give_back()
         if free:
             self.memory.forget(slot)
 
     def lend(self, count: int) -> list[tuple[int, int]]:
         """See `Arena.lend`."""
         with self._lock:
-            lent = [self._table.take() for _ in range(count)]
+            lent = [self._take() for _ in range(count)]
             self.memory.extend(len(self._table))
         return lent
 
@@ -223,6 +269,22 @@ class SharedArena:
     def close(self) -> None:
         """See `Arena.close`."""
         self.memory.close()
+
+    def _take(self) -> tuple[int, int]:
+        slot, generation = self._table.take()
+        self._unneeded.pop(slot, None)
+        self._hollow.discard(slot)
+        return slot, generation
+
+    def _give_back(self) -> None:
+        """A slot is free again: see to those that were free all the while. The lock is held, so that none is taken."""
+        self._num_freed += 1
+        if self._num_freed % _LOOK_EVERY == 0:
+            self._unneeded = {slot: None for slot in self._table.long_free() if slot not in self._hollow}
+        if self._unneeded and self._num_freed % _GIVE_EVERY == 0:
+            slot, _ = self._unneeded.popitem()
+            self.memory.give_back(slot)
+            self._hollow.add(slot)
 
 
 class LentArena:

@@ -24,13 +24,14 @@ class SlotTable:
     The slot freed last is taken first: its memory is warm, and the others' need never be touched.
     """
 
-    __slots__ = ("_free", "_generations", "_leases", "_states")
+    __slots__ = ("_fewest_free", "_free", "_generations", "_leases", "_states")
 
     def __init__(self) -> None:
         self._states: list[SlotState] = []
         self._generations: list[int] = []
         self._leases: list[int] = []  # above 0 exactly while published
         self._free: list[int] = []
+        self._fewest_free = 0  # since `long_free` was last asked
 
     def __len__(self) -> int:
         return len(self._states)
@@ -44,6 +45,7 @@ class SlotTable:
         """A free slot for somebody to write to: (slot, generation)."""
         if self._free:
             slot = self._free.pop()
+            self._fewest_free = min(self._fewest_free, len(self._free))
         else:
             slot = len(self._states)
             self._states.append(SlotState.FREE)
@@ -85,6 +87,12 @@ class SlotTable:
         self._to(slot, SlotState.FREE)
         self._free.append(slot)
         return True
+
+    def long_free(self) -> list[int]:
+        """Slots that have been free all the while since this was last asked."""
+        found = self._free[: self._fewest_free]  # what was freed last is taken first
+        self._fewest_free = len(self._free)
+        return found
 
     def holds(self, slot: int, generation: int) -> bool:
         """Whether the slot still is of that generation and holds a picture."""

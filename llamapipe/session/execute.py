@@ -43,6 +43,7 @@ from llamapipe.runtime import (
 )
 from llamapipe.runtime.confinement import Confinement, CoreClaims
 from llamapipe.runtime.one_thread import one_thread
+from llamapipe.runtime.open_files import allow_open_files
 from llamapipe.session.account import summarise
 from llamapipe.session.changing import change_to
 from llamapipe.session.checkpoints import Tallies, look_back
@@ -408,6 +409,7 @@ class _Job:
     ) -> EngineResult:
         arena: LocalArena | SharedArena = LocalArena()
         if prepared.boot is not None:
+            allow_open_files()
             arena = SharedArena(slot_bytes(prepared.facts.values()))
         peers: dict[str, SourceReader | SinkWriter] = {}
         points = {name: point for name in prepared.sources if (point := prepared.point(name)) is not None}

@@ -23,7 +23,7 @@ from llamapipe.control.serving import Host, ServingController, ServingPlan, Stat
 from llamapipe.control.serving import actions as act
 from llamapipe.control.serving.program import Problem, solve
 from llamapipe.data import Boxes, Native
-from llamapipe.errors import AssetError, QueryRefused, UsageError
+from llamapipe.errors import AssetError, LlamapipeError, QueryRefused, UsageError
 from llamapipe.inference import (
     AssetStore,
     all_models,
@@ -37,6 +37,7 @@ from llamapipe.inference import (
 )
 from llamapipe.runtime import LocalArena, ProcessWorker, SharedArena, Spares, WorkerPeer, read_machine
 from llamapipe.runtime.one_thread import one_thread
+from llamapipe.runtime.open_files import allow_open_files
 from llamapipe.runtime.serving.replica import Replica, ReplicaBoot
 from llamapipe.runtime.serving.replica_process import loader
 from llamapipe.runtime.serving.server import Served, Server, Watch
@@ -181,12 +182,20 @@ class Session:
         self._switch_s = 0.0  # before the session was entered; 0: it is not
 
     def __enter__(self) -> Session:
+        """Raises LlamapipeError where it is open, or was."""
+        if self._switch_s:
+            raise LlamapipeError("the session is open already")
         self._open.enter_context(one_thread())
         self._switch_s = sys.getswitchinterval()
         sys.setswitchinterval(min(self._switch_s, _SWITCH_S))
         if self._kind == "process":
+            allow_open_files()
             solve(Problem((), (), ()))  # what it imports takes half a second, which no query shall wait for
-        self._server.__enter__()
+        try:
+            self._server.__enter__()
+        except BaseException:
+            self._leave()
+            raise
         return self
 
     def __exit__(
@@ -195,17 +204,21 @@ class Session:
         self.close(now=error is not None)
 
     def close(self, *, now: bool = False) -> None:
-        """Answer what waits, or refuse it (``now``), and end every replica. May be called twice."""
+        """Answer what waits, or refuse it (``now``), and end every replica. May be called twice, and unopened."""
         try:
             self._server.close(now=now)
             if self._switch_s:
                 self._remember()
         finally:
             self._arena.close()
-            self._open.close()
-            if self._switch_s:
-                sys.setswitchinterval(self._switch_s)
-                self._switch_s = 0.0
+            self._leave()
+
+    def _leave(self) -> None:
+        """Give back what was set for the whole process."""
+        self._open.close()
+        if self._switch_s:
+            sys.setswitchinterval(self._switch_s)
+            self._switch_s = 0.0
 
     def _remember(self) -> None:
         """What queries have shown of their way, for the sessions to come."""

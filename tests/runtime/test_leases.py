@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pytest
 import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from llamapipe.control import events as ev
 from llamapipe.control.chains import chains_of
 from llamapipe.data import Boxes, FrameRef
 from llamapipe.media import BgrPicture
+from llamapipe.runtime import shared
 from llamapipe.runtime.arena import PictureSpace
 from llamapipe.runtime.chaining import PassingSpace, run_chain
 from llamapipe.runtime.crew import Lost
@@ -60,6 +62,14 @@ _FAULTS = FaultPlan(
 )
 _LENGTH = 16  # frames of the source
 _SIZE = 8  # pixels
+
+
+@pytest.fixture(autouse=True, scope="module")
+def memory_is_given_back_all_the_time() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shared, "_LOOK_EVERY", 2)
+        patch.setattr(shared, "_GIVE_EVERY", 1)
+        yield
 
 
 def pictures(kinds: tuple[str, ...], num_workers: int) -> RunPlan:

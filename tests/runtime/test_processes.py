@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import threading
 import time
 from pathlib import Path
@@ -51,6 +52,14 @@ def level(frames: Image, *, at: int = -1, how: str = "", times: int = 1, marks: 
     if frames.seq == at:
         misbehave(how, times, marks)
     return Events([Event("level", value=float(frames.bgr.mean()))])
+
+
+@operator("test/chatty@v1", inputs={"frames": "frames"}, outputs={"events": "events"})
+def chatty(frames: Image, *, marks: str = "") -> Events:
+    """How much is kept of what this process writes."""
+    print("x" * 2_000_000, flush=True)
+    time.sleep(0.3)
+    return Events([Event("kept", value=float(os.fstat(1).st_size))])
 
 
 @operator("test/negative@v1", inputs={"frames": "frames"}, outputs={"frames": "frames"})
@@ -132,6 +141,27 @@ def test_a_process_that_dies_stops_or_hangs_changes_nothing(
     assert list((tmp_path / "b" / "marks").iterdir())
     assert summary.frames.delivered == summary.frames.decoded == len(expected)
     assert found == expected
+
+
+def test_a_run_with_processes_may_have_as_many_files_open_as_the_system_lets_it(
+    clip: Path, operators: Path, tmp_path: Path
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 1 << 16 if before[1] == resource.RLIM_INFINITY else min(before[1], 1 << 16)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most // 2, before[1]))
+    try:
+        run(clip, operators, tmp_path / "a", "level", workers="thread")
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == most // 2
+        run(clip, operators, tmp_path / "b", "level", workers="process:1")
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == most
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_an_operator_that_prints_does_not_fill_the_disk(clip: Path, operators: Path, tmp_path: Path) -> None:
+    _, found = run(clip, operators, tmp_path, "chatty", workers="process:1")
+    assert len(found) > 10
+    assert max(events[0]["value"] for _, events in found) < len(found) * 2_000_000 / 2
 
 
 def test_pictures_that_a_dying_process_was_making_come_from_another(

@@ -23,6 +23,7 @@ class Slots(RuleBasedStateMachine):
         self.leases: dict[Place, int] = {}
         self.gone: list[Place] = []
         self.newest: dict[int, int] = {}
+        self.untouched: set[int] = set()  # free ones that nobody has taken since the table was last asked for them
 
     def pick(self, places: list[Place], data: st.DataObject) -> Place:
         return data.draw(st.sampled_from(sorted(places)))
@@ -34,6 +35,7 @@ class Slots(RuleBasedStateMachine):
         assert generation > self.newest.get(slot, 0), "a generation comes twice"
         self.newest[slot] = generation
         self.writing.add((slot, generation))
+        self.untouched.discard(slot)
 
     @rule(data=st.data())
     def publish(self, data: st.DataObject) -> None:
@@ -84,6 +86,11 @@ class Slots(RuleBasedStateMachine):
             for call in (self.table.lease, self.table.release):
                 with pytest.raises((StaleFrame, InvalidTransition)):
                     call(*place)
+
+    @rule()
+    def ask_for_what_is_long_free(self) -> None:
+        assert set(self.table.long_free()) == self.untouched
+        self.untouched = set(self.newest) - {held for held, _ in [*self.writing, *self.leases]}
 
     @invariant()
     def agree(self) -> None:

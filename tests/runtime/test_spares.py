@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -128,6 +129,15 @@ def test_a_process_keeps_to_its_cores_from_its_first_moment(tmp_path: Path) -> N
         assert os.pread(worker._errors.fileno(), 100, 0).decode().split() == [str(core)]
         worker.kill()
         worker.reap()
+
+
+def test_that_no_spare_can_be_started_is_no_error(spares: Spares, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "eventfd", no_more)
+    spares.fill()
+    assert spares.take() is None
 
 
 def test_no_spare_calls_the_maker_of_openvino() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from llamapipe.catalog import BatchPoint, Floor, Profile, Variant
-from llamapipe.errors import AssetError, QueryRefused, UsageError
+from llamapipe.errors import AssetError, LlamapipeError, QueryRefused, UsageError
 from llamapipe.session.serve import Session, batches_of, make_query, parse_accuracy
 
 
@@ -59,3 +60,26 @@ def test_profiles_that_are_given_need_no_catalogue(tmp_path: Path) -> None:
         session.query(np.zeros((8, 8, 3), np.uint8), task="person-detection")
     with pytest.raises(AssetError):
         Session(env=env, workers="thread")
+
+
+def test_a_session_that_was_not_entered_says_so_and_can_be_closed() -> None:
+    session = Session(profiles=[], workers="thread")
+    with pytest.raises(LlamapipeError, match=r"not open \(open it: with Session\(\) as session"):
+        session.query(np.zeros((8, 8, 3), np.uint8), task="person-detection")
+    session.close()
+    session.close()
+    with pytest.raises(LlamapipeError, match="closed"):
+        session.query(np.zeros((8, 8, 3), np.uint8), task="person-detection")
+
+
+def test_a_session_is_entered_once_and_leaves_the_process_as_it_was() -> None:
+    before = sys.getswitchinterval()
+    session = Session(profiles=[], workers="thread")
+    with session:
+        with pytest.raises(LlamapipeError, match="open already"):
+            session.__enter__()
+        assert sys.getswitchinterval() < before
+    assert sys.getswitchinterval() == before
+    with pytest.raises(LlamapipeError, match="closed"):
+        session.__enter__()
+    assert sys.getswitchinterval() == before

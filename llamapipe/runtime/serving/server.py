@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import zmq
+from msgspec.structs import replace
 
 from llamapipe.catalog import Query
 from llamapipe.clock import Clock
@@ -26,7 +27,8 @@ from llamapipe.errors import LlamapipeError, QueryRefused
 from llamapipe.runtime.arena import Arena
 from llamapipe.runtime.crew import Crew, WorkerPeer
 from llamapipe.runtime.dealing import of_stranger, received
-from llamapipe.runtime.process import Spares
+from llamapipe.runtime.process import ProcessWorker, Spares
+from llamapipe.runtime.serving.awake import AwakeClock
 from llamapipe.wire import (
     PROTOCOL,
     Hello,
@@ -80,6 +82,7 @@ class _Asked:
     query: Query
     pictures: tuple[FrameRef, ...]
     future: Future[Served]
+    held_up_s: float  # that the server had been, when it came
     boxes: list[bytes] = field(default_factory=list)  # by picture; empty bytes: not yet
 
 
@@ -121,6 +124,7 @@ class Server:
         self._controller = controller
         self._arena = arena
         self._clock = clock
+        self._awake = AwakeClock(clock)  # by which waits, silence and control go
         self._make_replica = make_replica
         self._solve = solve
         self._address = address
@@ -138,6 +142,7 @@ class Server:
         self._replicas: dict[str, _Replica] = {}
         self._names: dict[str, str] = {}  # identity -> replica
         self._proven: set[str] = set()  # identities that this server has started
+        self._unstarted: list[str] = []  # replicas that could not be started
         self._batches: dict[int, act.Serve | act.Probe] = {}
         self._incarnations = 0
         self._core_s = 0.0  # reserved by replicas that have ended
@@ -150,7 +155,11 @@ class Server:
         self._thread = threading.Thread(target=self._run, name="llamapipe server", daemon=True)
 
     def __enter__(self) -> Server:
-        self._thread.start()
+        """Raises LlamapipeError where it cannot be opened, or was before."""
+        with self._lock:
+            if self._closed or self._thread.ident is not None:
+                raise LlamapipeError("the session is closed" if self._closed else "the session is open already")
+            self._thread.start()
         self._bound.wait()
         if self._crash is not None:
             raise self._crash
@@ -165,7 +174,7 @@ class Server:
         """Ask. The future gives `Served`, or raises QueryRefused.
 
         ``arrived_s`` is when the query was due, where that is not now: its latency counts from there. Raises
-        OutputError where there is no memory for the pictures.
+        OutputError where there is no memory for the pictures, LlamapipeError where the server is not open.
         """
         now_s = self._clock.now_s() if arrived_s is None else arrived_s
         refs: list[FrameRef] = []
@@ -174,16 +183,17 @@ class Server:
                 refs.append(
                     self._arena.put(picture, stream="query", seq=seq, pts=seq, time_base=(1, 1), captured_at_s=now_s)
                 )
+            held_up_s = self._awake.held_up_s
+            asked = _Asked(query, tuple(refs), Future(), held_up_s, [b""] * len(refs))
+            self._post(lambda number: self._tell(ev.QueryArrived(number, query, now_s - held_up_s)), asked)
         except BaseException:
             self._release(refs)
             raise
-        asked = _Asked(query, tuple(refs), Future(), [b""] * len(refs))
-        self._post(lambda number: self._tell(ev.QueryArrived(number, query, now_s)), asked)
         return asked.future
 
     def prepare(self, query: Query, *, items_per_s: float = 0.0, hold_s: float = 10.0) -> Future[Served]:
         """Have something ready for such queries; the future is done when it is. It may raise QueryRefused."""
-        asked = _Asked(query, (), Future())
+        asked = _Asked(query, (), Future(), self._awake.held_up_s)
         self._post(lambda number: self._tell(ev.Prepare(number, query, items_per_s, hold_s)), asked)
         return asked.future
 
@@ -209,10 +219,14 @@ class Server:
             }
 
     def close(self, *, now: bool = False) -> None:
-        """Serve what waits, or refuse it (``now``), end every replica, and stop. May be called twice."""
-        with contextlib.suppress(LlamapipeError):  # somebody else closes it
-            self._post(lambda _: self._begin_closing(now), last=True)
-        self._thread.join()
+        """Serve what waits, or refuse it (``now``), end every replica, and stop. May be called twice, and unopened."""
+        with self._lock:
+            opened = self._thread.ident is not None
+            self._closed |= not opened
+        if opened:
+            with contextlib.suppress(LlamapipeError):  # somebody else closes it
+                self._post(lambda _: self._begin_closing(now), last=True)
+            self._thread.join()
         self._pool.shutdown()
         with self._lock:
             if self._wake >= 0:
@@ -226,6 +240,8 @@ class Server:
         with self._lock:
             if self._closed:
                 raise LlamapipeError("the session is closed")
+            if self._thread.ident is None:  # nobody would ever answer
+                raise LlamapipeError("the session is not open", hint="open it: with Session() as session: ...")
             self._closed = last
             number = self._next_id
             self._next_id += 1
@@ -237,6 +253,7 @@ class Server:
     # -- the server's thread -------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        self._awake.own()
         context: zmq.Context[Any] = zmq.Context.instance()
         self._router = context.socket(zmq.ROUTER)
         try:
@@ -253,7 +270,7 @@ class Server:
                 self._address,
                 self._process_address,
                 self._poller,
-                self._clock,
+                self._awake,
                 silent_after_s=_SILENT_AFTER_S,
             )
             self._bound.set()
@@ -274,7 +291,7 @@ class Server:
         self._drain()
         self._notice_replicas(ready)
         deadline_s = self._controller.next_deadline_s()
-        if deadline_s is not None and self._clock.now_s() >= deadline_s:
+        if deadline_s is not None and self._awake.now_s() >= deadline_s:
             self._tell(ev.Tick())
         self._mind_spare()
 
@@ -284,14 +301,14 @@ class Server:
             wait_s = _CALM_S
         deadline_s = self._controller.next_deadline_s()
         if deadline_s is not None:
-            wait_s = min(wait_s, deadline_s - self._clock.now_s())
+            wait_s = min(wait_s, deadline_s - self._awake.now_s())
         return max(0, min(_POLL_MS, int(wait_s * 1000) + 1))
 
     def _mind_spare(self) -> None:
         """Have a spare process prepare, but not where it would be in the way of queries."""
         if not self._spare_wanted or self._spares is None or self._closing:
             return
-        if self._crowded() and (self._batches or self._clock.now_s() < self._worked_s + _CALM_S):
+        if self._crowded() and (self._batches or self._awake.now_s() < self._worked_s + _CALM_S):
             return
         self._spares.fill()
         self._spares.go_on()
@@ -318,7 +335,7 @@ class Server:
         if isinstance(message, Predicted):
             self._predicted(message)
         elif isinstance(message, Pulse):
-            self._crew.heard(message.worker, self._clock.now_s())
+            self._crew.heard(message.worker, self._awake.now_s())
         elif isinstance(message, Loaded):
             self._loaded(peer, message)
         elif isinstance(message, Hello):
@@ -354,7 +371,7 @@ class Server:
         batch = self._batches.pop(message.batch, None)
         if batch is None:  # of a replica that was given up meanwhile
             return
-        self._worked_s = self._clock.now_s()
+        self._worked_s = self._awake.now_s()
         if isinstance(batch, act.Serve):
             places = [(part.query_id, part.first + i) for part in batch.parts for i in range(part.count)]
             for i, ((number, item), boxes) in enumerate(zip(places, message.boxes, strict=True)):
@@ -369,7 +386,9 @@ class Server:
             self._gone(lost.worker, lost.reason)
         for worker, _ in self._crew.finished():
             self._gone(worker, "")
-        for worker, silent in self._crew.silence(self._clock.now_s()):
+        while self._unstarted:
+            self._gone(self._unstarted.pop(), "")
+        for worker, silent in self._crew.silence(self._awake.now_s()):
             if silent:
                 self._crew.kill(worker, f"it was silent for {_SILENT_AFTER_S:g} s")
 
@@ -392,7 +411,7 @@ class Server:
             self._tell(ev.ReplicaLost(name, reason))
 
     def _tell(self, event: ev.ServingEvent) -> None:
-        now_s = self._clock.now_s()
+        now_s = self._awake.now_s()
         actions = self._controller.step(event, now_s)
         if self._watch is not None:
             self._watch(event, now_s, actions)
@@ -421,7 +440,7 @@ class Server:
                 asked = self._asked.pop(action.query_id)
                 boxes = tuple(value for data in asked.boxes if isinstance(value := decode_value(data), Boxes))
                 self._release(asked.pictures)
-                asked.future.set_result(Served(boxes, action))
+                asked.future.set_result(Served(boxes, self._truly(action, asked)))
             case act.Refuse():
                 asked = self._asked.pop(action.query_id)
                 self._release(asked.pictures)
@@ -431,7 +450,8 @@ class Server:
             case act.StopReplica():
                 self._stop(action.replica)
             case act.KillReplica():
-                self._crew.kill(action.replica, action.reason)
+                if action.replica not in self._unstarted:
+                    self._crew.kill(action.replica, action.reason)
             case act.Solve():
                 self._pool.submit(self._solved, action)
 
@@ -441,9 +461,31 @@ class Server:
         with self._lock:
             self._replicas[action.replica] = _Replica(action, identity, self._clock.now_s())
         self._names[identity] = action.replica
-        self._crew.start(action.replica, self._make_replica(action, identity))
+        try:
+            peer = self._make_replica(action, identity)
+            if isinstance(peer, ProcessWorker):  # here, so that the crew has none that was never there
+                assert self._process_address is not None
+                peer.start(self._process_address)
+        except (LlamapipeError, OSError) as error:  # no process, file or core is left: as one that cannot be loaded
+            self._replicas[action.replica].error = str(error)
+            self._unstarted.append(action.replica)
+            return
+        try:
+            self._crew.start(action.replica, peer)
+        except RuntimeError as error:  # no thread is left: the crew has one that has ended already
+            self._replicas[action.replica].error = f"replica {action.replica} cannot be started: {error}"
+
+    def _truly(self, action: act.Answer, asked: _Asked) -> act.Answer:
+        """The answer as whoever asked has seen it: to him, time has passed while the server was held up."""
+        held_up_s = self._awake.held_up_s - asked.held_up_s
+        if not held_up_s or not asked.pictures:
+            return action
+        latency_s, most_s = action.latency_s + held_up_s, asked.query.latency_s
+        return replace(action, latency_s=latency_s, late=action.late or (most_s is not None and latency_s > most_s))
 
     def _stop(self, name: str) -> None:
+        if name in self._unstarted:
+            return
         replica = self._replicas[name]
         replica.stopping = True
         if replica.up:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -302,3 +304,170 @@ def test_a_killed_process_is_lost_and_its_work_with_it() -> None:
     assert [event.batch_id for event in script.events if isinstance(event, ev.BatchDone)] == [11]
     assert 0 < server.reserved_core_s() < 60
     arena.close()
+
+
+def test_a_server_that_was_never_opened_says_so_and_can_be_closed() -> None:
+    server = in_threads(Script())
+    for ask in (
+        lambda: server.submit(Query(task="bright"), [picture()]),
+        lambda: server.prepare(Query(task="bright")),
+    ):
+        with pytest.raises(LlamapipeError, match="the session is not open"):
+            ask()
+    assert server._arena.num_used == 0  # type: ignore[attr-defined]
+    server.close()
+    server.close()
+    with pytest.raises(LlamapipeError, match="the session is closed"):
+        server.submit(Query(task="bright"), [picture()])
+    with pytest.raises(LlamapipeError, match="the session is closed"):
+        server.__enter__()
+
+
+def test_a_server_is_opened_once() -> None:
+    with in_threads(Script()) as server, pytest.raises(LlamapipeError, match="open already"):
+        server.__enter__()
+    with pytest.raises(LlamapipeError, match="closed"):
+        server.__enter__()
+
+
+def test_pictures_that_are_refused_at_the_door_take_no_slot() -> None:
+    server = in_threads(Script())
+    with server:
+        pass
+    with pytest.raises(LlamapipeError, match="closed"):
+        server.submit(Query(task="bright"), [picture(), picture()])
+    assert server._arena.num_used == 0  # type: ignore[attr-defined]
+
+
+class Pausing(SystemClock):
+    """Whoever looks at it may have been paused before."""
+
+    paused_s = 0.0
+
+    def now_s(self) -> float:
+        return super().now_s() + self.paused_s
+
+
+def test_a_server_that_was_paused_has_lost_no_replica_and_tells_queries_how_long_they_took() -> None:
+    """Whoever asked has seen time pass; replicas could not be heard, and control's timers stand still."""
+    clock = Pausing()
+    times: list[float] = []
+    script = Script(
+        Prepare=lambda e: [start(), start("mute")],
+        ReplicaReady=lambda e: [act.Answer(e_prepare(script), VARIANT.name, "it is there", 0.0)],
+        QueryArrived=lambda e: [serve_one(e)],
+        BatchDone=lambda e: [answer(e)],
+        Close=lambda e: [act.StopReplica("r0", "closing"), act.KillReplica("mute", "closing")],
+    )
+
+    class Dozing(Bright):
+        def predict(self, images: Sequence[Image]) -> list[Boxes]:
+            if images[0].bgr[0, 0, 0] == 100:
+                time.sleep(0.3)
+                clock.paused_s += 100
+                time.sleep(0.3)
+            return super().predict(images)
+
+    arena = SharedArena(1 << 22)
+    mute: list[Mute] = []
+
+    def make(action: act.StartReplica, identity: str) -> WorkerPeer:
+        if action.replica == "mute":
+            mute.append(Mute(identity))
+            return mute[0]
+        return Replica(identity, VARIANT, load=lambda *_: Dozing(), arena=arena, clock=clock)
+
+    server = Server(
+        script,
+        arena=arena,
+        clock=clock,
+        make_replica=make,
+        solve=lambda *_: None,
+        address=f"inproc://test-{id(script)}",
+        process_address=f"ipc://@test-{id(script)}",
+        watch=lambda event, now_s, actions: times.append(now_s),
+    )
+    with server:
+        server.prepare(Query(task="bright")).result(10)
+        server._post(lambda _: server._crew.heard(mute[0].identity, clock.now_s()))
+        served = server.submit(Query(task="bright", latency_s=50.0), [picture(100)]).result(10)
+        again = server.submit(Query(task="bright", latency_s=50.0), [picture()]).result(10)
+        assert "ReplicaLost" not in [type(event).__name__ for event in script.events]
+    assert served.answer.latency_s > 100
+    assert served.answer.late
+    assert (again.answer.latency_s, again.answer.late) == (0.01, False)
+    assert times == sorted(times)
+    assert times[-1] - times[0] < 30
+    arena.close()
+
+
+def e_prepare(script: Script) -> int:
+    return next(event.query_id for event in script.events if isinstance(event, ev.Prepare))
+
+
+class Mute(ProcessWorker):
+    """A process whose heart is heard when the test says so."""
+
+    def __init__(self, identity: str) -> None:
+        boot = ReplicaBoot(name="mute", identity=identity, address="", token="", fd=0, slot_bytes=0, variant=VARIANT)
+        super().__init__("mute", boot, {})
+        self._end = os.eventfd(0)
+
+    def start(self, address: str) -> int:
+        return self._end
+
+    def kill(self) -> None:
+        os.eventfd_write(self._end, 1)
+
+    def reap(self, *, wait_s: float = 5.0) -> str:
+        os.close(self._end)
+        return "killed"
+
+
+@pytest.mark.parametrize("how", ["process", "thread", "maker"])
+def test_a_replica_that_cannot_be_started_is_one_that_cannot_be_loaded(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No process, thread or file is left for it: others serve, and the session goes on."""
+    no_more = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    script = Script(
+        Prepare=lambda e: (
+            [start("bad"), act.StopReplica("bad", "not wanted"), act.KillReplica("bad", "now")]
+            if how != "thread"
+            else [start("bad")]
+        ),
+        ReplicaFailed=lambda e: [start()],
+        ReplicaReady=lambda e: [act.Answer(e_prepare(script), VARIANT.name, "it is there", 0.0)],
+        QueryArrived=lambda e: [serve_one(e)],
+        BatchDone=lambda e: [answer(e)],
+        Close=stop_all,
+    )
+    server = in_threads(script)
+    server._process_address = "ipc://@nobody"
+    make_replica, start_thread = server._make_replica, threading.Thread.start
+
+    def make(action: act.StartReplica, identity: str) -> WorkerPeer:
+        if action.replica != "bad" or how == "thread":
+            return make_replica(action, identity)
+        if how == "maker":
+            raise no_more
+        boot = ReplicaBoot(name="bad", identity=identity, address="", token="", fd=0, slot_bytes=0, variant=VARIANT)
+        return ProcessWorker("bad", boot, system_env())
+
+    def start_or_not(thread: threading.Thread) -> None:
+        if "bad" in thread.name:
+            raise RuntimeError("can't start new thread")
+        start_thread(thread)
+
+    def popen(*_: object, **__: object) -> None:
+        raise no_more
+
+    server._make_replica = make
+    monkeypatch.setattr(threading.Thread, "start", start_or_not)
+    monkeypatch.setattr("llamapipe.runtime.process.subprocess.Popen", popen)
+    with server:
+        server.prepare(Query(task="bright")).result(10)
+        server.submit(Query(task="bright"), [picture()]).result(10)
+    [failed] = [event for event in script.events if isinstance(event, ev.ReplicaFailed)]
+    assert failed.replica == "bad"
+    assert ("can't start new thread" if how == "thread" else "Resource temporarily unavailable") in failed.reason
