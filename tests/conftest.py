@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import llamapipe
+from llamapipe.clock import system_env
+from llamapipe.inference import cache_root, registered, use_catalogue
+from tests.parallel import pytest_collection_modifyitems
+
+__all__ = ["pytest_collection_modifyitems"]
 
 LABELLED = "cd0835334c78114f6fe014c78f7135809b262858bf100dd78d7a0783a565d49f"
 
@@ -25,6 +31,14 @@ def pytest_configure() -> None:
 def _no_profiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was once measured on this machine must not decide what a test sees."""
     monkeypatch.setenv("LLAMAPIPE_PROFILES", "off")
+
+
+@pytest.fixture(autouse=True)
+def _catalogue_as_before() -> Iterator[None]:
+    """Whatever a test looked models up in, and however it ended. What whole modules look in was set before this."""
+    before = registered._root
+    yield
+    use_catalogue(before if before is not None else cache_root(system_env()))
 
 
 @pytest.fixture(scope="session")

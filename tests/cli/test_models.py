@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -252,17 +251,54 @@ def test_two_networks_at_once_under_one_name_leave_one_whole_and_refuse_the_othe
     assert cli("models", "show", "mine").code == 0
 
 
+KILLED_AT_A_STEP = """
+import os, signal, sys
+cache, at = sys.argv[1], int(sys.argv[2])
+changes = {"os.mkdir", "os.rename", "os.remove", "os.link", "os.truncate", "sqlite3.connect"}
+steps = 0
+
+def look(event, args):
+    global steps
+    if event == "open" and isinstance(args[0], str):
+        counts = bool(args[2] & (os.O_WRONLY | os.O_RDWR))
+    else:
+        counts = event in changes
+    if counts and any(cache in str(arg) for arg in args):
+        steps += 1
+        if steps == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(look)
+from llamapipe.cli.app import call
+code = call(sys.argv[3:])
+print(steps, file=sys.stderr)
+sys.exit(code)
+"""
+
+
 @pytest.mark.slow
-def test_a_registration_that_is_killed_can_be_done_again(cli: Cli, path: Path, cache: Path) -> None:
-    for delay_s in np.linspace(0.2, 1.2, 8):
-        process = started(registering(path, "--name", "mine"))
-        time.sleep(delay_s)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+def test_a_registration_that_is_killed_can_be_done_again(
+    cli: Cli, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before one of the steps that change anything in a new cache, and in the end again in the same one."""
+
+    def registered(step: int) -> tuple[Path, subprocess.CompletedProcess[str]]:
+        folder = tmp_path / f"killed-{step}"
+        monkeypatch.setenv("LLAMAPIPE_CACHE", str(folder))
+        command = [sys.executable, "-c", KILLED_AT_A_STEP, str(folder), str(step)]
+        return folder, subprocess.run([*command, *registering(path, "--name", "mine")], capture_output=True, text=True)
+
+    _, whole = registered(0)
+    assert whole.returncode == 0, whole.stderr
+    num_steps = int(whole.stderr.splitlines()[-1])
+    assert num_steps >= 4
+    for step in sorted({int(number) for number in np.linspace(1, num_steps, 6)}):
+        folder, killed = registered(step)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
         shown = cli("models", "show", "mine", "--json")
         assert shown.code in (0, 2)  # there as a whole, or not at all
         if shown.code == 0:
             assert Path(json.loads(shown.out)["files"][0]["path"]).read_bytes() == path.read_bytes()
             cli("models", "remove", "mine")
-    assert cli(*registering(path, "--name", "mine")).code == 0
-    assert len(list((cache / "catalogue/files").iterdir())) == 1
+        assert cli(*registering(path, "--name", "mine")).code == 0
+        assert len(list((folder / "catalogue/files").iterdir())) == 1

@@ -13,6 +13,7 @@ from llamapipe.control.chains import chains_of
 from llamapipe.sim import ItemOutcome, SourceTrace, WorldProfile, profile_of_log, simulate
 from tests.control.plans import boxes, frames, plan, stage
 from tests.control.test_controller import arrive, of, started
+from tests.examples import examples
 
 PICTURES = {"frames": "frames"}
 VIDEO = SinkPlan("video", "test/video@v1", (frames(stage="c"),), hides=True)
@@ -223,7 +224,7 @@ def outcomes_of(failing):
     return {(name, "cam0", seq, 0): ItemOutcome(ev.FAILED_ITEM, (), "ValueError: x") for name, seq in failing}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     failing=st.sets(st.tuples(st.sampled_from("abc"), st.integers(0, 11))),
     workers=st.integers(1, 3),

@@ -14,6 +14,7 @@ from llamapipe.control import Candidate, FaultPlan, PolicyPlan, RunPlan, SinkPla
 from llamapipe.control.chains import chains_of
 from tests.control.driver import Driver
 from tests.control.plans import boxes, detect_only, faces_in_people, frames, plan, stage
+from tests.examples import examples
 
 _FAULTS = FaultPlan(
     straggler_floor_s=0.5,
@@ -170,13 +171,13 @@ def play(run_plan: RunPlan, choices: list[tuple[int, int]]) -> Driver:
     return driver
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(plans(), st.lists(st.tuples(st.integers(0, 199), st.integers(0, 199)), max_size=120))
 def test_every_frame_is_accounted_for_once_and_the_run_ends(run_plan: RunPlan, choices: list[tuple[int, int]]) -> None:
     check(play(run_plan, choices))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(plans((filters,)), st.integers(0, 1 << 32))
 def test_so_is_every_frame_of_a_chain_in_long_runs(run_plan: RunPlan, seed: int) -> None:
     driver = Driver(replace(run_plan, chains=chains_of(run_plan)))

@@ -15,6 +15,7 @@ from llamapipe.clock import system_env
 from llamapipe.data import Boxes, Image
 from llamapipe.errors import BackendError
 from llamapipe.inference import AssetStore, CatalogueStore, building, cache_root, checking, model_named, use_catalogue
+from llamapipe.inference.backends.contract import BackendStatus
 from llamapipe.inference.building import build_variants, possible_variants
 from llamapipe.inference.built import NetworkFile
 from llamapipe.inference.catalogue import digest_of
@@ -105,14 +106,16 @@ def build(store: CatalogueStore, model: Model | None = None, **more: Any) -> dic
     return {f"{b.variant.backend}/{b.variant.precision}/{b.variant.input_size[0]}": b for b in result.built}
 
 
-def test_what_cannot_be_tried_is_said_with_its_reason() -> None:
+def test_what_cannot_be_tried_is_said_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    away = BackendStatus("tensorrt", False, reason="No module named 'tensorrt'", hint="install it")
+    monkeypatch.setattr(type(building.BACKENDS["tensorrt"]), "status", lambda _: away)
+    monkeypatch.setattr(building, "nncf_missing", lambda: "nncf is not installed: pip install 'llamapipe[nncf]'")
     found, skipped = possible_variants(model_named("pedestrian-ssdlite"))
     assert {variant.backend for variant in found} == {"openvino"}
+    assert {variant.precision for variant in found} == {"fp32"}
     told = {entry.what: entry.reason for entry in possible_variants(model_named("yolox-nano"))[1] + skipped}
-    if "yolox-nano/tensorrt" in told:
-        assert "tensorrt" in told["yolox-nano/tensorrt"]
-    if "pedestrian-ssdlite/openvino/cpu/int8" in told:
-        assert "llamapipe[nncf]" in told["pedestrian-ssdlite/openvino/cpu/int8"]
+    assert told["yolox-nano/tensorrt"] == "No module named 'tensorrt' (install it)"
+    assert "llamapipe[nncf]" in told["pedestrian-ssdlite/openvino/cpu/int8"]
 
 
 def test_every_input_size_is_a_variant() -> None:

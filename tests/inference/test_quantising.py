@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -86,9 +88,16 @@ def test_what_comes_out_is_near_and_takes_any_batch(tmp_path: Path) -> None:
         return np.array(BACKENDS[backend].load(request).request().infer(given)[0])
 
     exact = run(source, "onnxruntime")
+    # Without these instructions, sums of two products are cut off at 16 bits: nearness is a matter of the processor.
+    most = 0.05 if re.search(r"\b(avx512_vnni|avx_vnni|asimddp)\b", Path("/proc/cpuinfo").read_text()) else 0.5
     for backend in ("onnxruntime", "openvino"):  # which reads networks quantised so as well
         far = np.abs(run(tmp_path / "b.onnx", backend) - exact)
-        assert 0 < far.mean() < 0.05 * np.abs(exact).mean()
+        assert 0 < far.mean() < most * np.abs(exact).mean()
+    in_float = ort.SessionOptions()
+    in_float.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(str(tmp_path / "b.onnx"), in_float, providers=["CPUExecutionProvider"])
+    far = np.abs(session.run(None, {"images": given})[0] - exact)
+    assert 0 < far.mean() < 0.05 * np.abs(exact).mean()
 
 
 def test_pictures_are_prepared_as_for_inference() -> None:

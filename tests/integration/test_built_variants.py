@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from llamapipe.catalog import ProfileState
-from llamapipe.clock import system_env
 from llamapipe.errors import UsageError
-from llamapipe.inference import cache_root, open_catalogue, use_catalogue
+from llamapipe.inference import open_catalogue
 from llamapipe.session import RunRequest, run
 from llamapipe.session.building import build
 
@@ -38,7 +37,6 @@ def env(tmp_path_factory: pytest.TempPathFactory, assets: Path) -> dict[str, str
         num_pictures=32,
         env=env,
     )
-    use_catalogue(cache_root(system_env()))
     for one in result.built:
         print(one.variant.name, one.state, one.agreement, one.note, one.reason)
     return env
@@ -83,7 +81,6 @@ def test_a_pipeline_runs_in_int8_after_building(
         summary = run(request, env=env)
         assert f"fastestdet/onnxruntime/cpu/{precision}/" in (summary.stages[0].variant or "")
         counts[precision] = boxes_of(next((tmp_path / precision).rglob("detections.jsonl")).parent)
-    use_catalogue(cache_root(system_env()))
     assert counts["fp32"] > 20
     assert abs(counts["int8"] - counts["fp32"]) < 0.3 * counts["fp32"]
 
@@ -98,4 +95,3 @@ def test_int8_that_was_not_built_is_refused_with_what_to_do(env: dict[str, str],
     )
     with pytest.raises(UsageError, match="llamapipe models build yolox-nano"):
         run(request, env=env)
-    use_catalogue(cache_root(system_env()))

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.processes import children, marked, memory_of, wait_until
 from tests.session.conftest import clip
 
 __all__ = ["clip"]
@@ -98,6 +99,7 @@ class Place:
 
     def __init__(self, folder: Path, clip: Path) -> None:
         self.folder, self.clip = folder, clip
+        self.mark = f"TEST_PLACE={folder}"  # in the environment of all that is started here
         (folder / "operators.py").write_text(OPERATORS)
         (folder / "marks").mkdir()
 
@@ -114,7 +116,8 @@ class Place:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
 
         with (self.folder / "said").open("wb") as said:
-            return subprocess.Popen(command, stderr=said, preexec_fn=limit)
+            env = {**os.environ, "TEST_PLACE": str(self.folder)}
+            return subprocess.Popen(command, stderr=said, preexec_fn=limit, env=env)
 
     def run(self, name: str, *options: str, loops: int = LOOPS, **more: Any) -> tuple[int, str]:
         """Exit code and what it said."""
@@ -134,16 +137,15 @@ class Place:
 
     def wait_until_it_runs(self, run: subprocess.Popen[bytes]) -> None:
         """Until some frames have been worked on."""
-        until_s = time.monotonic() + 60
-        while not (self.folder / "marks" / "begun").exists():
-            assert run.poll() is None
-            assert time.monotonic() < until_s
-            time.sleep(0.02)
+        wait_until((self.folder / "marks" / "begun").exists, "it runs", alive=lambda: run.poll() is None)
 
 
 @pytest.fixture
-def place(tmp_path: Path, clip: Path) -> Place:
-    return Place(tmp_path, clip)
+def place(tmp_path: Path, clip: Path) -> Iterator[Place]:
+    """Afterwards, no process is there that came of it: with the last one goes the memory that they shared."""
+    place = Place(tmp_path, clip)
+    yield place
+    wait_until(lambda: not marked(place.mark), lambda: f"left: {marked(place.mark)}", timeout_s=20)
 
 
 @pytest.fixture(scope="module")
@@ -153,34 +155,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, clip: Path) -> list[st
     return place.lines("a")
 
 
-@pytest.fixture(autouse=True)
-def _nothing_in_memory_file_systems() -> Iterator[None]:
-    before = _in_memory()
-    yield
-    assert _in_memory() == before
-
-
-def _in_memory() -> set[str]:
-    return {name for name in os.listdir("/dev/shm") if "llamapipe" in name} if os.path.isdir("/dev/shm") else set()
-
-
-def workers(run: subprocess.Popen[bytes]) -> list[int]:
-    """Worker processes of a run."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == run.pid and b"worker_process" in (folder / "cmdline").read_bytes():
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return sorted(found)
-
-
 def test_a_killed_worker_changes_nothing_and_leaves_nothing(place: Place, undisturbed: list[str]) -> None:
     run = place.start("a", "--loop", str(LOOPS), "--workers", "process:2")
     place.wait_until_it_runs(run)
-    os.kill(workers(run)[0], signal.SIGKILL)
+    os.kill(children(run.pid)[0], signal.SIGKILL)
     assert run.wait(60) == 0
     assert place.lines("a") == undisturbed
     assert "SIGKILL" in str(place.summary("a")["notes"])
@@ -190,7 +168,7 @@ def test_a_killed_worker_changes_nothing_and_leaves_nothing(place: Place, undist
 def test_a_worker_that_is_stopped_for_a_while_changes_nothing_and_is_kept(place: Place, undisturbed: list[str]) -> None:
     run = place.start("a", "--loop", str(LOOPS), "--workers", "process:2")
     place.wait_until_it_runs(run)
-    stopped = workers(run)[0]
+    stopped = children(run.pid)[0]
     os.kill(stopped, signal.SIGSTOP)
     time.sleep(2.5)
     os.kill(stopped, signal.SIGCONT)
@@ -212,13 +190,12 @@ def test_invocations_that_fail_or_are_slow_at_first_change_nothing(place: Place,
 def test_a_killed_run_leaves_no_process_and_is_gone_on_with(place: Place, undisturbed: list[str]) -> None:
     run = place.start("a", "--loop", str(LOOPS), "--workers", "process:2")
     place.wait_until_it_runs(run)
-    left = workers(run)
+    left = children(run.pid)
+    assert {run.pid, *left} <= set(marked(place.mark))
+    assert all(map(memory_of, left))
     run.kill()
     run.wait()
-    until_s = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}/cmdline").exists() and _running(pid) for pid in left):
-        assert time.monotonic() < until_s, "its workers go on without it"
-        time.sleep(0.05)
+    wait_until(lambda: not marked(place.mark), "its workers go on without it", timeout_s=20)
     code, said = place.run("a", "--workers", "process:2", "--resume")
     assert (code, place.lines("a")) == (0, undisturbed), said
     assert place.unfinished("a") == []
@@ -261,12 +238,14 @@ def test_a_full_disk_stops_the_run_with_its_reason_and_leaves_nothing_half_writt
 
 def test_a_slow_consumer_of_a_paced_source_gets_every_frame_that_was_not_dropped(place: Place) -> None:
     received: list[int] = []
+    begun = threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             lines = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             received.extend(line["frame"] for line in lines if "outcome" not in line)
-            if received and received[-1] == 30:
+            if received and received[-1] >= 30 and not begun.is_set():
+                begun.set()
                 time.sleep(2.0)
             self.send_response(200)
             self.end_headers()
@@ -283,12 +262,6 @@ def test_a_slow_consumer_of_a_paced_source_gets_every_frame_that_was_not_dropped
     frames = place.summary("a")["frames"]
     assert code == 0, said
     assert frames["decoded"] == frames["delivered"] + sum(frames["dropped"].values()) == 8 * 12
+    assert sum(frames["dropped"].values()) > 0
     assert len(received) == frames["delivered"]
     assert received == sorted(set(received))
-
-
-def _running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

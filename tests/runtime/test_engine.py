@@ -19,11 +19,12 @@ from llamapipe.errors import LlamapipeError, OutputError
 from llamapipe.media.sinks.jsonl import JsonlSink
 from llamapipe.runtime import ProcessWorker
 from llamapipe.wire import ItemOutputs
+from tests.processes import wait_until
 
 
-def pipeline_of(type: str) -> Pipeline:
+def pipeline_of(type: str, **params: object) -> Pipeline:
     pipeline = Pipeline("test")
-    pipeline.add(type, name="stage", inputs={"frames": pipeline.frames}, outputs={"events": "events"})
+    pipeline.add(type, name="stage", inputs={"frames": pipeline.frames}, outputs={"events": "events"}, **params)
     return pipeline
 
 
@@ -112,10 +113,11 @@ def test_a_frame_that_no_worker_survives_fails_alone(
 
 _LOADS_LONG = """
 import time
+from pathlib import Path
 from typing import ClassVar
 
 from llamapipe.data import Events
-from llamapipe.operator import Context, Inputs, Manifest, Operator, Outputs, Port, PortKind
+from llamapipe.operator import Context, Inputs, Manifest, Operator, Outputs, Param, Port, PortKind
 
 
 class LoadsLong(Operator):
@@ -124,10 +126,16 @@ class LoadsLong(Operator):
         doc="Takes its time.",
         inputs={"frames": Port(PortKind.FRAMES, "any")},
         outputs={"events": Port(PortKind.EVENTS, "none")},
+        params={"marks": Param(str, "")},
     )
 
     def __init__(self, context: Context) -> None:
-        time.sleep(4.0)
+        marks = Path(context.params["marks"])
+        (marks / "begun").touch()
+        for _ in range(6000):
+            if (marks / "enough").exists():
+                return
+            time.sleep(0.01)
 
     def process(self, inputs: Inputs) -> Outputs:
         return {"events": Events()}
@@ -140,21 +148,28 @@ def test_an_interrupt_while_models_load_waits_for_none_of_them(clip: Path, tmp_p
     ops = tmp_path / "loads_long.py"
     ops.write_text(_LOADS_LONG)
     stop = threading.Event()
-    timer = threading.Timer(0.4, stop.set)
-    timer.start()
+
+    def press() -> None:
+        wait_until((tmp_path / "begun").exists)
+        stop.set()
+
+    pressing = threading.Thread(target=press)
+    pressing.start()
     begun_s = time.monotonic()
     summary = llamapipe.run(
-        pipeline_of("test/loads-long@v1"),
+        pipeline_of("test/loads-long@v1", marks=str(tmp_path)),
         clip,
         output=tmp_path / "out",
         ops_files=[ops],
         workers=workers,
         interrupt=stop,
     )
-    assert time.monotonic() - begun_s < 3.0
+    took_s = time.monotonic() - begun_s
+    (tmp_path / "enough").touch()
+    pressing.join()
+    assert took_s < 30  # of the 60 that loading takes as long as nobody says that it is enough
     assert (summary.outcome, summary.exit_code) == ("cancelled", 130)
     assert (summary.frames.delivered, summary.frames.cancelled) == (0, summary.frames.decoded)
-    timer.join()
     for thread in threading.enumerate():
         if thread.name.startswith("llamapipe"):
             thread.join(10.0)
@@ -197,10 +212,7 @@ def test_a_run_ends_beside_a_thread_that_hangs_once_another_has_done_its_work(cl
     running.join()
     assert not alive
     assert (found[0].outcome, found[0].frames.delivered) == ("done", found[0].frames.decoded)
-    for _ in range(500):
-        if not any(thread.name.startswith("llamapipe") for thread in threading.enumerate()):
-            break
-        time.sleep(0.01)
+    wait_until(lambda: not any(thread.name.startswith("llamapipe") for thread in threading.enumerate()))
 
 
 LEAVING = """

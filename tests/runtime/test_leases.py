@@ -56,6 +56,7 @@ from llamapipe.wire import (
     encode_value,
 )
 from tests.control.plans import boxes, frames, plan, stage
+from tests.examples import examples
 
 _FAULTS = FaultPlan(
     straggler_floor_s=0.3, hang_floor_s=1.0, first_hang_s=3.0, dead_after_s=0.5, snapshot_frames=3, max_losses=50
@@ -426,7 +427,7 @@ def _pixels(number: int) -> np.ndarray:
     return np.full((_SIZE, _SIZE, 3), number % 256, np.uint8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     st.sampled_from([("thread",), ("process",), ("thread", "process")]),
     st.integers(1, 2),

@@ -7,7 +7,6 @@ import os
 import re
 import resource
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from llamapipe.report import RunSummary
 from llamapipe.session.quarantine import reproduce
 from llamapipe.spec import OpSpec, PipelineSpec, SinkSpec
 from llamapipe.wire import Done, Ended, Hello, encode
+from tests.processes import children, memory_of, wait_until
 
 OPERATORS = '''
 import os, signal, time
@@ -204,10 +204,25 @@ def test_a_stage_without_snapshots_goes_on_anew_and_the_run_says_so(
 
 
 def test_nothing_is_left_behind(clip: Path, operators: Path, tmp_path: Path) -> None:
-    before = set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
-    run(clip, operators, tmp_path, "negative", at=3, how="die")
+    before = memory_of(os.getpid())
+    held: list[list[str]] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.01):
+            held.append(memory_of(os.getpid()))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        run(clip, operators, tmp_path, "negative", at=3, how="die")
+    finally:
+        over.set()
+        watching.join()
+    assert max(map(len, held)) > len(before)  # or there would be nothing to leave behind
+    assert memory_of(os.getpid()) == before
+    assert children(os.getpid()) == []
     assert not [p for p in (tmp_path / "out").rglob("*") if "partial" in p.name or "lock" in p.name]
-    assert (set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()) == before
 
 
 def test_strangers_on_the_socket_are_not_listened_to(clip: Path, operators: Path, tmp_path: Path) -> None:
@@ -215,10 +230,9 @@ def test_strangers_on_the_socket_are_not_listened_to(clip: Path, operators: Path
     args = (clip, operators, tmp_path, "sum")
     running = threading.Thread(target=lambda: found.append(run(*args, workers="process:1", slow=0.05)[0]))
     running.start()
-    name, until = None, time.monotonic() + 30
-    while name is None and time.monotonic() < until:
-        time.sleep(0.01)
-        name = re.search(rf"@(llamapipe-{os.getpid()}-[0-9a-f]+)", Path("/proc/net/unix").read_text())
+    pattern = rf"@(llamapipe-{os.getpid()}-[0-9a-f]+)"
+    wait_until(lambda: re.search(pattern, Path("/proc/net/unix").read_text()), alive=running.is_alive)
+    name = re.search(pattern, Path("/proc/net/unix").read_text())
     assert name is not None
     context = zmq.Context()
     with context, context.socket(zmq.DEALER) as stranger, context.socket(zmq.DEALER) as named:

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from llamapipe.errors import InvalidTransition
 from llamapipe.runtime.slots import SlotTable, StaleFrame
+from tests.examples import examples
 
 Place = tuple[int, int]  # slot, generation
 
@@ -100,4 +101,4 @@ class Slots(RuleBasedStateMachine):
 
 
 TestSlots = Slots.TestCase
-TestSlots.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestSlots.settings = settings(max_examples=examples(60), stateful_step_count=40, deadline=None)

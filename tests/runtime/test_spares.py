@@ -6,7 +6,6 @@ import errno
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -17,6 +16,7 @@ from llamapipe.clock import system_env
 from llamapipe.runtime import ProcessWorker, Spares
 from llamapipe.runtime.process import ProcessBoot
 from llamapipe.runtime.serving.replica import ReplicaBoot
+from tests.processes import wait_until
 
 PREPARED = """
 import os
@@ -83,14 +83,10 @@ def test_a_held_spare_waits_where_it_is_until_it_may_go_on(spares: Spares) -> No
     spares.hold()
     assert spares._spare is not None
     stat = Path(f"/proc/{spares._spare.process.pid}/stat")
-    until_s = time.monotonic() + 60
-    while stat.read_text().rpartition(")")[2].split()[0] != "T":
-        assert time.monotonic() < until_s
+    wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
     assert not spares.prepared
     spares.go_on()
-    while not spares.prepared:
-        assert time.monotonic() < until_s
-        time.sleep(0.01)
+    wait_until(lambda: spares.prepared)
     spares.hold()
     assert stat.read_text().rpartition(")")[2].split()[0] != "T"  # it has nothing to do that could be in the way
 
@@ -122,10 +118,7 @@ def test_a_process_keeps_to_its_cores_from_its_first_moment(tmp_path: Path) -> N
         worker = ProcessWorker("r0", boot, env)
         worker.start("ipc://@nobody")
         assert os.sched_getaffinity(0) == mine
-        until_s = time.monotonic() + 60
-        while not os.pread(worker._errors.fileno(), 1, 0):
-            assert time.monotonic() < until_s
-            time.sleep(0.01)
+        wait_until(lambda: os.pread(worker._errors.fileno(), 1, 0))
         assert os.pread(worker._errors.fileno(), 100, 0).decode().split() == [str(core)]
         worker.kill()
         worker.reap()

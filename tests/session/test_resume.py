@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ import llamapipe
 from llamapipe.errors import UsageError
 from llamapipe.report import RunSummary
 from llamapipe.session import look_back
+from tests.processes import wait_until
 
 OPERATORS = '''
-import time
+import os, time
 from typing import Any, ClassVar
 
 import numpy as np
@@ -35,10 +36,13 @@ from llamapipe.data import Boxes, Event, Events, Image
 from llamapipe.operator import FILTERED, Inputs, Manifest, Operator, Outputs, Port, PortKind, State, operator
 
 
+WAIT_S = float(os.environ.get("LOOK_WAIT_S", "0"))  # of the process: what it does is the same however long it takes
+
+
 @operator("test/look@v1", inputs={"frames": "frames"}, outputs={"boxes": "boxes"})
-def look(frames: Image, *, wait_s: float = 0.0) -> Boxes:
+def look(frames: Image) -> Boxes:
     """A box where it is bright, in two of three stretches of the clip; takes its time."""
-    time.sleep(wait_s)
+    time.sleep(WAIT_S)
     if frames.seq == 33:
         raise ValueError("cannot stand this one")
     level = float(frames.bgr.mean())
@@ -106,10 +110,8 @@ def bright(frames: Image) -> Image:
 PIPELINE = """
 version: 1
 name: spots
-params:
-  wait_s: 0.0
 ops:
-  - {name: look, type: test/look@v1, inputs: $source.frames, wait_s: "${params.wait_s}"}
+  - {name: look, type: test/look@v1, inputs: $source.frames}
   - {name: follow, type: llamapipe/track@v1, inputs: $ops.look.boxes}
   - name: sum
     type: test/sum@v1
@@ -128,9 +130,14 @@ sinks:
 """
 
 SCRIPT = """
-import json, signal, sys
+import json, os, signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell tells its background to ignore it
+def dies(event, args):
+    if event == "os.rename" and os.path.basename(os.fsdecode(args[1])) == os.environ["DIES_BEFORE_NAMING"]:
+        os.killpg(0, signal.SIGKILL)
+if "DIES_BEFORE_NAMING" in os.environ:
+    sys.addaudithook(dies)
 from llamapipe.session import RunRequest, run
 if __name__ == "__main__":
     options = json.loads(sys.argv[1])
@@ -140,6 +147,7 @@ if __name__ == "__main__":
 """
 
 FRAMES = 100
+SLOW_S = 0.06  # a frame, of runs that are to be killed: they would last for 3 s, and are looked at each few ms
 SEGMENT_S = 0.4  # ten frames
 
 
@@ -184,14 +192,14 @@ def options(work: Path, output: Path, **changes: Any) -> dict[str, Any]:
         "output": str(output),
         "ops_files": [str(work / "operators.py")],
         "segment_s": SEGMENT_S,
-        "params": {"wait_s": "0.02"},
         "workers": "thread:2",
     } | changes
 
 
-def start(work: Path, asked: dict[str, Any]) -> subprocess.Popen[bytes]:
+def start(work: Path, asked: dict[str, Any], **env: object) -> subprocess.Popen[bytes]:
     command = [sys.executable, str(work / "script.py"), json.dumps(asked)]
-    return subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE)
+    more = {name: str(value) for name, value in env.items()}
+    return subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, env={**os.environ, **more})
 
 
 def frames_kept(output: Path) -> int:
@@ -202,15 +210,19 @@ def frames_kept(output: Path) -> int:
 def killed(work: Path, asked: dict[str, Any], output: Path) -> int:
     """Start, kill the whole process group once it has got further; how far it got."""
     before = frames_kept(output)
-    process = start(work, asked)
-    until = time.monotonic() + 60
-    while frames_kept(output) <= before:
-        assert process.poll() is None, process.communicate()[1].decode()
-        assert time.monotonic() < until
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    kill_once(lambda: frames_kept(output) > before, start(work, asked, LOOK_WAIT_S=SLOW_S))
     return frames_kept(output)
+
+
+def kill_once(happened: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
+    """The whole process group. A run that has ended by then was not killed, and proves nothing."""
+    try:
+        wait_until(happened, "it got further", alive=lambda: process.poll() is None)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        said = process.communicate()[1].decode()
+    assert process.returncode == -signal.SIGKILL, said
 
 
 def ended(work: Path, asked: dict[str, Any]) -> RunSummary:
@@ -218,6 +230,25 @@ def ended(work: Path, asked: dict[str, Any]) -> RunSummary:
     _, said = process.communicate(timeout=120)
     assert (Path(asked["output"]) / "run.json").exists(), said.decode()
     return RunSummary.from_json((Path(asked["output"]) / "run.json").read_bytes())
+
+
+Whole = Callable[..., tuple[RunSummary, dict[str, bytes]]]
+
+
+@pytest.fixture(scope="module")
+def whole(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """What a run gives that nobody disturbs: ``whole(loop=2)``."""
+    known: dict[str, tuple[RunSummary, dict[str, bytes]]] = {}
+
+    def one(**changes: Any) -> tuple[RunSummary, dict[str, bytes]]:
+        key = json.dumps(changes, sort_keys=True)
+        if key not in known:
+            folder = tmp_path_factory.mktemp("whole") / "out"
+            summary = ended(work, options(work, folder, **changes))
+            known[key] = summary, dict(outputs(folder))
+        return known[key]
+
+    return one
 
 
 def outputs(folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -236,78 +267,71 @@ def outputs(folder: Path) -> Iterator[tuple[str, bytes]]:
     ],
 )
 def test_a_run_that_was_killed_several_times_gives_what_one_run_gives(
-    changes: dict[str, Any], work: Path, tmp_path: Path
+    changes: dict[str, Any], work: Path, whole: Whole, tmp_path: Path
 ) -> None:
-    whole = ended(work, options(work, tmp_path / "whole", **changes | {"workers": "thread:2", "params": {}}))
+    undisturbed, expected = whole(**{name: value for name, value in changes.items() if name != "workers"})
     asked = options(work, tmp_path / "again", **changes)
     reached = [killed(work, asked | {"resume": bool(i)}, tmp_path / "again") for i in range(3)]
     assert reached == sorted(set(reached))
     again = ended(work, asked | {"resume": True})
-    assert dict(outputs(tmp_path / "again")) == dict(outputs(tmp_path / "whole"))
-    assert again.frames == whole.frames
-    assert [stream.frames for stream in again.streams] == [stream.frames for stream in whole.streams]
-    items = [{stage.name: stage.items for stage in summary.stages} for summary in (whole, again)]
+    assert dict(outputs(tmp_path / "again")) == expected
+    assert again.frames == undisturbed.frames
+    assert [stream.frames for stream in again.streams] == [stream.frames for stream in undisturbed.streams]
+    items = [{stage.name: stage.items for stage in summary.stages} for summary in (undisturbed, again)]
     for remembers in ("follow", "sum"):  # nobody takes an item of theirs twice
         assert items[0][remembers] == items[1][remembers]
     assert any(f"frame {reached[-1]}" in note for note in again.notes)
     assert not list((tmp_path / "again").rglob(".*"))
 
 
-def test_a_source_that_had_ended_is_not_read_again(work: Path, tmp_path: Path) -> None:
+def test_a_source_that_had_ended_is_not_read_again(work: Path, whole: Whole, tmp_path: Path) -> None:
     sources = [str(work / "short.mp4"), str(work / "clip.mp4")]
-    ended(work, options(work, tmp_path / "whole", sources=sources, params={}))
     asked = options(work, tmp_path / "again", sources=sources)
-    process = start(work, asked)
-    until = time.monotonic() + 60
-    while not (point := short_of(tmp_path / "again")) or not point.ended:
-        assert time.monotonic() < until
-        assert process.poll() is None
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    kill_once(lambda: short_has_ended(tmp_path / "again"), start(work, asked, LOOK_WAIT_S=SLOW_S))
     before = (tmp_path / "again" / "short" / "annotated.mp4").stat().st_mtime_ns
     summary = ended(work, asked | {"resume": True})
     assert (tmp_path / "again" / "short" / "annotated.mp4").stat().st_mtime_ns == before
-    assert dict(outputs(tmp_path / "again")) == dict(outputs(tmp_path / "whole"))
+    assert dict(outputs(tmp_path / "again")) == whole(sources=sources)[1]
     assert [len(stream.outputs) for stream in summary.streams] == [5, 5]
 
 
-def test_a_run_that_is_killed_while_it_finishes_loses_nothing(work: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("last", ["annotated.mp4", "run.json"])
+def test_a_run_that_is_killed_while_it_finishes_loses_nothing(
+    last: str, work: Path, whole: Whole, tmp_path: Path
+) -> None:
     """Whatever has its final name by then: lists get theirs before the video is put together."""
-    ended(work, options(work, tmp_path / "whole", params={}))
-    asked = options(work, tmp_path / "again", params={})
-    process = start(work, asked)
-    until = time.monotonic() + 60
-    while not (tmp_path / "again" / "detections.jsonl").exists():
-        assert time.monotonic() < until
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    output = tmp_path / "again"
+    asked = options(work, output)
+    process = start(work, asked, DIES_BEFORE_NAMING=last)
+    said = process.communicate()[1].decode()
+    assert process.returncode == -signal.SIGKILL, said
+    assert (output / "detections.jsonl").exists()
+    assert not (output / last).exists()
     ended(work, asked | {"resume": True})
-    assert dict(outputs(tmp_path / "again")) == dict(outputs(tmp_path / "whole"))
-    assert not list((tmp_path / "again").rglob(".*"))
+    assert dict(outputs(output)) == whole()[1]
+    assert not list(output.rglob(".*"))
 
 
-def test_going_on_can_be_given_up_and_tried_again(work: Path, tmp_path: Path) -> None:
+def test_going_on_can_be_given_up_and_tried_again(work: Path, whole: Whole, tmp_path: Path) -> None:
     """Ctrl-C twice, before it got any further and after: what the killed run had written is there for the next."""
-    ended(work, options(work, tmp_path / "whole", params={}))
     output = tmp_path / "again"
     asked = options(work, output)
     killed(work, asked, output)
     for further in (0, 1):
         before = frames_kept(output)
-        process = start(work, asked | {"resume": True, "params": {"wait_s": "0.02"}})
-        until = time.monotonic() + 60
-        while resumed(output) <= further or frames_kept(output) < before + further:
-            assert process.poll() is None, process.communicate()[1].decode()
-            assert time.monotonic() < until
-            time.sleep(0.005)
+        process = start(work, asked | {"resume": True}, LOOK_WAIT_S=SLOW_S)
+        wait_until(
+            lambda least=before + further, times=further: resumed(output) > times and frames_kept(output) >= least,
+            "it went on",
+            alive=lambda process=process: process.poll() is None,
+        )
         while process.poll() is None:
             process.send_signal(signal.SIGINT)
             time.sleep(0.02)
         assert "KeyboardInterrupt" in process.communicate()[1].decode()
         assert frames_kept(output) >= before
     ended(work, asked | {"resume": True})
-    assert dict(outputs(output)) == dict(outputs(tmp_path / "whole"))
+    assert dict(outputs(output)) == whole()[1]
     assert not list(output.rglob(".*"))
 
 
@@ -316,9 +340,10 @@ def resumed(output: Path) -> int:
     return 0 if checkpoint is None else checkpoint.resumed
 
 
-def short_of(output: Path) -> Any:
+def short_has_ended(output: Path) -> bool:
     checkpoint = look_back(output).checkpoint
-    return None if checkpoint is None else checkpoint.streams.get("short")
+    point = None if checkpoint is None else checkpoint.streams.get("short")
+    return point is not None and point.ended
 
 
 def test_another_run_is_not_gone_on_with(work: Path, tmp_path: Path) -> None:
@@ -342,7 +367,7 @@ def as_call(asked: dict[str, Any]) -> dict[str, Any]:
 def test_without_resume_a_killed_run_is_not_in_the_way(work: Path, tmp_path: Path) -> None:
     asked = options(work, tmp_path / "out")
     killed(work, asked, tmp_path / "out")
-    summary = llamapipe.run(**as_call(asked | {"params": {}}))
+    summary = llamapipe.run(**as_call(asked))
     assert summary.frames.decoded == FRAMES
     assert not list((tmp_path / "out").rglob(".*"))
 
@@ -350,7 +375,7 @@ def test_without_resume_a_killed_run_is_not_in_the_way(work: Path, tmp_path: Pat
 def test_nothing_to_go_on_with_is_a_run_from_the_beginning_and_a_complete_one_is_left_alone(
     work: Path, tmp_path: Path
 ) -> None:
-    asked = as_call(options(work, tmp_path / "out", params={}))
+    asked = as_call(options(work, tmp_path / "out"))
     first = llamapipe.run(**asked, resume=True)
     assert first.frames.decoded == FRAMES
     before = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name, _ in outputs(tmp_path / "out")}
@@ -359,7 +384,7 @@ def test_nothing_to_go_on_with_is_a_run_from_the_beginning_and_a_complete_one_is
 
 
 def test_a_complete_run_is_no_answer_to_who_asks_for_another(work: Path, tmp_path: Path) -> None:
-    asked = as_call(options(work, tmp_path / "out", params={}))
+    asked = as_call(options(work, tmp_path / "out"))
     llamapipe.run(**asked)
     with pytest.raises(
         UsageError, match=r"the run that is complete was another: --end was None and is 3\.0"
@@ -375,6 +400,6 @@ def test_a_stage_without_snapshots_means_a_run_from_the_beginning(work: Path, tm
         "inputs: {frames: $source.frames, boxes: $ops.look.boxes}\n    when", "inputs: $source.frames\n    when"
     )
     (tmp_path / "forgetful.yaml").write_text(text)
-    asked = options(work, tmp_path / "out", pipeline=str(tmp_path / "forgetful.yaml"), params={})
+    asked = options(work, tmp_path / "out", pipeline=str(tmp_path / "forgetful.yaml"))
     summary = llamapipe.run(**as_call(asked))
     assert any("stage sum gives no snapshot" in note for note in summary.notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,13 @@ from llamapipe.report import PlanView
 from llamapipe.session import RunRequest
 from llamapipe.session.planning import explain_plan
 from llamapipe.spec import OpSpec, PipelineSpec, SinkSpec
+from tests.media.sinks.clips import make_clip
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """25 pictures a second, as it says: what a clip says decides how many a second have to be done."""
+    return make_clip(tmp_path_factory.mktemp("clips") / "even.mp4", times=range(25), time_base=Fraction(1, 25), rate=25)
 
 
 def planned(clip: Path, tmp_path: Path, *, path: str | None = None, **more: object) -> PlanView:

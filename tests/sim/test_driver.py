@@ -10,6 +10,7 @@ from llamapipe.control import events as ev
 from llamapipe.control.actions import Checkpoint
 from llamapipe.sim import ItemOutcome, SourceTrace, WorldProfile, profile_of_log, simulate
 from tests.control.plans import boxes, detect_only, faces_in_people, frames, plan, stage
+from tests.examples import examples
 
 
 def trace(n, **more):
@@ -38,7 +39,7 @@ outcomes = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     data=st.data(),
     num_frames=st.integers(0, 12),

@@ -20,6 +20,7 @@ from llamapipe.sim.judge import bound_of, judge
 from llamapipe.sim.planners import PLANNERS, plan_for
 from llamapipe.sim.scenario import load_scenario
 from llamapipe.sim.scenario_world import Content, ScenarioWorld, run_plan_of
+from tests.examples import examples
 from tests.sim.scenarios import scenario
 
 SAMPLES = sorted((Path(__file__).parents[2] / "samples" / "scenarios").glob("*.yaml"))
@@ -131,7 +132,7 @@ def scenarios(draw: st.DrawFn) -> object:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(scenarios(), st.sampled_from(list(PLANNERS)))
 def test_whatever_the_scenario_the_ledger_is_exact_and_limits_are_kept(given_scenario, policy: str) -> None:
     candidates, policy_plan = plan_for(given_scenario, policy)
@@ -174,6 +175,10 @@ def test_the_cheapest_fleet_holds_and_one_worker_less_does_not() -> None:
     assert found.best is not None
     assert found.best.met
     assert found.best.price_per_hour == min(trial.price_per_hour for trial in found.trials if trial.met)
+    assert judge(with_fleet(busy, found.best.fleet)).met
+    for kind, number in found.best.fleet.items():
+        fewer = with_fleet(busy, {**found.best.fleet, kind: number - 1})
+        assert not fewer.machines or not judge(fewer).met
 
 
 def test_no_objective_means_no_capacity_to_plan() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from llamapipe.errors import UsageError
 from llamapipe.spec import AccuracyFloor, OpSpec, PipelineSpec, SinkSpec, SloSpec, dump_yaml, load_yaml
+from tests.examples import examples
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
     ["no", "1e3", "0x1", "12:30", "null", "~", "", "${params.x}", "$${", "<<", "=", " a ", "- a", "a: b", "#", "\ufeff"]
@@ -61,7 +62,7 @@ specs = st.builds(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(specs)
 def test_yaml_gives_back_the_same_spec(spec):
     text = dump_yaml(spec)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from llamapipe.errors import SpecError, UsageError
 from llamapipe.spec import OpSpec, PipelineSpec, SinkSpec, dot, dump_yaml, load_yaml, mermaid, tree, validate
+from tests.examples import examples
 from tests.spec.kit import BLUR_FACES, MANIFESTS, SINKS
 
 names = st.sampled_from(["a", "b", "c", "d", "", "1"])
@@ -40,7 +41,7 @@ specs = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(specs)
 def test_validation_answers_for_any_spec(spec):
     if not validate(spec, MANIFESTS, SINKS):
@@ -50,7 +51,7 @@ def test_validation_answers_for_any_spec(spec):
     validate(loaded.spec, MANIFESTS, SINKS, locations=loaded.locations)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.data())
 def test_a_damaged_file_is_read_or_refused(data):
     start = data.draw(st.integers(0, len(BLUR_FACES)))

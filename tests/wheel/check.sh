@@ -48,5 +48,7 @@ if [ -n "${LLAMAPIPE_COMPILE:-}" ] && [ -n "$tester" ]; then
   cp -r "$root"/{llamapipe,operators,pipelines,samples,benchmarks,tests,pyproject.toml} "$work/checkout"
   cd "$work/checkout"
   "$tester" tests/wheel/unpack.py "$work"/dist/llamapipe-*.whl .
-  PYTHONPATH=.:operators:pipelines "$tester" -m pytest -p no:cacheprovider tests/control tests/slo tests/sim
+  # Compiled, every example of hypothesis costs half: here all of them are tried.
+  LLAMAPIPE_TEST_EXAMPLES=full PYTHONPATH=.:operators:pipelines "$tester" -m pytest -p no:cacheprovider \
+    -n "${TEST_JOBS:-2}" --dist loadgroup --no-loadscope-reorder tests/control tests/slo tests/sim
 fi

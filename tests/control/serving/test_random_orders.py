@@ -14,6 +14,7 @@ from llamapipe.control.serving import actions as act
 from llamapipe.control.serving import events as ev
 from llamapipe.control.serving.program import greedy, solve
 from tests.control.serving.profiles import name, profile
+from tests.examples import examples
 
 _PROFILES = (
     profile("s", 0.01, agreement=0.7, memory=100),
@@ -200,7 +201,7 @@ _STEPS = st.lists(
 
 
 @pytest.mark.parametrize("policy", ["llamapipe", "infaas", "static"])
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(steps=_STEPS)
 def test_every_query_ends_once_and_no_limit_is_broken(policy: str, steps: list[tuple[str, object]]) -> None:
     static = StaticPlan({name("m"): 2, name("face"): 1})
@@ -250,7 +251,7 @@ def test_every_query_ends_once_and_no_limit_is_broken(policy: str, steps: list[t
     assert [again.step(event, at_s) for event, at_s in driver.log] == driver.said
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.data())
 def test_the_program_keeps_to_the_limits_and_is_never_worse_than_the_greedy_one(data: st.DataObject) -> None:
     from llamapipe.control.serving.program import Demand, Option, Problem, Room, keeps

@@ -36,6 +36,8 @@ class Camera:
         self.sends = threading.Event()  # cleared: connections stay open and nothing comes
         self.sends.set()
         self.num_connections = 0
+        self.sends_at_first = len(self._packets)  # of the clip's pictures, until it is switched off for the first time
+        self.num_sent = 0  # pictures, over all connections
         self._port = 0
         self._run = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -54,6 +56,7 @@ class Camera:
 
     def stop(self) -> None:
         """Gone: connections are cut, new ones are refused."""
+        self.sends_at_first = len(self._packets)
         self._run.set()
         for thread in self._threads:
             thread.join()
@@ -78,6 +81,7 @@ class Camera:
             self._greet(connection)
             for i in self._due(over):
                 connection.sendall(self._part(i))
+                self.num_sent += 1
 
     def _due(self, over: threading.Event) -> Iterator[int]:
         """Numbers of packets, each when it is filmed."""
@@ -88,7 +92,9 @@ class Camera:
         for i in itertools.cycle(numbers) if self._repeats else numbers:
             if i == 0:
                 began_s = max(began_s, time.monotonic())
-            while not over.is_set() and not (self.sends.is_set() and time.monotonic() >= began_s + self._time_s[i]):
+            while not over.is_set() and not (
+                self.sends.is_set() and i < self.sends_at_first and time.monotonic() >= began_s + self._time_s[i]
+            ):
                 time.sleep(0.005)
             if over.is_set():
                 return

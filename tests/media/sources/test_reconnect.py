@@ -9,6 +9,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,16 @@ from llamapipe.errors import InterruptedRun, SourceError, SourceLostError
 from llamapipe.media import Decoded, ReconnectPolicy, SourceSpec, VideoSource, open_source, open_sources
 from tests.media.sinks.clips import make_clip
 from tests.media.sources.servers import Camera, RtspServer, Silent, TsServer
+from tests.processes import LONG_S, wait_until
 
 QUICK = ReconnectPolicy(give_up_s=10, stall_timeout_s=0.6, first_delay_s=0.05, max_delay_s=0.2)
 
 
 @pytest.fixture(scope="module")
 def filmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 s at 20 pictures a second, a keyframe each 10."""
-    return make_clip(tmp_path_factory.mktemp("filmed") / "cam.ts", times=range(1200), size=(64, 48), keyframe_each=10)
+    """60 s at 50 pictures a second, a keyframe each 10: little time until so many have come as a test waits for."""
+    path = tmp_path_factory.mktemp("filmed") / "cam.ts"
+    return make_clip(path, times=range(3000), time_base=Fraction(1, 50), rate=50, size=(64, 48), keyframe_each=10)
 
 
 @pytest.fixture
@@ -72,13 +75,14 @@ class Reader:
         except SourceError as error:
             self.error = error
 
-    def wait_for(self, count: int, timeout_s: float = 15) -> None:
-        until_s = time.monotonic() + timeout_s
-        while len(self.items) < count:
-            assert time.monotonic() < until_s, f"{len(self.items)} of {count} pictures, {self.error}"
-            time.sleep(0.01)
+    def wait_for(self, count: int) -> None:
+        wait_until(
+            lambda: len(self.items) >= count,
+            lambda: f"{len(self.items)} of {count} pictures, {self.error}",
+            alive=self._thread.is_alive,
+        )
 
-    def join(self, timeout_s: float = 15) -> float:
+    def join(self, timeout_s: float = LONG_S) -> float:
         """Seconds until the reader was done."""
         began_s = time.monotonic()
         self._thread.join(timeout_s)
@@ -110,19 +114,21 @@ def test_after_a_gap_times_go_on_as_the_clock_did(
     reader = Reader(live(server.address))
     reader.wait_for(30)
     server.stop()
+    gone_s = time.monotonic()
     time.sleep(1.0)
     before = len(reader.items)
     server.start()
     reader.wait_for(before + 25)
+    back_s = time.monotonic()
     reader.source.close()
     reader.join()
     reader.check_order()
     time_base = reader.source.info.time_base
     gap_s = float((reader.items[before].pts - reader.items[before - 1].pts) * time_base)
-    assert 0.9 < gap_s < 4
+    assert 0.9 < gap_s < back_s - gone_s + 0.5
     assert abs(reader.leads_s(-15) - reader.leads_s(before - 15, before)) < 0.15
     assert reader.source.stats.reconnects == 1
-    assert 1 <= reader.source.stats.offline_s < 4
+    assert 1 <= reader.source.stats.offline_s < back_s - gone_s + 0.5
 
 
 @pytest.mark.parametrize("protocol", [TsServer, RtspServer])
@@ -132,8 +138,7 @@ def test_a_stall_ends_the_connection(served: Callable[..., Camera], protocol: ty
     reader = Reader(live(server.address))
     reader.wait_for(30)
     server.sends.clear()
-    while server.num_connections < 2:
-        time.sleep(0.01)
+    wait_until(lambda: server.num_connections >= 2)
     before = len(reader.items)
     server.sends.set()
     reader.wait_for(before + 20)
@@ -155,13 +160,14 @@ def test_a_gap_before_anybody_reads_is_as_long_as_it_was(served: Callable[..., C
     reader = Reader(source)
     reader.wait_for(5)
     server.start()
-    away_s = time.monotonic() - away_s
+    gone_s, away_s = away_s, time.monotonic() - away_s
     reader.wait_for(50)
+    came_s = time.monotonic() - gone_s  # at the latest
     source.close()
     reader.join()
     times_s = [float(item.pts * source.info.time_base) for item in reader.items]
     gap_s = max(after - before for before, after in itertools.pairwise(times_s))
-    assert away_s - 0.2 < gap_s < away_s + 1.5
+    assert away_s - 0.2 < gap_s < came_s + 0.5
 
 
 def test_a_sender_whose_times_jump_back_is_placed_anew(tmp_path: Path) -> None:
@@ -183,7 +189,7 @@ def test_a_source_that_never_comes_back_is_lost(served: Callable[..., Camera]) -
     reader = Reader(live(server.address, ReconnectPolicy(give_up_s=0.6, first_delay_s=0.05)))
     reader.wait_for(30)
     server.stop()
-    assert 0.5 < reader.join() < 3
+    assert 0.5 < reader.join() < 30
     assert isinstance(reader.error, SourceLostError)
     assert reader.error.exit_code == 4
     assert "did not come back within 0.6 s" in str(reader.error)
@@ -209,7 +215,7 @@ def test_closing_ends_the_wait_for_a_source_that_is_away(served: Callable[..., C
     server.stop()
     time.sleep(0.3)
     reader.source.close()
-    assert reader.join() < 0.5
+    assert reader.join() < 10  # the next attempt would be after 30
     assert reader.error is None
 
     server.start()
@@ -217,11 +223,10 @@ def test_closing_ends_the_wait_for_a_source_that_is_away(served: Callable[..., C
     reader = Reader(other)
     reader.wait_for(30)
     server.sends.clear()  # from now on, attempts connect and hear nothing
-    while server.num_connections < 3:
-        time.sleep(0.01)
+    wait_until(lambda: server.num_connections >= 3)
     time.sleep(0.1)
     other.close()
-    assert reader.join() < 0.5
+    reader.join()
     assert reader.error is None
 
 
@@ -231,7 +236,7 @@ def test_connecting_stops_when_it_is_not_wanted(silent: Silent) -> None:
     began_s = time.monotonic()
     with pytest.raises(InterruptedRun, match="while connecting"):
         live(silent.address, unwanted=stop.is_set)
-    assert time.monotonic() - began_s < 1
+    assert time.monotonic() - began_s < 8  # it would be given up after 10
 
 
 def test_the_first_connection_fails_fast_unless_it_is_to_be_waited_for(served: Callable[..., Camera]) -> None:
@@ -251,7 +256,7 @@ def test_waiting_for_the_first_connection_has_an_end(served: Callable[..., Camer
     began_s = time.monotonic()
     with pytest.raises(SourceError, match="refused"):
         live(server.address, ReconnectPolicy(give_up_s=0.5, first_s=0.5, first_delay_s=0.1))
-    assert 0.4 < time.monotonic() - began_s < 2
+    assert 0.4 < time.monotonic() - began_s < 30
 
 
 def test_sources_connect_side_by_side(served: Callable[..., Camera], silent: Silent, clip: Path) -> None:
@@ -296,7 +301,7 @@ def test_a_source_that_is_late_is_handed_over_and_goes_on_being_connected_to(
     threading.Timer(0.2, awaited["late"].close).start()
     with pytest.raises(SourceError, match=f"{silent.address} was not there before the run ended"):
         awaited["late"].open()
-    assert ended.wait(5)  # nobody goes on calling it
+    assert ended.wait(LONG_S)  # nobody goes on calling it
     sources["cam"].close()
 
 
@@ -364,4 +369,4 @@ def test_connecting_to_several_stops_at_once(silent: Silent) -> None:
             clock=SystemClock(),
             unwanted=stop.is_set,
         )
-    assert time.monotonic() - began_s < 1
+    assert time.monotonic() - began_s < 8  # it would be given up after 10

@@ -155,11 +155,21 @@ def test_closing_frees_a_source_that_nobody_read(clip: Path) -> None:
 
 def test_closing_from_another_thread_ends_a_paced_source(clip: Path) -> None:
     source = opened(clip, realtime=True, loop=100)
-    timer = threading.Timer(0.15, source.close)
+    begun, count = threading.Event(), 0
+
+    def close() -> None:
+        begun.wait()
+        source.close()
+
+    closing = threading.Thread(target=close)
+    closing.start()
     began = time.monotonic()
-    timer.start()
-    assert 0 < len(list(source)) < 40
-    assert time.monotonic() - began < 1.5
+    for count, _ in enumerate(source, 1):
+        if count == 3:
+            begun.set()
+    closing.join()
+    assert 3 <= count < 40 * 100
+    assert time.monotonic() - began < 30  # it would last for 200 s
 
 
 def test_reading_can_be_given_up_half_way(clip: Path) -> None:

@@ -23,6 +23,7 @@ from llamapipe.media import BgrPicture
 from llamapipe.runtime import LocalArena, ProcessWorker, SharedArena, Spares, WorkerPeer
 from llamapipe.runtime.serving.replica import Replica, ReplicaBoot
 from llamapipe.runtime.serving.server import Server
+from tests.processes import LONG_S, wait_until
 
 VARIANT = Variant("pedestrian-ssdlite", "openvino", input_size=(300, 300))  # comes through pip
 TOKEN = "secret"
@@ -70,13 +71,6 @@ def answer(event: ev.BatchDone) -> act.Answer:
 
 def stop_all(_: ev.ServingEvent) -> list[act.ServingAction]:
     return [act.StopReplica("r0", "closing")]
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    until_s = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < until_s
-        time.sleep(0.01)
 
 
 def in_threads(
@@ -147,7 +141,7 @@ def test_a_query_is_answered_with_its_boxes() -> None:
         Close=stop_all,
     )
     with in_threads(script) as server:
-        served = server.submit(Query(task="bright", num_items=2), [picture(), picture(100)]).result(10)
+        served = server.submit(Query(task="bright", num_items=2), [picture(), picture(100)]).result(LONG_S)
     assert [boxes.xyxy.tolist() for boxes in served.boxes] == [[[0, 0, 64, 48]]] * 2
     assert [type(event).__name__ for event in script.events] == [
         "QueryArrived",
@@ -168,7 +162,7 @@ def test_a_picture_that_fails_fails_alone() -> None:
     with in_threads(script) as server:
         future = server.submit(Query(task="bright", num_items=3), [picture(), picture(0), picture()])
         with pytest.raises(QueryRefused, match="it is dark"):
-            future.result(10)
+            future.result(LONG_S)
     done = next(event for event in script.events if isinstance(event, ev.BatchDone))
     assert list(done.failed) == [1]
 
@@ -182,7 +176,7 @@ def test_a_variant_that_cannot_be_loaded_is_reported_with_its_reason() -> None:
         ReplicaFailed=lambda e: [act.Refuse(0, "failed", e.reason)],
     )
     with in_threads(script, load) as server, pytest.raises(QueryRefused, match="bad protobuf"):
-        server.submit(Query(task="bright"), [picture()]).result(10)
+        server.submit(Query(task="bright"), [picture()]).result(LONG_S)
     assert server.reserved_core_s() == 0
 
 
@@ -193,7 +187,7 @@ def test_whatever_is_unanswered_when_control_breaks_is_told_so() -> None:
     server = in_threads(Script(QueryArrived=broken))
     server.__enter__()
     with pytest.raises(LlamapipeError, match="control is broken"):
-        server.submit(Query(task="bright"), [picture()]).result(10)
+        server.submit(Query(task="bright"), [picture()]).result(LONG_S)
     with pytest.raises(LlamapipeError, match="control is broken"):
         server.close()
 
@@ -218,11 +212,11 @@ def test_a_spare_prepares_while_no_query_is_worked_on_unless_it_has_a_core_to_it
     )
     spares = Asked()
     with in_threads(script, lambda *_: Slow(), spares, num_cores) as server:
-        server.prepare(Query(task="bright")).result(10)
-        wait_for(lambda: spares.calls == ["fill"])
+        server.prepare(Query(task="bright")).result(LONG_S)
+        wait_until(lambda: spares.calls == ["fill"])
         for held in (1, 2):
-            server.submit(Query(task="bright"), [picture(100)]).result(10)
-            wait_for(lambda count=held: spares.calls.count("go on") == calls.count("go on") * count // 2)
+            server.submit(Query(task="bright"), [picture(100)]).result(LONG_S)
+            wait_until(lambda count=held: spares.calls.count("go on") == calls.count("go on") * count // 2)
     assert spares.calls == calls
 
 
@@ -239,7 +233,7 @@ def test_pictures_are_let_go_of_with_their_answer() -> None:
     script = Script(QueryArrived=lambda e: [act.Refuse(e.query_id, "unknown", "no such task")])
     server = in_threads(script)
     with server, pytest.raises(QueryRefused):
-        server.submit(Query(task="bright"), [picture()]).result(10)
+        server.submit(Query(task="bright"), [picture()]).result(LONG_S)
     assert server._arena.num_used == 0  # type: ignore[attr-defined]
 
 
