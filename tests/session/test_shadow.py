@@ -43,7 +43,7 @@ def test_what_fails_in_a_look_aside_is_noted_and_the_run_ends(monkeypatch: pytes
     monkeypatch.setattr(shadow.Shadow, "_take", no_sockets)
     aside = shadow.Shadow(
         RunRequest("people", ["a.mp4"]),
-        SimpleNamespace(),
+        SimpleNamespace(floor=0.9),
         [],
         0.5,
         None,
@@ -74,5 +74,5 @@ def test_boxes_that_are_invented_are_drift_as_those_that_are_missed() -> None:
             env={},
         )
         aside._pairs.extend([(of(mine), of(its))] * 4)
-        assert aside._drift() is not None
+        assert aside._drift(aside._agreement(list(aside._pairs))) is not None
         aside.close(cancelled=True)
