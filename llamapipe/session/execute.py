@@ -213,6 +213,8 @@ class _Job:
 
     def _run(self, confinement: Confinement | None) -> RunSummary:
         asked_s = self.clock.now_s()
+        # Read once: what the run was given is still to be told at its end, whatever became of the file meanwhile.
+        self.request = replace(self.request, config=pinned_of(self.request))
         if self.held is None:
             from llamapipe.session.agreeing import with_agreements
 
@@ -314,8 +316,9 @@ class _Job:
             agreed = self.request.agreed
             notes = [agreed.note] if agreed is not None and agreed.warns else []
             notes += shadow.notes if shadow is not None else []
-            if notes:
-                summary = msgspec.structs.replace(summary, notes=[*summary.notes, *notes])
+            seen = shadow.summary if shadow is not None else None
+            if notes or seen is not None:
+                summary = msgspec.structs.replace(summary, notes=[*summary.notes, *notes], shadow=seen)
             if self.request.output is not None:
                 summary = _write_reports(self.request.output, summary, watcher, pictures, prepared)
             if keeper is not None:

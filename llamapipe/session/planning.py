@@ -4,11 +4,13 @@ Nothing is run, but for sampled frames: where the floor of accuracy needs to kno
 and where no stage has a model, and so none a profile.
 
 An objective is split into one for each operation (`llamapipe.slo`), by what the candidates that are budgeted for take.
+Of a latency each has its share along the way of a frame. A job has no such way, it has workers: what a frame may take
+of their time, so that the last one is done by the deadline, is shared among all operations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ from llamapipe.session.feasibility import capacity_of, feasible
 from llamapipe.session.prepare import Prepared, prepare
 from llamapipe.session.request import RunRequest
 from llamapipe.session.sampling import NOTHING_SEEN, Samples, sampled
+from llamapipe.session.tuned import AsTuned
 from llamapipe.slo import StageGraph
 from llamapipe.spec import Prices
 
@@ -67,23 +70,36 @@ def explain_plan(
         prepared.close()
 
 
-def view_of(prepared: Prepared, ready_s: float = 0.0, samples: Samples = NOTHING_SEEN) -> PlanView:
+def view_of(
+    prepared: Prepared, ready_s: float = 0.0, samples: Samples = NOTHING_SEEN, *, begins_s: float | None = None
+) -> PlanView:
     """What a run that can begin, and took ``ready_s`` to prepare, is planned to do.
 
-    ``samples``: what was seen on sampled frames where there are no profiles.
+    ``samples``: what was seen on sampled frames where there are no profiles. ``begins_s``: when the first frame is
+    worked on, since the user asked; None: as runs like it did.
     """
-    plan = prepared.plan
+    plan, tuned = prepared.plan, AsTuned.of(prepared.request)
     known = [_known(stage, samples.stages.get(stage.name), prepared.prices) for stage in plan.stages]
     efforts = [0.0 if k is None else k.p95_s for k in known]
     graph = StageGraph(Topology(plan).consumers)
     bound_s = plan.latency_slo_s
-    budgets = graph.budgets_s(bound_s, efforts) if bound_s is not None and any(efforts) else None
+    budgets = None
+    if bound_s is not None and any(efforts):
+        budgets = graph.budgets_s(bound_s, efforts)
+    elif plan.job is not None:
+        budgets = _job_budgets_s(prepared, [0.0 if k is None else k.core_s for k in known], ready_s, begins_s)
     p95_s = max(graph.ways_s(efforts), default=0.0)
     p50_s = max(graph.ways_s([0.0 if k is None else k.p50_s for k in known]), default=0.0)
     core_s = sum(k.core_s for k in known if k is not None)
     verdict, reason = feasible(prepared, p95_s, ready_s, samples)
+    if tuned is not None and prepared.objective.slo is None:
+        reason = f"there is no objective: it runs {tuned.why}"
     fps = _fps(prepared, core_s)
-    accuracies = [s.candidates[0].accuracy for s in plan.stages if s.candidates]
+    accuracy = None
+    if tuned is not None:
+        accuracy = tuned.accuracy
+    elif prepared.compiled.spec.accuracy is not None:
+        accuracy = min((s.candidates[0].accuracy for s in plan.stages if s.candidates), default=None)
     return PlanView(
         pipeline=prepared.compiled.spec.name,
         objective=prepared.objective.text,
@@ -100,7 +116,8 @@ def view_of(prepared: Prepared, ready_s: float = 0.0, samples: Samples = NOTHING
         predicted_fps=fps,
         predicted_reserved=1000 * _meter(prepared).cost_per_s / fps if fps else None,
         unit=prepared.prices.unit,
-        accuracy=min(accuracies, default=None) if prepared.compiled.spec.accuracy is not None else None,
+        accuracy=accuracy,
+        accuracy_of=tuned.accuracy_of if tuned is not None else "",
         stages=[
             StageView(
                 name=stage.name,
@@ -108,12 +125,32 @@ def view_of(prepared: Prepared, ready_s: float = 0.0, samples: Samples = NOTHING
                 budget_ms=1000 * budgets[i] if budgets is not None and known[i] is not None else None,
                 takes_ms=1000 * k.p95_s if (k := known[i]) is not None else None,
                 variant=stage.configuration.variant.name if stage.configuration.variant is not None else None,
-                considered=_considered(prepared, stage),
-                why=_why(prepared, stage),
+                considered=_considered(prepared, stage, tuned),
+                why=_why(prepared, stage, tuned),
             )
             for i, stage in enumerate(plan.stages)
         ],
     )
+
+
+def _job_budgets_s(
+    prepared: Prepared, efforts_s: Sequence[float], ready_s: float, begins_s: float | None
+) -> list[float] | None:
+    """Of every operation: how much of its workers' time a frame may take, so that all are done by the deadline.
+
+    That of a frame is (D - begins) / N for each worker that it begins with and has a core. None where nobody can say.
+    """
+    job = prepared.plan.job
+    assert job is not None
+    frames, whole_s = sum(job.num_frames.values()), sum(efforts_s)
+    if not whole_s or not frames or len(job.num_frames) < len(prepared.plan.streams):
+        return None
+    if begins_s is None:
+        like = prepared.memory.recall() if prepared.memory is not None else None
+        begins_s = prepared.request.waited_s + ready_s + (like.load_s if like is not None else 0.0)
+    workers = max(1.0, min(prepared.plan.allotted or len(prepared.plan.workers), prepared.cores_held))
+    frame_s = workers * max(0.0, job.deadline_s - begins_s) / frames
+    return [frame_s * (own_s / whole_s) for own_s in efforts_s]
 
 
 def _meter(prepared: Prepared) -> CostMeter:
@@ -130,7 +167,9 @@ def _fps(prepared: Prepared, core_s: float) -> float | None:
     return min(most, rate) if paced and rate else most
 
 
-def _why(prepared: Prepared, stage: StagePlan) -> str:
+def _why(prepared: Prepared, stage: StagePlan, tuned: AsTuned | None) -> str:
+    if tuned is not None and tuned.decides(stage.name):
+        return tuned.why
     if stage.configuration.variant is None:
         return "has no model: one way to run it"
     chosen = [weighed.why for weighed in prepared.compiled.weighed.get(stage.name, ()) if weighed.chosen == 0]
@@ -155,8 +194,9 @@ def _cost(prices: Prices, device: str, core_s: float | None) -> float | None:
         return None
 
 
-def _considered(prepared: Prepared, stage: StagePlan) -> list[Considered]:
+def _considered(prepared: Prepared, stage: StagePlan, tuned: AsTuned | None) -> list[Considered]:
     found: list[Considered] = []
+    as_tuned = tuned.why if tuned is not None and tuned.decides(stage.name) else ""
     for weighed in prepared.compiled.weighed.get(stage.name, ()):
         profile, place = weighed.profile, weighed.chosen
         candidate = stage.candidates[place] if place is not None else None
@@ -167,7 +207,7 @@ def _considered(prepared: Prepared, stage: StagePlan) -> list[Considered]:
             Considered(
                 variant=profile.variant.name,
                 verdict="lost" if place is None else "candidate" if place else "first",
-                why=weighed.why,
+                why=as_tuned if as_tuned and place == 0 else weighed.why,
                 batch=batch,
                 p95_ms=1000 * profile.point(1).p95_s if measured else None,
                 core_ms=None if core_s is None else 1000 * core_s,
