@@ -24,7 +24,7 @@ from llamapipe.report import (
 from llamapipe.runtime import EngineResult
 from llamapipe.session.costs import CostMeter
 from llamapipe.session.objective import Objective
-from llamapipe.session.planning import view_of
+from llamapipe.session.planning import Went, view_of
 from llamapipe.session.prepare import Prepared
 from llamapipe.session.tuned import AsTuned
 from llamapipe.session.watch import StageWatch, Watcher
@@ -55,7 +55,12 @@ def summarise(
     outcome, error = _outcome(result, streams, frames)
     begun_s = watcher.first_dispatch_s
     load_s = wall_s if begun_s is None else max(0.0, begun_s - watcher.started_s)
-    view = view_of(prepared, begins_s=prepared.request.waited_s + load_s)
+    went = Went(
+        prepared.request.waited_s + load_s,
+        frames.decoded if outcome == "done" else 0,
+        [watcher.stages[stage.name].busy_s for stage in prepared.plan.stages],
+    )
+    view = view_of(prepared, went=went)
     slo = _slo(prepared.objective, watcher, wall_s, frames, outcome)
     left_s = watcher.last_delivered_s
     running_s = watcher.running_before_s

@@ -32,7 +32,7 @@ from llamapipe.spec import Prices
 if TYPE_CHECKING:
     from llamapipe.session.searching import Step
 
-__all__ = ["explain_plan", "view_of"]
+__all__ = ["Went", "explain_plan", "view_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,15 @@ class _Known:
     p95_s: float
     core_s: float
     cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class Went:
+    """What is known of a run when it is over, and was not before."""
+
+    begins_s: float  # when the first frame was worked on, since the user asked
+    frames: int  # of all sources; 0: not all of them came
+    took_s: Sequence[float]  # of workers, by stage: a deadline is shared by that where nothing was known of any stage
 
 
 def explain_plan(
@@ -71,12 +80,14 @@ def explain_plan(
 
 
 def view_of(
-    prepared: Prepared, ready_s: float = 0.0, samples: Samples = NOTHING_SEEN, *, begins_s: float | None = None
+    prepared: Prepared,
+    ready_s: float = 0.0,
+    samples: Samples = NOTHING_SEEN,
+    went: Went | None = None,
 ) -> PlanView:
     """What a run that can begin, and took ``ready_s`` to prepare, is planned to do.
 
-    ``samples``: what was seen on sampled frames where there are no profiles. ``begins_s``: when the first frame is
-    worked on, since the user asked; None: as runs like it did.
+    ``samples``: what was seen on sampled frames where there are no profiles. ``went``: of a run that is over.
     """
     plan, tuned = prepared.plan, AsTuned.of(prepared.request)
     known = [_known(stage, samples.stages.get(stage.name), prepared.prices) for stage in plan.stages]
@@ -87,7 +98,8 @@ def view_of(
     if bound_s is not None and any(efforts):
         budgets = graph.budgets_s(bound_s, efforts)
     elif plan.job is not None:
-        budgets = _job_budgets_s(prepared, [0.0 if k is None else k.core_s for k in known], ready_s, begins_s)
+        shares = [0.0 if k is None else k.core_s for k in known]
+        budgets = _job_budgets_s(prepared, shares, ready_s, went)
     p95_s = max(graph.ways_s(efforts), default=0.0)
     p50_s = max(graph.ways_s([0.0 if k is None else k.p50_s for k in known]), default=0.0)
     core_s = sum(k.core_s for k in known if k is not None)
@@ -122,7 +134,7 @@ def view_of(
             StageView(
                 name=stage.name,
                 type=stage.type,
-                budget_ms=1000 * budgets[i] if budgets is not None and known[i] is not None else None,
+                budget_ms=1000 * budgets[i] if budgets is not None and (not any(known) or known[i]) else None,
                 takes_ms=1000 * k.p95_s if (k := known[i]) is not None else None,
                 variant=stage.configuration.variant.name if stage.configuration.variant is not None else None,
                 considered=_considered(prepared, stage, tuned),
@@ -134,20 +146,25 @@ def view_of(
 
 
 def _job_budgets_s(
-    prepared: Prepared, efforts_s: Sequence[float], ready_s: float, begins_s: float | None
+    prepared: Prepared, efforts_s: Sequence[float], ready_s: float, went: Went | None
 ) -> list[float] | None:
     """Of every operation: how much of its workers' time a frame may take, so that all are done by the deadline.
 
-    That of a frame is (D - begins) / N for each worker that it begins with and has a core. None where nobody can say.
+    That of a frame is (D - begins) / N for each worker that it begins with and has a core, N frames and the seconds
+    until the first of them as it went, else as expected. None where nobody can say.
     """
     job = prepared.plan.job
     assert job is not None
-    frames, whole_s = sum(job.num_frames.values()), sum(efforts_s)
-    if not whole_s or not frames or len(job.num_frames) < len(prepared.plan.streams):
-        return None
-    if begins_s is None:
+    frames = sum(job.num_frames.values()) if len(job.num_frames) == len(prepared.plan.streams) else 0
+    if went is not None:
+        frames, begins_s = went.frames or frames, went.begins_s
+        efforts_s = efforts_s if any(efforts_s) else went.took_s
+    else:
         like = prepared.memory.recall() if prepared.memory is not None else None
         begins_s = prepared.request.waited_s + ready_s + (like.load_s if like is not None else 0.0)
+    whole_s = sum(efforts_s)
+    if not whole_s or not frames:
+        return None
     workers = max(1.0, min(prepared.plan.allotted or len(prepared.plan.workers), prepared.cores_held))
     frame_s = workers * max(0.0, job.deadline_s - begins_s) / frames
     return [frame_s * (own_s / whole_s) for own_s in efforts_s]
