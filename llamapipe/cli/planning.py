@@ -125,9 +125,8 @@ def show_plan(view: PlanView, terminal: Terminal) -> None:
         )
         for stage in view.stages
     ]
-    terminal.table(
-        ("operation", "runs", "items a frame", "budget ms", "takes ms (p95)", "why"), rows, title=view.pipeline
-    )
+    budget = "budget ms a frame" if view.objective.startswith("deadline") else "budget ms"
+    terminal.table(("operation", "runs", "items a frame", budget, "takes ms (p95)", "why"), rows, title=view.pipeline)
     considered = [
         (
             stage.name,
@@ -165,7 +164,7 @@ def show_plan(view: PlanView, terminal: Terminal) -> None:
             f"{_money(view.predicted_cost)} {view.unit} a thousand frames, {alone}",
         ),
         ("reserved cost", f"{_money(view.predicted_reserved)} {view.unit} a thousand frames, at that rate"),
-        ("accuracy", "-" if view.accuracy is None else f"{view.accuracy:.3f} at least"),
+        ("accuracy", "-" if view.accuracy is None else f"{view.accuracy:.3f} {view.accuracy_of or 'at least'}"),
         ("workers", f"{view.workers}, policy {view.policy}"),
         ("cores", f"{view.cores}" + (f": {view.why_cores}" if view.why_cores else "")),
         *(("note", note) for note in view.notes),

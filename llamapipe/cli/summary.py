@@ -47,8 +47,9 @@ def show_summary(summary: RunSummary, terminal: Terminal, output: Path | None) -
         terminal.detail(str(held))
     for change in summary.changes:
         (terminal.warning if change.error else terminal.note)(str(change))
-    for note in summary.notes:
-        terminal.warning(note)
+    good = str(summary.shadow) if summary.shadow is not None and summary.shadow.judged else None
+    for note in summary.notes:  # that a configuration has held is nothing to be warned of
+        (terminal.note if note == good else terminal.warning)(note)
     for stream in summary.streams:
         if stream.joined_s:
             terminal.note(f"{stream.name}: joined {stream.joined_s:.1f} s after the run began")
@@ -81,6 +82,14 @@ def show_decisions(summary: RunSummary, terminal: Terminal) -> None:
     if budgets:
         terminal.data("")
         terminal.table(("operation", "budget ms", "p50 there ms", "p95 there ms"), budgets)
+    shares = [
+        (stage.name, f"{stage.budget_ms:.1f}", f"{stage.frame_ms:.1f}")
+        for stage in summary.stages
+        if stage.budget_ms is not None and stage.frame_ms is not None
+    ]
+    if shares:
+        terminal.data("")
+        terminal.table(("operation", "budget ms a frame", "took ms a frame"), shares)
     if summary.cores:
         terminal.data("")
         held = [(f"{held.at_s:.1f}", str(held.cores), held.why) for held in summary.cores]

@@ -226,7 +226,8 @@ def _line(tried: Tried) -> str:
 
 def _show(terminal: Terminal, tuned: Tuned) -> None:
     from llamapipe.cli.plots import plot
-    from llamapipe.report.tuning import best_so_far, difference, shown
+    from llamapipe.report.search_charts import best_so_far
+    from llamapipe.report.tuned import difference, rows_of, shown
 
     tuning = tuned.tuning
     if tuned.cached_from is not None:
@@ -253,7 +254,7 @@ def _show(terminal: Terminal, tuned: Tuned) -> None:
         "what differs from the reference",
     )
     terminal.table(columns, rows, title=tuning.pipeline)
-    course = best_so_far(tuning)
+    course = best_so_far(rows_of(tuning))
     if len(course) > 1:
         terminal.data("")
         terminal.data(plot([("best that fits", course)], across="trials", up="core-ms", height=8))

@@ -2,6 +2,7 @@
 
 from llamapipe.report.html import write_report_html
 from llamapipe.report.plan_view import Considered, PlanView, StageView
+from llamapipe.report.shadowed import ShadowSummary, ShadowWindow
 from llamapipe.report.summary import (
     ConfigurationChange,
     CoresHeld,
@@ -17,6 +18,7 @@ from llamapipe.report.summary import (
     StreamSummary,
 )
 from llamapipe.report.trace import LatencyTrace, PictureStrip, Span, TraceRecorder
+from llamapipe.report.tuned import TriedRow, TuningSummary
 from llamapipe.report.written import PAGE, check_replaceable, write_run_json, write_whole
 
 __all__ = [
@@ -33,6 +35,8 @@ __all__ = [
     "Quantiles",
     "RunSummary",
     "ServedBy",
+    "ShadowSummary",
+    "ShadowWindow",
     "SloResult",
     "Span",
     "StageRuns",
@@ -40,6 +44,8 @@ __all__ = [
     "StageView",
     "StreamSummary",
     "TraceRecorder",
+    "TriedRow",
+    "TuningSummary",
     "check_replaceable",
     "write_report_html",
     "write_run_json",

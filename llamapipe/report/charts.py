@@ -118,31 +118,47 @@ def latency_chart(points: Sequence[tuple[float, float]], limit_ms: float | None)
 
 
 def budget_chart(stages: Sequence[StageSummary], colours: Mapping[str, str]) -> str:
-    """A row a stage with a share of the objective: how long frames were there, to p50 and to p95, and the share."""
-    rows = [(s.name, s.budget_ms, s.through_ms) for s in stages if s.budget_ms is not None and s.through_ms is not None]
+    """A row a stage with a share of the objective: how long frames were there, to p50 and to p95, and the share.
+
+    Of a deadline: what workers spent on a frame there.
+    """
+    rows = [found for stage in stages if (found := _against_budget(stage)) is not None]
     if not rows:
         return ""
-    left = max(_LEFT, 16 + _CHARACTER * max(len(name) for name, _, _ in rows))
+    left = max(_LEFT, 16 + _CHARACTER * max(len(name) for name, *_ in rows))
     height = len(rows) * (_ROW + _GAP) + 24
-    top_ms = 1.05 * max(max(budget_ms, there.p95) for _, budget_ms, there in rows)
+    top_ms = 1.05 * max(max(budget_ms, most_ms) for _, budget_ms, _, most_ms, _ in rows)
     scale = (WIDTH - left - _RIGHT) / max(top_ms, 1e-9)
     parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="time at each stage against its share">']
     for tick in _ticks(top_ms):
         x = left + tick * scale
         parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height - 20}" class="grid"/>')
         parts.append(_time_label(x, height - 6, f"{tick:g} ms"))
-    for row, (name, budget_ms, there) in enumerate(rows):
+    for row, (name, budget_ms, usual_ms, most_ms, title) in enumerate(rows):
         y, colour = row * (_ROW + _GAP) + 2, colours.get(name, "gray")
-        title = f"{name}: p50 {there.p50:.1f} ms, p95 {there.p95:.1f} ms of {budget_ms:.1f} ms"
         parts.append(f'<text x="{left - 8}" y="{y + 15}" text-anchor="end">{escape(name)}</text>')
         parts.append(
-            f'<g><title>{escape(title)}</title><rect x="{left}" y="{y + 5}" width="{there.p95 * scale:.1f}" '
+            f'<g><title>{escape(title)}</title><rect x="{left}" y="{y + 5}" width="{most_ms * scale:.1f}" '
             f'height="{_ROW - 10}" fill="{colour}" opacity="0.45"/><rect x="{left}" y="{y}" '
-            f'width="{there.p50 * scale:.1f}" height="{_ROW}" fill="{colour}"/></g>'
+            f'width="{usual_ms * scale:.1f}" height="{_ROW}" fill="{colour}"/></g>'
         )
         x = left + budget_ms * scale
         parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y - 2}" y2="{y + _ROW + 2}" class="limit"/>')
     return "".join([*parts, "</svg>"])
+
+
+def _against_budget(stage: StageSummary) -> tuple[str, float, float, float, str] | None:
+    """(name, share, full bar, pale bar: all milliseconds, what it says) of a stage that has a share."""
+    budget_ms, there = stage.budget_ms, stage.through_ms
+    if budget_ms is None:
+        return None
+    if there is not None:
+        title = f"{stage.name}: p50 {there.p50:.1f} ms, p95 {there.p95:.1f} ms of {budget_ms:.1f} ms"
+        return stage.name, budget_ms, there.p50, there.p95, title
+    if stage.frame_ms is None:
+        return None
+    title = f"{stage.name}: {stage.frame_ms:.1f} ms a frame of {budget_ms:.1f} ms"
+    return stage.name, budget_ms, stage.frame_ms, stage.frame_ms, title
 
 
 def candidates_chart(spans: Sequence[Span], names: Sequence[str], colours: Sequence[str], wall_s: float) -> str:

@@ -10,8 +10,11 @@ from typing import Any
 import msgspec
 
 from llamapipe.report.charts import budget_chart, candidates_chart, latency_chart, timeline
+from llamapipe.report.search_charts import course
+from llamapipe.report.shadow_chart import shadow_chart
 from llamapipe.report.summary import RunSummary
 from llamapipe.report.trace import LatencyTrace, PictureStrip, TraceRecorder
+from llamapipe.report.tuned import shown
 from llamapipe.report.written import write_whole
 
 __all__ = ["environment", "render_report", "write_report_html"]
@@ -55,6 +58,11 @@ def render_report(
         served=_served(summary, trace),
         busiest=max((stage.busy_s for stage in summary.stages), default=0.0) or 1.0,
         graph=graph,
+        tuning=summary.tuning,
+        rows=summary.tuning.tried if summary.tuning is not None else [],
+        course=course(summary.tuning.tried) if summary.tuning is not None else "",
+        against=_against(summary),
+        shadowed=shadow_chart(summary.shadow) if summary.shadow is not None else "",
     )
     return text
 
@@ -72,7 +80,32 @@ def environment() -> Any:
     )
     made.filters["seconds"] = _seconds
     made.filters["figure"] = _figure
+    made.filters["shown"] = shown
     return made
+
+
+def _against(summary: RunSummary) -> list[tuple[str, str, str, str]]:
+    """(figure, predicted, actual, what to bear in mind) of a tuned run."""
+    tuning = summary.tuning
+    if tuning is None or tuning.predicted is None:
+        return []
+    p, latency, shadow = tuning.predicted, summary.latency_ms, summary.shadow
+    own_rate = "the run kept to its sources' own rate" if latency is not None else ""
+    late = "the search had no latency to meet, and measured none" if p.p95_ms is None else ""
+    late = "read as fast as it can be: frames have no latency" if latency is None else late
+    rows = [
+        ("latency p95, ms", _figure(p.p95_ms), _figure(latency.p95 if latency is not None else None), late),
+        ("cost, core-ms a frame", _figure(p.cost_core_ms), _figure(tuning.cost_core_ms), ""),
+        ("frames a second", f"{_figure(p.frames_per_s)} at most", _figure(summary.fps), own_rate),
+    ]
+    if p.accuracy is not None:
+        interval = f"{p.accuracy:.3f} ({_figure(p.accuracy_low, 3)} to {_figure(p.accuracy_high, 3)})"
+        least = shadow.least if shadow is not None else None
+        seen = f"{least:.3f} at least" if least is not None else "–"
+        remark = "not measured: --shadow looks at it while it runs" if tuning.metric == "agreement" else ""
+        remark = "measured while it ran" if least is not None else remark
+        rows.append((tuning.metric, interval, seen, remark))
+    return rows
 
 
 def _colours(stages: Sequence[str]) -> Mapping[str, str]:

@@ -25,7 +25,7 @@ class StageView(msgspec.Struct, frozen=True):
 
     name: str
     type: str
-    budget_ms: float | None  # its share of the objective
+    budget_ms: float | None  # its share of the objective; of a deadline: of the time that workers have for a frame
     takes_ms: float | None  # 95th percentile of what is budgeted for; None: not profiled
     variant: str | None
     considered: list[Considered]
@@ -49,8 +49,9 @@ class PlanView(msgspec.Struct, frozen=True):
     predicted_fps: float | None  # frames a second, all sources together: what models allow, or the sources' own rate
     predicted_reserved: float | None  # in ``unit``, for a thousand frames at that rate
     unit: str  # of costs: core-s, or the currency of the prices
-    accuracy: float | None  # the least right of the candidates that are budgeted for
+    accuracy: float | None  # the least right of the candidates that are budgeted for; of what was tuned: at the sinks
     stages: list[StageView]
     cores: int = 0  # that it begins on; 0: of a release that did not say
     why_cores: str = ""
     notes: list[str] = []  # what will not be as the pipeline or its user may think
+    accuracy_of: str = ""  # what accuracy is, where it is the tuning's; empty: as the candidates are rated

@@ -12,14 +12,13 @@ from html import escape
 from pathlib import Path
 
 from llamapipe.catalog import AccuracyFigure, AccuracyKind, Profile, ProfileState
+from llamapipe.report.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, Axis, grid
 from llamapipe.report.charts import WIDTH
 from llamapipe.report.html import environment
 from llamapipe.report.written import PAGE, check_replaceable, write_whole
 
 __all__ = [
-    "Axis",
     "VariantRow",
-    "grid",
     "kind_of",
     "latency_by_batch",
     "meaning_of",
@@ -29,7 +28,6 @@ __all__ = [
     "write_profiles_html",
 ]
 
-_LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 80, 20, 10, 44, 340
 _MOST_LINES = 12
 _AGREEMENT = "agreement"
 _KINDS = (AccuracyKind.MEASURED, AccuracyKind.AGREEMENT, AccuracyKind.PUBLISHED)  # the nearest to the truth first
@@ -114,9 +112,9 @@ def latency_by_batch(rows: Sequence[VariantRow]) -> str:
     if not drawn:
         return ""
     points = [point for row in drawn for point in row.profile.points]
-    across = Axis([float(point.batch) for point in points], _LEFT, WIDTH - _RIGHT)
-    up = Axis([point.median_s * 1000 for point in points], _HEIGHT - _BOTTOM, _TOP)
-    parts = [f'<svg viewBox="0 0 {WIDTH} {_HEIGHT}" role="img" aria-label="latency by batch">']
+    across = Axis([float(point.batch) for point in points], LEFT, WIDTH - RIGHT)
+    up = Axis([point.median_s * 1000 for point in points], HEIGHT - BOTTOM, TOP)
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="latency by batch">']
     parts += grid(across, up, "batch", "ms", across_ticks=sorted({float(point.batch) for point in points}))
     for i, row in enumerate(drawn):
         places = [(across.place(point.batch), up.place(point.median_s * 1000)) for point in row.profile.points]
@@ -138,11 +136,11 @@ def front_chart(rows: Sequence[VariantRow]) -> str:
     drawn = [row for row in rows if row.latency_s is not None and row.accuracy is not None]
     if not drawn:
         return ""
-    across = Axis([(row.latency_s or 0) * 1000 for row in drawn], _LEFT, WIDTH - _RIGHT)
+    across = Axis([(row.latency_s or 0) * 1000 for row in drawn], LEFT, WIDTH - RIGHT)
     values = [row.accuracy.value for row in drawn if row.accuracy is not None]
-    up = Axis(values, _HEIGHT - _BOTTOM, _TOP, logarithmic=False)
+    up = Axis(values, HEIGHT - BOTTOM, TOP, logarithmic=False)
     dearest = max(row.core_s or 0.0 for row in drawn) or 1.0
-    parts = [f'<svg viewBox="0 0 {WIDTH} {_HEIGHT}" role="img" aria-label="accuracy against latency and cost">']
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="accuracy against latency and cost">']
     parts += grid(across, up, "ms an item", "")
     front = sorted((row for row in drawn if row.on_front), key=lambda row: row.latency_s or 0)
     stairs = [(across.place((row.latency_s or 0) * 1000), up.place(_value(row))) for row in _rising(front)]
@@ -234,55 +232,3 @@ def _drawn(rows: Sequence[VariantRow]) -> list[VariantRow]:
 
 def _colour(i: int, num: int) -> str:
     return f"hsl({(210 + 360 * i // max(1, num)) % 360} 62% 52%)"
-
-
-class Axis:
-    """Places values between two pixels, with room at both ends."""
-
-    def __init__(self, values: Sequence[float], begin: float, end: float, *, logarithmic: bool = True) -> None:
-        low, high = min(values), max(values)
-        self._logarithmic = logarithmic and low > 0
-        if self._logarithmic:
-            self.low, self.high = low / 1.15, high * 1.15
-        else:
-            room = max((high - low) * 0.1, 0.01)
-            self.low, self.high = max(0.0, low - room), high + room
-        self._begin, self._end = begin, end
-
-    def place(self, value: float) -> float:
-        """Pixels of a value."""
-        low, high = self.low, self.high
-        if self._logarithmic:
-            value, low, high = math.log(value), math.log(low), math.log(high)
-        return self._begin + (value - low) / (high - low) * (self._end - self._begin)
-
-    def ticks(self) -> list[float]:
-        """Round values: 1, 2, 5 of every power of ten, or at most six evenly."""
-        if self._logarithmic:
-            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            found = [m * 10.0**n for n in powers for m in (1, 2, 5)]
-            inside = [value for value in found if self.low <= value <= self.high]
-            return inside if len(inside) > 1 else [float(f"{v:.2g}") for v in (self.low * 1.1, self.high / 1.1)]
-        step = next(
-            s for s in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1e9) if (self.high - self.low) / s <= 6
-        )
-        return [step * n for n in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
-
-
-def grid(
-    across: Axis, up: Axis, across_unit: str, up_unit: str, across_ticks: Sequence[float] | None = None
-) -> list[str]:
-    """Lines and labels of two axes, as SVG."""
-    parts = []
-    for tick in across.ticks() if across_ticks is None else across_ticks:
-        x = across.place(tick)
-        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}" class="grid"/>')
-        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{tick:g}</text>')
-    for tick in up.ticks():
-        y = up.place(tick)
-        parts.append(f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
-        label = f"{tick:g} {up_unit}".strip()
-        parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
-    middle = (_LEFT + WIDTH - _RIGHT) / 2
-    parts.append(f'<text x="{middle:.0f}" y="{_HEIGHT - 6}" text-anchor="middle">{across_unit}</text>')
-    return parts

@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 
 from llamapipe.report.plan_view import PlanView
+from llamapipe.report.shadowed import ShadowSummary
+from llamapipe.report.tuned import TuningSummary
 
 __all__ = [
     "ConfigurationChange",
@@ -111,9 +113,11 @@ class StageSummary(msgspec.Struct, frozen=True):
     served_by: list[ServedBy] = []  # in order of candidates; empty where there was no choice
     cost: float = 0.0  # marginal, of all invocations
     decisions: list[Decided] = []  # the most frequent first; empty where there was nothing to decide
-    budget_ms: float | None = None  # its share of a latency objective
+    budget_ms: float | None = None  # its share of a latency objective; of a deadline, of workers' time for a frame
     through_ms: Quantiles | None = None  # that a frame spent there, waiting included; None without such an objective
-    accuracy: float | None = None  # of what served, by items, on the scale of the floor; None without one
+    accuracy: float | None = None  # of what served, by items, on the scale of the floor; as tuned: at the sinks
+    accuracy_of: str = ""  # what that is, where it is the tuning's; empty: as the candidates are rated
+    frame_ms: float | None = None  # that workers spent on a frame there; None without a deadline
 
 
 class StreamSummary(msgspec.Struct, frozen=True):
@@ -207,6 +211,8 @@ class RunSummary(msgspec.Struct, frozen=True):
     hardware: str = ""  # fingerprint of the machine
     waited_s: float = 0.0  # before ``wall_s``, since the user asked: tuning, sampling
     cores: list[CoresHeld] = []  # that an objective was met on, in order of time; empty: all, all of the time
+    tuning: TuningSummary | None = None  # the search that its configuration comes from; None: it was not tuned
+    shadow: ShadowSummary | None = None  # how that held; None: nobody looked
     fingerprint: dict[str, str] = {}  # what the results hang on; digests, but for flags and versions
     version: int = 1  # of this format
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import msgspec
 
@@ -23,8 +24,9 @@ from llamapipe.report import (
 from llamapipe.runtime import EngineResult
 from llamapipe.session.costs import CostMeter
 from llamapipe.session.objective import Objective
-from llamapipe.session.planning import view_of
+from llamapipe.session.planning import Went, view_of
 from llamapipe.session.prepare import Prepared
+from llamapipe.session.tuned import AsTuned
 from llamapipe.session.watch import StageWatch, Watcher
 
 __all__ = ["summarise"]
@@ -51,22 +53,34 @@ def summarise(
     frames = _sum([stream.frames for stream in streams])
     latency = watcher.latency.quantiles() if not _unpaced(prepared) else None
     outcome, error = _outcome(result, streams, frames)
-    view = view_of(prepared)
-    slo = _slo(prepared.objective, watcher, wall_s, frames, outcome)
     begun_s = watcher.first_dispatch_s
+    load_s = wall_s if begun_s is None else max(0.0, begun_s - watcher.started_s)
+    went = Went(
+        prepared.request.waited_s + load_s,
+        frames.decoded if outcome == "done" else 0,
+        [watcher.stages[stage.name].busy_s for stage in prepared.plan.stages],
+    )
+    view = view_of(prepared, went=went)
+    slo = _slo(prepared.objective, watcher, wall_s, frames, outcome)
     left_s = watcher.last_delivered_s
     running_s = watcher.running_before_s
     if begun_s is not None and left_s is not None:
         running_s += left_s - begun_s
     media_s = sum(stream.media_s for stream in streams)
+    tuned = AsTuned.of(prepared.request)
+    worked = frames.decoded - sum(frames.dropped.values()) - frames.cancelled
     stages = [
         msgspec.structs.replace(
-            _stage(plan, watcher, costs.rates[plan.name], rated=view.accuracy is not None),
+            _stage(plan, watcher, costs.rates[plan.name], rated=tuned is None and view.accuracy is not None),
+            **_as_tuned(plan, watcher, tuned),
+            frame_ms=1000 * watcher.stages[plan.name].busy_s / worked if prepared.plan.job and worked else None,
             budget_ms=stage.budget_ms,
             decisions=_decisions(plan, controller.decided[plan.name]),
         )
         for plan, stage in zip(prepared.plan.stages, view.stages, strict=True)
     ]
+    core_price = prepared.prices.of("cpu")
+    core_ms = 1000 * sum(stage.cost for stage in stages) / core_price / worked if core_price and worked else None
     cost = costs.summary(ended_s, sum(stage.cost for stage in stages), frames.delivered)
     return RunSummary(
         pipeline=prepared.compiled.spec.name,
@@ -75,7 +89,7 @@ def summarise(
         exit_code=_exit_code(outcome, result, prepared, slo),
         started_at=started_at,
         wall_s=wall_s,
-        load_s=wall_s if begun_s is None else max(0.0, begun_s - watcher.started_s),
+        load_s=load_s,
         first_frame_s=None if watcher.first_delivered_s is None else watcher.first_delivered_s - watcher.started_s,
         fps=frames.delivered / running_s if running_s > 0 else 0.0,
         x_realtime=media_s / running_s if running_s > 0 and media_s > 0 else None,
@@ -97,6 +111,7 @@ def summarise(
         plan=view,
         hardware=hardware_fingerprint(),
         observed=dict(observed),
+        tuning=None if tuned is None else tuned.summary(core_ms),
         fingerprint=dict(prepared.fingerprint),
     )
 
@@ -264,6 +279,13 @@ def _stage(plan: StagePlan, watcher: Watcher, rates: Sequence[float], *, rated: 
         through_ms=watcher.times.through[plan.name].quantiles() if watcher.times is not None else None,
         accuracy=_accuracy(plan, watch) if rated else None,
     )
+
+
+def _as_tuned(plan: StagePlan, watcher: Watcher, tuned: AsTuned | None) -> dict[str, Any]:
+    """How right a tuned stage is. Of a run that was changed meanwhile nobody can say: ``shadow`` has what is known."""
+    if tuned is None or not tuned.has(plan.name) or any(not change.error for change in watcher.changes):
+        return {}
+    return {"accuracy": tuned.accuracy, "accuracy_of": tuned.accuracy_of}
 
 
 def _decisions(plan: StagePlan, decided: Mapping[tuple[int, str], int]) -> list[Decided]:

@@ -136,8 +136,20 @@ def _figures(one: RunSummary, other: RunSummary, *, same_unit: bool) -> list[Fig
             comparable=same_cost,
         ),
         both("processor s", lambda run: run.cpu_s),
-        both("accuracy", lambda run: min((s.accuracy for s in run.stages if s.accuracy is not None), default=None)),
+        both("accuracy", _accuracy, comparable=_scale(one) == _scale(other)),
     ]
+
+
+def _accuracy(run: RunSummary) -> float | None:
+    """Of what was tuned, all stages together; else of the stage that is the least right."""
+    return min((stage.accuracy for stage in run.stages if stage.accuracy is not None), default=None)
+
+
+def _scale(run: RunSummary) -> str:
+    """What a run's accuracy is measured by. What was tuned is right at the sinks, what was not stage by stage."""
+    if _accuracy(run) is None:
+        return ""
+    return f"{run.tuning.metric} at the sinks" if run.tuning is not None else "each stage by itself"
 
 
 def _frames(one: FrameCounts, other: FrameCounts) -> list[Figure]:
@@ -161,7 +173,7 @@ def _stages(one: RunSummary, other: RunSummary, *, same_unit: bool) -> list[Stag
         StagePair(
             name,
             (_variants(a.get(name)), _variants(b.get(name))),
-            _stage_figures(a.get(name), b.get(name), same_unit=same_unit),
+            _stage_figures(a.get(name), b.get(name), same_unit=same_unit, same_scale=_scale(one) == _scale(other)),
         )
         for name in dict.fromkeys((*a, *b))
     ]
@@ -174,7 +186,9 @@ def _variants(stage: StageSummary | None) -> list[str]:
     return [s.variant or stage.type for s in served] or [stage.variant or stage.type]
 
 
-def _stage_figures(a: StageSummary | None, b: StageSummary | None, *, same_unit: bool) -> list[Figure]:
+def _stage_figures(
+    a: StageSummary | None, b: StageSummary | None, *, same_unit: bool, same_scale: bool
+) -> list[Figure]:
     def both(name: str, of: Callable[[StageSummary], float | None], *, comparable: bool = True) -> Figure:
         return _figure(name, None if a is None else of(a), None if b is None else of(b), comparable=comparable)
 
@@ -188,7 +202,8 @@ def _stage_figures(a: StageSummary | None, b: StageSummary | None, *, same_unit:
         both("budget ms", lambda stage: stage.budget_ms),
         both("p95 there ms", lambda stage: stage.through_ms.p95 if stage.through_ms is not None else None),
         both("cost", lambda stage: stage.cost, comparable=same_unit),
-        both("accuracy", lambda stage: stage.accuracy),
+        both("took a frame ms", lambda stage: stage.frame_ms),
+        both("accuracy", lambda stage: stage.accuracy, comparable=same_scale),
     ]
 
 
@@ -220,6 +235,11 @@ def _differences(one: RunSummary, other: RunSummary) -> list[str]:
         found.append(f"costs are in {_unit(one)} and {_unit(other)}")
     elif one.cost is not None and other.cost is not None and one.cost.price_per_s != other.cost.price_per_s:
         found.append("prices differ")
+    scales = _scale(one), _scale(other)
+    if all(scales) and scales[0] != scales[1]:
+        found.append(f"accuracies are of two kinds: {scales[0]}, and {scales[1]}")
+    elif one.tuning is not None and other.tuning is not None and one.tuning.video != other.tuning.video:
+        found.append(f"they were tuned on two videos: {one.tuning.video}, {other.tuning.video}")
     for name, run in (("first", one), ("second", other)):
         if run.outcome != "done":
             found.append(f"the {name} run has {run.outcome}" + (f": {run.error}" if run.error else ""))

@@ -215,6 +215,8 @@ class _Job:
 
     def _run(self, confinement: Confinement | None) -> RunSummary:
         asked_s = self.clock.now_s()
+        # Read once: what the run was given is still to be told at its end, whatever became of the file meanwhile.
+        self.request = replace(self.request, config=pinned_of(self.request))
         if self.held is None:
             from llamapipe.session.agreeing import with_agreements
 
@@ -315,8 +317,9 @@ class _Job:
                 items = {stage.name: stage.items / max(1, summary.frames.decoded) for stage in summary.stages}
                 prepared.memory.learn(governor.core_s or 0.0, summary.load_s, items)
             notes = remarks_of(prepared) + (shadow.notes if shadow is not None else [])
-            if notes:
-                summary = msgspec.structs.replace(summary, notes=[*summary.notes, *notes])
+            seen = shadow.summary if shadow is not None else None
+            if notes or seen is not None:
+                summary = msgspec.structs.replace(summary, notes=[*summary.notes, *notes], shadow=seen)
             if self.request.output is not None:
                 summary = _write_reports(self.request.output, summary, watcher, pictures, prepared)
             if keeper is not None:

@@ -4,11 +4,13 @@ Nothing is run, but for sampled frames: where the floor of accuracy needs to kno
 and where no stage has a model, and so none a profile.
 
 An objective is split into one for each operation (`llamapipe.slo`), by what the candidates that are budgeted for take.
+Of a latency each has its share along the way of a frame. A job has no such way, it has workers: what a frame may take
+of their time, so that the last one is done by the deadline, is shared among all operations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,13 +26,14 @@ from llamapipe.session.prepare import Prepared, prepare
 from llamapipe.session.remarks import remarks_of
 from llamapipe.session.request import RunRequest
 from llamapipe.session.sampling import NOTHING_SEEN, Samples, sampled
+from llamapipe.session.tuned import AsTuned
 from llamapipe.slo import StageGraph
 from llamapipe.spec import Prices
 
 if TYPE_CHECKING:
     from llamapipe.session.searching import Step
 
-__all__ = ["explain_plan", "view_of"]
+__all__ = ["Went", "explain_plan", "view_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,15 @@ class _Known:
     p95_s: float
     core_s: float
     cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class Went:
+    """What is known of a run when it is over, and was not before."""
+
+    begins_s: float  # when the first frame was worked on, since the user asked
+    frames: int  # of all sources; 0: not all of them came
+    took_s: Sequence[float]  # of workers, by stage: a deadline is shared by that where nothing was known of any stage
 
 
 def explain_plan(
@@ -68,24 +80,40 @@ def explain_plan(
         prepared.close()
 
 
-def view_of(prepared: Prepared, ready_s: float = 0.0, samples: Samples = NOTHING_SEEN) -> PlanView:
+def view_of(
+    prepared: Prepared,
+    ready_s: float = 0.0,
+    samples: Samples = NOTHING_SEEN,
+    went: Went | None = None,
+) -> PlanView:
     """What a run that can begin, and took ``ready_s`` to prepare, is planned to do.
 
-    ``samples``: what was seen on sampled frames where there are no profiles.
+    ``samples``: what was seen on sampled frames where there are no profiles. ``went``: of a run that is over.
     """
-    plan = prepared.plan
+    plan, tuned = prepared.plan, AsTuned.of(prepared.request)
     known = [_known(stage, samples.stages.get(stage.name), prepared.prices) for stage in plan.stages]
     efforts = [0.0 if k is None else k.p95_s for k in known]
     graph = StageGraph(Topology(plan).consumers)
     bound_s = plan.latency_slo_s
-    budgets = graph.budgets_s(bound_s, efforts) if bound_s is not None and any(efforts) else None
+    budgets = None
+    if bound_s is not None and any(efforts):
+        budgets = graph.budgets_s(bound_s, efforts)
+    elif plan.job is not None:
+        shares = [0.0 if k is None else k.core_s for k in known]
+        budgets = _job_budgets_s(prepared, shares, ready_s, went)
     p95_s = max(graph.ways_s(efforts), default=0.0)
     p50_s = max(graph.ways_s([0.0 if k is None else k.p50_s for k in known]), default=0.0)
     items = _items(prepared)
     core_s = sum(n * k.core_s for n, k in zip(items, known, strict=True) if k is not None)
     verdict, reason = feasible(prepared, p95_s, ready_s, samples)
+    if tuned is not None and prepared.objective.slo is None:
+        reason = f"there is no objective: it runs {tuned.why}"
     fps = _fps(prepared, core_s)
-    accuracies = [s.candidates[0].accuracy for s in plan.stages if s.candidates]
+    accuracy = None
+    if tuned is not None:
+        accuracy = tuned.accuracy
+    elif prepared.compiled.spec.accuracy is not None:
+        accuracy = min((s.candidates[0].accuracy for s in plan.stages if s.candidates), default=None)
     return PlanView(
         pipeline=prepared.compiled.spec.name,
         objective=prepared.objective.text,
@@ -104,16 +132,17 @@ def view_of(prepared: Prepared, ready_s: float = 0.0, samples: Samples = NOTHING
         predicted_fps=fps,
         predicted_reserved=1000 * _meter(prepared).cost_per_s / fps if fps else None,
         unit=prepared.prices.unit,
-        accuracy=min(accuracies, default=None) if prepared.compiled.spec.accuracy is not None else None,
+        accuracy=accuracy,
+        accuracy_of=tuned.accuracy_of if tuned is not None else "",
         stages=[
             StageView(
                 name=stage.name,
                 type=stage.type,
-                budget_ms=1000 * budgets[i] if budgets is not None and known[i] is not None else None,
+                budget_ms=1000 * budgets[i] if budgets is not None and (not any(known) or known[i]) else None,
                 takes_ms=1000 * k.p95_s if (k := known[i]) is not None else None,
                 variant=stage.configuration.variant.name if stage.configuration.variant is not None else None,
-                considered=_considered(prepared, stage),
-                why=_why(prepared, stage),
+                considered=_considered(prepared, stage, tuned),
+                why=_why(prepared, stage, tuned),
                 items=items[i],
             )
             for i, stage in enumerate(plan.stages)
@@ -134,6 +163,31 @@ def _items(prepared: Prepared) -> list[float]:
     return [seen.get(stage.name, share) for stage, share in zip(prepared.plan.stages, shares, strict=True)]
 
 
+def _job_budgets_s(
+    prepared: Prepared, efforts_s: Sequence[float], ready_s: float, went: Went | None
+) -> list[float] | None:
+    """Of every operation: how much of its workers' time a frame may take, so that all are done by the deadline.
+
+    That of a frame is (D - begins) / N for each worker that it begins with and has a core, N frames and the seconds
+    until the first of them as it went, else as expected. None where nobody can say.
+    """
+    job = prepared.plan.job
+    assert job is not None
+    frames = sum(job.num_frames.values()) if len(job.num_frames) == len(prepared.plan.streams) else 0
+    if went is not None:
+        frames, begins_s = went.frames or frames, went.begins_s
+        efforts_s = efforts_s if any(efforts_s) else went.took_s
+    else:
+        like = prepared.memory.recall() if prepared.memory is not None else None
+        begins_s = prepared.request.waited_s + ready_s + (like.load_s if like is not None else 0.0)
+    whole_s = sum(efforts_s)
+    if not whole_s or not frames:
+        return None
+    workers = max(1.0, min(prepared.plan.allotted or len(prepared.plan.workers), prepared.cores_held))
+    frame_s = workers * max(0.0, job.deadline_s - begins_s) / frames
+    return [frame_s * (own_s / whole_s) for own_s in efforts_s]
+
+
 def _meter(prepared: Prepared) -> CostMeter:
     return CostMeter(prepared.plan, prepared.prices, cores=prepared.cores_held, decoders=prepared.decoders)
 
@@ -148,7 +202,9 @@ def _fps(prepared: Prepared, core_s: float) -> float | None:
     return min(most, rate) if paced and rate else most
 
 
-def _why(prepared: Prepared, stage: StagePlan) -> str:
+def _why(prepared: Prepared, stage: StagePlan, tuned: AsTuned | None) -> str:
+    if tuned is not None and tuned.decides(stage.name):
+        return tuned.why
     if stage.configuration.variant is None:
         return "has no model: one way to run it"
     chosen = [weighed.why for weighed in prepared.compiled.weighed.get(stage.name, ()) if weighed.chosen == 0]
@@ -173,8 +229,9 @@ def _cost(prices: Prices, device: str, core_s: float | None) -> float | None:
         return None
 
 
-def _considered(prepared: Prepared, stage: StagePlan) -> list[Considered]:
+def _considered(prepared: Prepared, stage: StagePlan, tuned: AsTuned | None) -> list[Considered]:
     found: list[Considered] = []
+    as_tuned = tuned.why if tuned is not None and tuned.decides(stage.name) else ""
     for weighed in prepared.compiled.weighed.get(stage.name, ()):
         profile, place = weighed.profile, weighed.chosen
         candidate = stage.candidates[place] if place is not None else None
@@ -185,7 +242,7 @@ def _considered(prepared: Prepared, stage: StagePlan) -> list[Considered]:
             Considered(
                 variant=profile.variant.name,
                 verdict="lost" if place is None else "candidate" if place else "first",
-                why=weighed.why,
+                why=as_tuned if as_tuned and place == 0 else weighed.why,
                 batch=batch,
                 p95_ms=1000 * profile.point(1).p95_s if measured else None,
                 core_ms=None if core_s is None else 1000 * core_s,

@@ -26,12 +26,16 @@ from llamapipe.accuracy import Agreement, agreement
 from llamapipe.clock import Clock, Env
 from llamapipe.data import Boxes
 from llamapipe.media.contract import Decoded, SourceInfo, SourceStats, Undecodable, VideoSource
+from llamapipe.report import shadowed
+from llamapipe.report.shadowed import ShadowSummary
+from llamapipe.report.tuned import difference
 from llamapipe.session.pinned import of_stages
 from llamapipe.session.request import RunRequest
+from llamapipe.session.shadow_series import ShadowSeries
 from llamapipe.session.stretches import HeldVideo, Stretches, joined
 from llamapipe.session.trials import Judge, run_trial
 from llamapipe.session.tuning import tune_on
-from llamapipe.tune import Tuning
+from llamapipe.tune import Tried, Tuning
 
 __all__ = ["Shadow"]
 
@@ -101,8 +105,9 @@ class Shadow:
         self._passed = 0  # windows since the last search
         self._stop = threading.Event()
         self._left_out = 0
+        self._series = ShadowSeries(share, tuning.floor)
         self.notes: list[str] = []
-        """What was seen; one line a drift."""
+        """What was seen; one line a drift, or that there was none."""
         self._thread = threading.Thread(target=self._work, name="llamapipe shadow", daemon=True)
         self._thread.start()
 
@@ -119,8 +124,16 @@ class Shadow:
         self._change = None
         self._queue.put(None)
         self._thread.join()
+        seen = self.summary
+        if not seen.drifted:
+            self.notes.append(str(seen))
         if self._left_out:
             self.notes.append(f"{self._left_out} windows of frames were not looked at again: the machine was too busy")
+
+    @property
+    def summary(self) -> ShadowSummary:
+        """What was seen, once it is closed."""
+        return self._series.summary(self._left_out)
 
     def _period(self) -> int:
         """Frames from one window to the next."""
@@ -179,12 +192,18 @@ class Shadow:
                 return
             found.append(boxes)
         self._pairs.append((found[0], found[1]))
-        self._judge_windows(window.indices[-1])
+        self._judge_windows(window)
 
-    def _judge_windows(self, frame: int) -> None:
-        seen = self._drift()
+    def _judge_windows(self, window: Stretches) -> None:
+        at_s, frame = _end_of(window)
+        ran = _told(self._tuning)
+        lately = self._agreement(list(self._pairs)[-_WINDOWS:])
+        seen = self._drift(lately)
         if seen is None:
+            thin = lately is None or _boxes(lately) < _LEAST_BOXES
+            self._series.window(at_s, frame, lately, ran, shadowed.THIN if thin else shadowed.FINE)
             return
+        self._series.window(at_s, frame, seen, ran, shadowed.BELOW)
         self._pairs.clear()  # the next windows speak for themselves
         seen_so = (
             f"up to frame {frame} the configuration agrees with its reference by {seen.f1:.3f} "
@@ -195,16 +214,17 @@ class Shadow:
         _LOG.warning("drift: %s: %s", seen_so, advice)
         self.notes.append(f"drift: {seen_so}: {advice}")
         if change is not None:
-            change(msgspec.structs.replace(self._tuning, values=self._tuning.reference), "drift: the reference")
+            reference = msgspec.structs.replace(self._tuning, values=self._tuning.reference)
+            change(reference, "drift: the reference")
+            self._series.followed(at_s, frame, _told(reference), shadowed.REFERENCE, None, 0)
             self._begin_to_gather()
 
-    def _drift(self) -> Agreement | None:
+    def _drift(self, lately: Agreement | None) -> Agreement | None:
         """What speaks for it: agreement that is below the floor lately, or cannot be proved where it long should be.
 
         The lower end alone says nothing while there are few boxes: there it is below the floor whatever was tuned.
         """
         floor = self._tuning.floor
-        lately = self._agreement(list(self._pairs)[-_WINDOWS:])
         if lately is None or (_boxes(lately) >= _LEAST_BOXES and lately.f1 < floor):
             return lately
         seen = self._agreement(list(self._pairs))
@@ -227,6 +247,7 @@ class Shadow:
     def _search(self) -> None:
         """On the frames that were gathered; then go over to what was found."""
         held = joined(list(self._gathered))
+        at_s, frame = _end_of(self._gathered[-1])
         self._gathered.clear()
         self._state = _State.SEARCHING
         found = tune_on(held, self._tuning, self._request, interrupt=self._stop, clock=self._clock, env=self._env)
@@ -236,12 +257,25 @@ class Shadow:
             return
         if not found.feasible or dict(found.values) == dict(found.reference):
             self.notes.append(f"frames {first} to {last}: nothing cheaper than the reference is right enough for them")
+            reference = _told(msgspec.structs.replace(found, values=found.reference))
+            self._series.followed(at_s, frame, reference, shadowed.KEPT, None, len(held.frames))
             self._patience = min(_MOST_PATIENCE, 2 * self._patience)
             self._passed, self._state = 0, _State.RESTING
             return
         self._tuning = found
         change(found, f"tuned on frames {first} to {last}")
+        self._series.followed(at_s, frame, _told(found), shadowed.RETUNED, found.predicted, len(held.frames))
         self._patience, self._state = 1, _State.WATCHING
+
+
+def _told(tuning: Tuning) -> str:
+    """What a tuning runs, as it differs from its reference."""
+    return difference(Tried(tuning.values), tuning) or "the reference"
+
+
+def _end_of(window: Stretches) -> tuple[float, int]:
+    """Seconds of the video at its last frame, and that one's number."""
+    return float(window.frames[-1].pts * window.info.time_base), window.indices[-1]
 
 
 def _boxes(compared: Agreement) -> float:

@@ -25,11 +25,23 @@ from llamapipe.inference.decoders import DECODERS
 from llamapipe.inference.models import TASKS
 from llamapipe.media import SINKS
 from llamapipe.operator import Knob
-from llamapipe.report import FrameCounts, RunSummary, ServedBy, SloResult, StageSummary, StreamSummary
+from llamapipe.report import (
+    FrameCounts,
+    RunSummary,
+    ServedBy,
+    ShadowSummary,
+    ShadowWindow,
+    SloResult,
+    StageSummary,
+    StreamSummary,
+    TriedRow,
+    TuningSummary,
+)
 from llamapipe.runtime.slots import StaleFrame
 from llamapipe.session import pipeline_names, validate_pipeline
 from llamapipe.session.pipeline import RunOptions, TuneOptions
 from llamapipe.sim.scenario import load_scenario
+from llamapipe.tune import Predicted
 from llamapipe_operators import OPERATORS
 from tests.cli.test_app import commands
 
@@ -133,7 +145,13 @@ def test_every_sink_pipeline_task_decoder_and_knob_is_described() -> None:
     assert all(model.decoder in {*DECODERS, "mtcnn"} for model in MODELS.values())
 
 
-@pytest.mark.parametrize("kind", [RunSummary, FrameCounts, ServedBy, SloResult, StageSummary, StreamSummary])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(RunSummary, FrameCounts, ServedBy, SloResult, StageSummary, StreamSummary),
+        *(TuningSummary, TriedRow, Predicted, ShadowSummary, ShadowWindow),
+    ],
+)
 def test_every_field_of_run_json_is_described(kind: type[msgspec.Struct]) -> None:
     described = set(re.findall(r"`([a-z_0-9]+)`", section("outputs.md", "## run.json")))
     assert set(kind.__struct_fields__) - described == set()

@@ -105,6 +105,11 @@ def test_a_deadline_that_the_cheap_one_meets_is_met_by_it(tmp_path: Path, env: d
     served = {entry["variant"]: entry["items"] for entry in stage["served_by"]}
     assert served.get(FAST.name, 0) >= 170
     assert stage["slo"].met
+    assert stage["frame_ms"] == pytest.approx(1000 * stage["busy_s"] / 179)  # type: ignore[operator]
+    assert 0 < stage["frame_ms"] < stage["budget_ms"] < 60_000 * 8 / 179  # type: ignore[operator]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Shares of the objective" in page
+    assert "time a frame took at each stage" in page
 
 
 def test_a_run_with_its_cores_to_itself_refines_the_profile_of_what_it_used(

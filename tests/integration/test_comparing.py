@@ -118,6 +118,33 @@ def test_other_machines_prices_and_pipelines_are_told(runs: tuple[Path, Path, Pa
     assert figures(found)["cost reserved"][2] is None
 
 
+def tuned(folder: Path, target: Path, accuracy: float, **more: str) -> Path:
+    """The run as if it had been tuned."""
+    asked = {"objective": "", "metric": "agreement", "floor": 0.9, "values": {}, "predicted": None, "video": "a.mp4"}
+    asked |= {"hardware": "", "took_s": 1.0, "budget_s": 2.0, "points": 3, "frames": 40, "tried": []}
+    summary = json.loads((folder / "run.json").read_bytes())
+    summary["tuning"] = asked | more
+    summary["stages"][0]["accuracy"] = accuracy
+    target.mkdir()
+    (target / "run.json").write_text(json.dumps(summary))
+    return target
+
+
+def test_accuracies_as_tuned_are_compared_where_they_are_of_one_kind(
+    runs: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    first = tuned(runs[0], tmp_path / "a", 0.8)
+    found = compare_runs(first, tuned(runs[1], tmp_path / "b", 0.96))
+    assert figures(found)["accuracy"] == (0.8, 0.96, pytest.approx(1.2))
+    assert found.warnings == []
+    told = compare_runs(first, tuned(runs[1], tmp_path / "c", 0.4, metric="ap50"))
+    assert figures(told)["accuracy"] == (0.8, 0.4, None)
+    assert told.stages[0].figures[-1].ratio is None
+    assert told.warnings == ["accuracies are of two kinds: agreement at the sinks, and ap50 at the sinks"]
+    elsewhere = compare_runs(first, tuned(runs[1], tmp_path / "d", 0.96, video="b.mp4"))
+    assert elsewhere.warnings == ["they were tuned on two videos: a.mp4, b.mp4"]
+
+
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"run\.json cannot be read"):
         compare_runs(tmp_path, tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -83,6 +84,26 @@ def test_a_tuned_configuration_has_its_budget_and_verdict(tmp_path: Path, env: d
     assert view.feasible
     assert view.notes[0].startswith("on_overload: degrade does nothing: a tuned configuration")
     assert plan(tmp_path, env, assets, realtime=True, config=tuning, slo="p95=1ms").feasible is False
+
+
+def test_a_deadline_is_shared_among_operations_as_time_of_workers_for_a_frame(
+    tmp_path: Path, env: dict[str, str], assets: Path
+) -> None:
+    fill(env, {GOOD: 1.0})
+    with open_catalogue(env) as catalogue:
+        profile = catalogue.profile(GOOD.name)
+        assert profile is not None
+        light = tuple(
+            msgspec.structs.replace(point, median_s=1e-4, p95_s=1e-4, core_s=1e-4) for point in profile.points
+        )
+        catalogue.put(msgspec.structs.replace(profile, points=light))
+    one, two = (plan(tmp_path, env, assets, slo="deadline=100s", workers=n).stages[0] for n in (1, 2))
+    assert one.budget_ms is not None
+    assert two.budget_ms is not None
+    frames = 179  # of the clip; getting ready takes a part of the 100 s
+    assert 80_000 / frames < one.budget_ms < 100_000 / frames
+    cores = len(os.sched_getaffinity(0))
+    assert two.budget_ms == pytest.approx(min(2, cores) * one.budget_ms, rel=0.1)
 
 
 def test_what_no_variant_can_do_is_called_infeasible(tmp_path: Path, env: dict[str, str], assets: Path) -> None:

@@ -13,6 +13,7 @@ from msgspec import structs
 from llamapipe.control import replay
 from llamapipe.errors import UsageError
 from llamapipe.inference.hardware import fingerprint
+from llamapipe.report import RunSummary
 from llamapipe.session import RunRequest, load_pipeline, run
 from llamapipe.session.pinned import digest_of_pipeline
 from llamapipe.tune import Predicted, Tuning, VideoSignature
@@ -48,7 +49,7 @@ def tuning(pipeline: Path, **values: object) -> Tuning:
     return Tuning(*told, found, predicted, USUAL, (), 1, 48, 3.0, 2.0)
 
 
-def notes(pipeline: Path, config: Tuning, env: dict[str, str], video: Path, tmp_path: Path) -> list[str]:
+def looked_at(pipeline: Path, config: Tuning, env: dict[str, str], video: Path, tmp_path: Path) -> RunSummary:
     request = RunRequest(
         str(pipeline),
         [str(video)],
@@ -62,6 +63,11 @@ def notes(pipeline: Path, config: Tuning, env: dict[str, str], video: Path, tmp_
     summary = run(request, env=env)
     assert summary.outcome == "done"
     assert summary.workers == 1  # 10 core-ms a frame, 25 times a second, are half of what one can do
+    assert summary.shadow is not None
+    return summary
+
+
+def drifts(summary: RunSummary) -> list[str]:
     return [note for note in summary.notes if "drift" in note]
 
 
@@ -85,15 +91,33 @@ def test_where_a_joined_clip_begins_to_move_a_configuration_that_looks_seldom_is
     pipeline: Path, env: dict[str, str], assets: Path, tmp_path: Path
 ) -> None:
     video = joined(assets / "TUD-Stadtmitte.mp4", tmp_path / "joined.mp4")
-    told = notes(pipeline, tuning(pipeline, detect__sample_fps=2.0), env, video, tmp_path)
+    summary = looked_at(pipeline, tuning(pipeline, detect__sample_fps=2.0), env, video, tmp_path)
+    told = drifts(summary)
     assert told
     assert "the floor is 0.9: tune for this part" in told[0]
     frames = [int(re.findall(r"up to frame (\d+)", note)[0]) for note in told]
     assert min(frames) > _STILL
+    assert summary.shadow is not None
+    below = [window for window in summary.shadow.windows if window.verdict == "below the floor"]
+    assert [window.frame for window in below] == frames
+    assert {window.ran for window in below} == {"detect.sample_fps=2.0"}
+    assert all(window.agreement is not None and window.low is not None and window.low < 0.9 for window in below)
+    assert not [note for note in summary.notes if note.startswith("shadow:")]
 
 
 def test_one_that_holds_is_not(pipeline: Path, env: dict[str, str], assets: Path, tmp_path: Path) -> None:
-    assert notes(pipeline, tuning(pipeline), env, assets / "TUD-Stadtmitte.mp4", tmp_path) == []
+    summary = looked_at(pipeline, tuning(pipeline), env, assets / "TUD-Stadtmitte.mp4", tmp_path)
+    assert drifts(summary) == []
+    shadow = summary.shadow
+    assert shadow is not None
+    assert shadow.judged >= 1
+    assert shadow.least == 1.0  # it is its own reference
+    assert {window.verdict for window in shadow.windows} <= {"fine", "too little to judge"}
+    assert [note for note in summary.notes if note.startswith("shadow:")] == [str(shadow)]
+    assert f"{shadow.judged} window" in str(shadow)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "agreement with the reference over the video" in page
+    assert str(shadow) in page
 
 
 def test_where_it_drifts_the_reference_runs_until_a_search_has_found_what_fits_now(
@@ -126,6 +150,13 @@ def test_where_it_drifts_the_reference_runs_until_a_search_has_found_what_fits_n
     page = (out / "report.html").read_text()
     assert "Configurations over time" in page
     assert found.why in page
+    assert summary.shadow is not None
+    verdicts = [window.verdict for window in summary.shadow.windows]
+    at = verdicts.index("below the floor")
+    assert verdicts[at + 1 : at + 3] == ["changed to the reference", "re-tuned"]
+    [retuned] = [window for window in summary.shadow.windows[at : at + 3] if window.verdict == "re-tuned"]
+    assert retuned.ran != "the reference"
+    assert stage.accuracy is None  # of two configurations and the reference, each a while
 
 
 def test_without_a_reference_there_is_nothing_to_compare_with(

@@ -12,12 +12,14 @@ import msgspec
 import pytest
 
 from llamapipe.errors import SpecError, UsageError
+from llamapipe.report import RunSummary
 from llamapipe.session import RunRequest, run
 from llamapipe.session.pinned import pin
+from llamapipe.session.planning import explain_plan
 from llamapipe.session.searching import BudgetTooShort
 from llamapipe.session.tune_request import TuneRequest
 from llamapipe.session.tuning import tune, tune_for
-from llamapipe.tune import LIKE
+from llamapipe.tune import LIKE, Tuning
 from tests.integration.test_choices import FAST, GOOD, env, fill
 
 __all__ = ["env"]  # the fixture
@@ -78,8 +80,9 @@ def test_a_tuning_is_cheaper_runs_from_its_file_and_is_known_for_a_like_video(
     config = tmp_path / "people.tuned.yaml"
     pin(tuning, config)
     again = RunRequest(asked.pipeline, [asked.source], output=tmp_path / "out", config=config, max_frames=20)
-    summary = run(again, env=env)
+    summary = run(again, env=env, on_plan=lambda _: config.unlink())  # it is read once, before the run
     assert summary.outcome == "done"
+    told_of(tuning, summary, (tmp_path / "out" / "report.html").read_text())
     height, width = tuning.values["detect.input_size"]
     assert summary.stages[0].variant is not None
     assert f"/{height}x{width}/" in summary.stages[0].variant
@@ -93,6 +96,12 @@ def test_a_tuning_is_cheaper_runs_from_its_file_and_is_known_for_a_like_video(
     before = tune_for(RunRequest(asked.pipeline, [asked.source]), env=env)
     assert before is not None
     assert before.tuning == tuning
+
+    pin(tuning, config)
+    otherwise = replace(again, output=None, max_frames=2, sets={"detect.batch": "4"}, sinks=["jsonl=other.jsonl"])
+    view = explain_plan(otherwise, env=env)
+    assert (view.accuracy, view.accuracy_of) == (None, "")
+    assert view.stages[0].why != "as tuned on TUD-Stadtmitte.mp4"
 
     with pytest.raises(UsageError, match="it is for pipeline people-only, this is vintage"):
         run(RunRequest("vintage", [asked.source], output=tmp_path / "other", config=config), env=env)
@@ -111,6 +120,34 @@ def test_videos_that_were_not_tuned_for_and_look_otherwise_are_named(
     alone = tune_for(replace(run_asked, sources=[asked.source]), env=env)
     assert alone is not None
     assert alone.unlike == ""
+
+
+def told_of(tuning: Tuning, summary: RunSummary, page: str) -> None:
+    """That a run tells of the search, and of how right and dear it promised to be."""
+    told, plan, found = summary.tuning, summary.plan, tuning.predicted
+    assert told is not None
+    assert plan is not None
+    assert found is not None
+    assert found.accuracy is not None
+    assert (told.metric, told.floor, told.video, told.overruled) == ("agreement", 0.7, "TUD-Stadtmitte.mp4", [])
+    assert told.predicted is not None
+    assert told.predicted.accuracy == pytest.approx(found.accuracy, rel=1e-4)  # a file has but five digits
+    assert len(told.tried) == len(tuning.tried)
+    [chosen] = [row for row in told.tried if row.chosen]
+    assert chosen.cost_core_ms == pytest.approx(found.cost_core_ms, rel=1e-4)
+    assert told.cost_core_ms is not None
+    assert 0.1 * found.cost_core_ms < told.cost_core_ms < 10 * found.cost_core_ms
+    label = "agreement at the sinks, as tuned on TUD-Stadtmitte.mp4"
+    for accuracy, what in (
+        (plan.accuracy, plan.accuracy_of),
+        (summary.stages[0].accuracy, summary.stages[0].accuracy_of),
+    ):
+        assert accuracy == pytest.approx(found.accuracy, rel=1e-4)
+        assert what == label
+    assert plan.stages[0].why == "as tuned on TUD-Stadtmitte.mp4"
+    assert plan.reason == "there is no objective: it runs as tuned on TUD-Stadtmitte.mp4"
+    for words in ("The search", "cost by trial", "Predicted against actual", "chosen", label):
+        assert words in page
 
 
 def test_a_run_waits_for_tuning_no_longer_than_a_tenth_of_its_deadline(

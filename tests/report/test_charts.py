@@ -7,8 +7,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from llamapipe.report import Quantiles, StageSummary
+from llamapipe.report import Quantiles, ShadowSummary, ShadowWindow, StageSummary
 from llamapipe.report.charts import budget_chart, candidates_chart, latency_chart, timeline
+from llamapipe.report.shadow_chart import shadow_chart
 from llamapipe.report.trace import Span
 
 WIDTH = 1000
@@ -17,6 +18,24 @@ COLOURS = {"detect": "red", "track": "blue"}
 
 def span(start_s: float, end_s: float, stage: str = "detect", worker: str = "worker-0", **more: int) -> Span:
     return Span(worker, stage, start_s, end_s, more.get("items", 1), 0, more.get("failed", 0))
+
+
+def seen(*windows: tuple[float, float | None, str]) -> ShadowSummary:
+    rows = [ShadowWindow(at_s, 1, 24, f1, f1, f1, "a=<1>", verdict) for at_s, f1, verdict in windows]
+    return ShadowSummary(0.02, 0.9, len(rows), 0, 0, None, rows)
+
+
+@pytest.mark.parametrize("end_s", [0.0, 0.9, 59.5, 3600.0, 86400.0, 1e7])
+def test_windows_are_dots_over_the_video_by_their_verdict_and_changes_are_lines_down(end_s: float) -> None:
+    windows = [(0.0, 0.95, "fine"), (end_s, 0.3, "too little to judge"), (end_s, 0.8, "below the floor")]
+    svg = shadow_chart(seen(*windows, (end_s, None, "changed to the reference"), (end_s, 0.99, "re-tuned")))
+    dots = parts(svg, "circle")
+    assert [dot.attrib["fill"] for dot in dots] == ["var(--accent)", "var(--soft)", "var(--bad)"]
+    assert [line.attrib["class"] for line in parts(svg, "line")].count("front") == 2
+    assert all(0 <= float(dot.attrib["cy"]) <= 340 and 80 <= float(dot.attrib["cx"]) <= WIDTH for dot in dots)
+    assert len(parts(svg, "text")) < 25
+    assert all(0 <= float(text.attrib["x"]) <= WIDTH for text in parts(svg, "text"))
+    assert shadow_chart(seen((1.0, None, "too little to judge"))) == ""
 
 
 def stage(name: str, budget_ms: float | None, there: Quantiles | None) -> StageSummary:

@@ -16,14 +16,19 @@ from llamapipe.report import (
     PlanView,
     RunSummary,
     ServedBy,
+    ShadowSummary,
+    ShadowWindow,
     SloResult,
     StageSummary,
     StageView,
     StreamSummary,
+    TriedRow,
+    TuningSummary,
 )
 from llamapipe.report.html import render_report, write_report_html
 from llamapipe.report.summary import Quantiles
 from llamapipe.report.trace import LatencyTrace, PictureStrip, Span, TraceRecorder
+from llamapipe.tune import Predicted
 
 LATENCY = Quantiles(10, 150, 180, 200, 20)
 
@@ -118,6 +123,80 @@ def test_cost_plan_decisions_and_shares_are_told_where_there_are_any() -> None:
     assert "blur small 19 the cheapest in time" in text
     assert "small: 19 items &lt;big&gt;: 1 items" in text
     assert "time at each stage against its share" in html
+
+
+TRIED = [
+    TriedRow("reference", "", True, False, 1.0, 40.0, 12.0, 1.0, 1.0, 1.0),
+    TriedRow("", "blur.input_size=320x320", True, True, 0.5, 10.0, 50.0, 0.93, 0.91, 0.96, 80.0),
+    TriedRow("no such <network>", "blur.batch=8", False, False, 0.1),
+]
+
+
+def tuned(**changes: Any) -> TuningSummary:
+    predicted = Predicted(10.0, 0.1, 50.0, 0.93, 0.91, 0.96, 60.0, 80.0, 90.0)
+    values = {"blur.input_size": [320, 320]}
+    asked = ("p95<=100ms", "agreement", 0.9, values, predicted, "<b>street</b>.mp4", "", 2.5, 3.0, 40, 48, TRIED)
+    return structs.replace(TuningSummary(*asked, notes=["cost is <guessed>"], cost_core_ms=12.5), **changes)
+
+
+def test_a_tuned_run_shows_the_search_and_what_it_promised_against_what_came() -> None:
+    html = report(tuning=tuned())
+    text = words(html)
+    assert "<b>street" not in html
+    assert "<network>" not in html
+    assert "<guessed>" not in html
+    assert html.count("cost by trial") == 1
+    assert "3 of 40 configurations tried on 48 frames in 2.5 s of 3.0 s" in text
+    assert "blur.input_size=320x320" in text
+    assert "2 * chosen 10.0 50 0.930 0.910 80 ms" in text
+    assert "latency p95, ms 80.0 150.0" in text
+    assert "cost, core-ms a frame 10.0 12.5" in text
+    assert "frames a second 50.0 at most 12.5" in text
+    assert "agreement 0.930 (0.910 to 0.960) – not measured: --shadow" in text
+    assert "not all of it as tuned" not in text
+    assert "set otherwise for this run" in words(report(tuning=tuned(overruled=["blur.input_size"])))
+    unpaced = words(report(tuning=tuned(), latency_ms=None))
+    assert "latency p95, ms 80.0 – read as fast as it can be" in unpaced
+    untuned = report()
+    assert "The search" not in untuned
+    assert "Predicted against actual" not in untuned
+
+
+def shadow(*verdicts: str) -> ShadowSummary:
+    windows = [
+        ShadowWindow(10.0 * i, 240 * i, 96, 0.95 - 0.1 * i, 0.9 - 0.1 * i, 0.98, "blur.batch=<2>", verdict)
+        for i, verdict in enumerate(verdicts)
+    ]
+    return ShadowSummary(0.02, 0.9, len(verdicts), 7, 1, 0.85, windows)
+
+
+def test_what_the_shadow_saw_is_a_chart_a_table_and_the_accuracy_that_came() -> None:
+    html = report(tuning=tuned(), shadow=shadow("fine", "below the floor", "changed to the reference"))
+    text = words(html)
+    assert "<2>" not in html
+    assert (
+        "3 windows judged, agreement at least 0.850; 7 had too few boxes to judge by, for 1 there was no time" in text
+    )
+    assert "agreement with the reference over the video" in html
+    assert "10.0 240 96 0.850 0.800 to 0.980 below the floor" in text
+    assert "agreement 0.930 (0.910 to 0.960) 0.850 at least measured while it ran" in text
+    nothing = words(report(shadow=ShadowSummary(0.02, 0.9, 0, 0, 0, None, [])))
+    assert "0 windows judged; 0 had too few boxes" in nothing
+    assert "Agreement while it ran" not in report()
+
+
+def test_what_a_user_should_know_of_the_run_is_in_its_report() -> None:
+    assert "Notes 1 worker was lost &lt;there&gt;" in words(report(notes=["1 worker was lost <there>"]))
+    assert "Notes" not in words(report())
+
+
+def test_the_share_of_a_deadline_is_of_the_time_that_workers_have_for_a_frame() -> None:
+    stage = StageSummary("blur", "llamapipe/blur@v1", "small", 1, {}, 20, 20, 1.5, 3, LATENCY, 0.1, 1)
+    stage = structs.replace(stage, budget_ms=100.0, frame_ms=75.0)
+    html = report(stages=[stage], slo=SloResult("deadline=30s", True, True, 20.0, 30.0))
+    assert "blur: 75.0 ms a frame of 100.0 ms" in html
+    assert "How much of its workers' time a frame took" in html
+    assert "waiting included" not in html
 
 
 def test_only_a_latency_that_is_judged_is_a_line_in_the_chart() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llamapipe.report.tuning import best_so_far, difference, write_tuning_html
+from llamapipe.report.search_charts import best_so_far
+from llamapipe.report.tuned import difference, rows_of
+from llamapipe.report.tuning import write_tuning_html
 from llamapipe.tune import Predicted, Tried, Tuning, VideoSignature
 
 REFERENCE = {"detect.input_size": [640, 640], "detect.batch": 1}
@@ -31,8 +33,8 @@ TRIED = (
 
 
 def test_the_course_is_the_cheapest_that_fits_so_far() -> None:
-    assert best_so_far(tuning(*TRIED)) == [(1, 40), (2, 40), (3, 10), (4, 10)]
-    assert best_so_far(tuning(*TRIED[1:2])) == []
+    assert best_so_far(rows_of(tuning(*TRIED))) == [(1, 40), (2, 40), (3, 10), (4, 10)]
+    assert best_so_far(rows_of(tuning(*TRIED[1:2]))) == []
 
 
 def test_a_configuration_is_told_by_what_it_has_other_than_the_reference() -> None:
@@ -44,7 +46,8 @@ def test_the_page_has_both_charts_every_trial_and_nothing_unescaped(tmp_path: Pa
     write_tuning_html(tmp_path / "t.html", tuning(*TRIED))
     page = (tmp_path / "t.html").read_text()
     assert page.count("<svg") == 2
-    assert page.count("<circle") == 6
+    assert page.count("<circle") == 8  # what was chosen has a ring in both
+    assert page.count("<b>chosen</b>") == 1
     assert "no such &lt;network&gt;" in page
     assert "<b>street" not in page
 

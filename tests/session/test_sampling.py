@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llamapipe.report import PlanView
-from llamapipe.session import RunRequest
+from llamapipe.session import RunRequest, run
 from llamapipe.session.planning import explain_plan
 from llamapipe.spec import OpSpec, PipelineSpec, SinkSpec
 from tests.media.sinks.clips import make_clip
@@ -35,6 +35,32 @@ def test_stages_have_times_and_budgets_and_what_no_frame_can_do_is_infeasible(cl
     for slo in ("p95=0.01ms", "p50=0.01ms"):
         assert planned(clip, tmp_path, realtime=True, slo=slo).feasible is False
     assert not [path for path in tmp_path.iterdir() if path.name != "cache"]
+
+
+def test_a_deadline_is_shared_by_what_stages_took_before_the_run_and_in_it(clip: Path, tmp_path: Path) -> None:
+    view = planned(clip, tmp_path, slo="deadline=30s")
+    assert view.stages[0].budget_ms
+    assert view.stages[0].takes_ms
+    ops = tuple(
+        OpSpec(name=name, type="llamapipe/vintage@v1", inputs={"frames": (source,)})
+        for name, source in (("old", "$source.frames"), ("older", "$ops.old.frames"))
+    )
+    sink = SinkSpec(name="video", type="llamapipe/video@v1", inputs=("$ops.older.frames",))
+    asked = RunRequest(
+        PipelineSpec(name="looks", ops=ops, sinks=(sink,)),
+        [str(clip)],
+        output=tmp_path / "out",
+        slo="deadline=30s",
+        workers=1,
+    )
+    summary = run(asked, env={"LLAMAPIPE_CACHE": str(tmp_path / "cache")})
+    shares = [(stage.budget_ms or 0.0, stage.frame_ms or 0.0) for stage in summary.stages]
+    left_ms = 1000 * (30 - summary.waited_s - summary.load_s) / summary.frames.decoded
+    assert sum(budget_ms for budget_ms, _ in shares) == pytest.approx(left_ms, rel=0.01)
+    assert shares[0][0] / shares[1][0] == pytest.approx(shares[0][1] / shares[1][1])
+    assert sum(frame_ms for _, frame_ms in shares) < left_ms
+    assert summary.plan is not None
+    assert [stage.budget_ms for stage in summary.plan.stages] == [budget_ms for budget_ms, _ in shares]
 
 
 def test_the_price_of_a_core_counts(clip: Path, tmp_path: Path) -> None:
