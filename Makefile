@@ -16,7 +16,7 @@ demo: $(VENV)/.core
 TEST_JOBS ?= $(shell expr $$(nproc) + 1)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(TEST_JOBS)
 
 # torch is large and has no place among the usual dependencies: an environment of its own, in which CI runs these too.
 test-torch: torch-env

@@ -12,9 +12,9 @@ import pytest
 import llamapipe
 from llamapipe.clock import system_env
 from llamapipe.inference import cache_root, registered, use_catalogue
-from tests.parallel import pytest_collection_modifyitems
+from tests.parallel import pytest_collection_modifyitems, pytest_xdist_make_scheduler
 
-__all__ = ["pytest_collection_modifyitems"]
+__all__ = ["pytest_collection_modifyitems", "pytest_xdist_make_scheduler"]
 
 LABELLED = "cd0835334c78114f6fe014c78f7135809b262858bf100dd78d7a0783a565d49f"
 

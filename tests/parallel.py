@@ -6,7 +6,7 @@ long, and go wherever there is room. Without ``-n``, tests run in their usual or
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,14 +71,31 @@ FIRST = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def group_of(nodeid: str) -> str:
+    """What is done by one process, one after the other."""
+    name = file_of(nodeid)
+    return nodeid if name in ALONE else "realtime" if name in REALTIME else name
+
+
+def file_of(nodeid: str) -> str:
+    """Of a test, below the folder of this module."""
+    return nodeid.partition("::")[0].removeprefix("tests/")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not hasattr(config, "workerinput"):
-        return
-    order = {name: number for number, name in enumerate(FIRST)}
-    root = Path(__file__).parent
-    files = {item: item.path.relative_to(root).as_posix() for item in items}
-    for item, name in files.items():
-        if name not in ALONE and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group("realtime" if name in REALTIME else name))
-    items.sort(key=lambda item: order.get(files[item], len(order)))
+    if hasattr(config, "workerinput"):
+        order = {name: number for number, name in enumerate(FIRST)}
+        items.sort(key=lambda item: order.get(file_of(item.nodeid), len(order)))
+
+
+# Not by marks and --dist loadgroup: xdist writes groups into the names of tests, which newer versions of pytest ignore.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Grouped(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    config.option.loadscopereorder = False  # the order is that of the tests
+    return Grouped(config, log)

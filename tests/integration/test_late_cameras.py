@@ -124,7 +124,10 @@ def told(place: Path, sources: list[str], **more: Any) -> tuple[RunSummary, dict
     log = (place / "out" / "events.jsonl").read_bytes().splitlines()
     control = replay(log)
     control.check_invariants()
-    assert {s.name: s.frames.decoded for s in summary.streams} == control.ledger.decoded
+    decoded = {s.name: s.frames.decoded for s in summary.streams}
+    # One that was given up before the run began, as where that takes long, the control has never heard of.
+    assert {name: decoded[name] for name in control.ledger.decoded} == control.ledger.decoded
+    assert not any(count for name, count in decoded.items() if name not in control.ledger.decoded)
     return summary, {stream.name: stream for stream in summary.streams}
 
 
@@ -197,9 +200,10 @@ def test_a_limit_holds_for_a_camera_that_never_comes(cameras: Callable[..., Came
     """The run goes on for so long, and no longer."""
     clip = make_clip(place / "clip.mp4", times=range(20))
     never = cameras(TsServer, on=False)
-    summary, streams = told(place, [str(clip), never.address], request={"reconnect_for_s": 3.0})
+    began_s = time.monotonic()
+    summary, streams = told(place, [str(clip), never.address], request={"reconnect_for_s": 5.0})
     assert (summary.outcome, summary.exit_code, streams["clip"].outcome) == ("done", 1, "done")
-    assert summary.wall_s > 2.5
+    assert time.monotonic() - began_s > 5
     assert "connection refused" in (streams["cam"].error or "")
 
 

@@ -142,7 +142,10 @@ def test_several_queries_at_once_are_each_answered_once(profiles: list[Profile],
         answers = session.query_batch([picture] * 40, task="person-detection", accuracy=0.6)
     assert [isinstance(answer, QueryRefused) for answer in answers] == [False] * 40
     assert all(len(answer.boxes) == 1 and answer.boxes[0].names for answer in answers)
-    assert len(diary.answers()) == len(set(diary.answers())) == 40
+    arrived = [event.query_id for _, event, _ in diary.entries if isinstance(event, ev.QueryArrived)]
+    assert len(arrived) >= 40
+    assert len(diary.answers()) == len(set(diary.answers()))
+    assert set(arrived) <= set(diary.answers())  # the others are for warming up
 
 
 def test_a_query_whose_replica_is_killed_is_answered_by_another(

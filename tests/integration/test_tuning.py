@@ -153,8 +153,8 @@ def told_of(tuning: Tuning, summary: RunSummary, page: str) -> None:
 def test_a_run_waits_for_tuning_no_longer_than_a_tenth_of_its_deadline(
     asked: TuneRequest, env: dict[str, str], assets: Path
 ) -> None:
-    fill(env, {GOOD: 1.0})
-    tuned = tune_for(RunRequest(asked.pipeline, [asked.source], slo="deadline=90s"), env=env)
+    fill(env, {FAST: 1.0})
+    tuned = tune_for(RunRequest(asked.pipeline, [asked.source], slo="deadline=90s", sets=SMALL), env=env)
     assert tuned is not None
     assert tuned.tuning.budget_s == 9.0  # not the 10 that a video of this length has otherwise
     with pytest.raises(BudgetTooShort, match=re.escape("the budget of 0.0001 s")):
@@ -164,13 +164,13 @@ def test_a_run_waits_for_tuning_no_longer_than_a_tenth_of_its_deadline(
 
 
 def test_another_floor_or_another_video_is_searched_for(asked: TuneRequest, env: dict[str, str], assets: Path) -> None:
-    quick = replace(asked, budget_frames=1, sets=SMALL)
+    quick = replace(asked, budget_frames=1)
     tune(quick, env=env)
     assert tune(quick, env=env).cached_from is not None
     assert tune(replace(quick, min_accuracy=0.6), env=env).cached_from is None
     assert tune(replace(quick, source=str(assets / "car-detection.mp4")), env=env).cached_from is None
     assert tune(replace(quick, again=True), env=env).cached_from is None
-    fill(env, {FAST: 1.0})  # now that something is known, there is other to choose from
+    fill(env, {GOOD: 1.0})  # now that something is known, there is other to choose from
     assert tune(quick, env=env).cached_from is None
 
 

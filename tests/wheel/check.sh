@@ -50,5 +50,5 @@ if [ -n "${LLAMAPIPE_COMPILE:-}" ] && [ -n "$tester" ]; then
   "$tester" tests/wheel/unpack.py "$work"/dist/llamapipe-*.whl .
   # Compiled, every example of hypothesis costs half: here all of them are tried.
   LLAMAPIPE_TEST_EXAMPLES=full PYTHONPATH=.:operators:pipelines "$tester" -m pytest -p no:cacheprovider \
-    -n "${TEST_JOBS:-2}" --dist loadgroup --no-loadscope-reorder tests/control tests/slo tests/sim
+    -n "${TEST_JOBS:-2}" tests/control tests/slo tests/sim
 fi
