@@ -12,11 +12,12 @@ demo: $(VENV)/.core
 	$(BIN)/llamapipe run blur-faces -i sample:bikes -o out/demo --force
 	@echo "Look at out/demo/annotated.mp4, out/demo/detections.jsonl and out/demo/report.html"
 
-# One process more than there are cores: many tests wait for others. Which stay together: tests/parallel.py
-TEST_JOBS ?= $(shell expr $$(nproc) + 1)
+# One after the other: they keep two cores busy by themselves, and some watch the time. On a larger machine TEST_JOBS
+# shares them out; which stay together then: tests/parallel.py
+TEST_JOBS ?= 1
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(TEST_JOBS)
+	$(BIN)/python -m pytest $(if $(filter-out 1,$(TEST_JOBS)),-n $(TEST_JOBS))
 
 # torch is large and has no place among the usual dependencies: an environment of its own, in which CI runs these too.
 test-torch: torch-env

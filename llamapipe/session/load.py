@@ -52,13 +52,14 @@ class LoadReport(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class _Tally:
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Condition = field(default_factory=threading.Condition)
     latencies_s: list[float] = field(default_factory=list)
     num_in_time: int = 0
     num_late: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     variants: Counter[str] = field(default_factory=Counter)
     by_second: Counter[int] = field(default_factory=Counter)
+    num_counted: int = 0
 
 
 def generate_load(
@@ -107,6 +108,8 @@ def generate_load(
             pending = [left for left in pending if not left.done()]
     for future in pending:
         future.exception(timeout=_LAST_S)
+    with tally.lock:  # whoever waits for an answer may be told of it before it is counted
+        tally.lock.wait_for(lambda: tally.num_counted == num_sent, _LAST_S)
     duration_s = clock.now_s() - began_s
     reserved_core_s = session.reserved_core_s() - began_core_s
     with tally.lock:
@@ -133,6 +136,8 @@ def generate_load(
 def _count(tally: _Tally, done: Future[Answer], second: int) -> None:
     error = done.exception()
     with tally.lock:
+        tally.num_counted += 1
+        tally.lock.notify_all()
         if isinstance(error, QueryRefused):
             tally.refused[error.why] += 1
         elif error is not None:
