@@ -59,19 +59,11 @@ RUNS = {"watched": SHARE, "as tuned": 0.0}
 _SCRIPT = """
 import json, sys
 from pathlib import Path
-from llamapipe.session import RunRequest, run, shadow
+from llamapipe.session import RunRequest, run
 asked = json.loads(sys.argv[1])
-windows, usual = [], shadow.Shadow._judge_windows
-def judge(self, frame):
-    lately = self._agreement(list(self._pairs)[-shadow._WINDOWS:])
-    windows.append([frame, None if lately is None else [lately.f1, lately.low, lately.high]])
-    usual(self, frame)
-shadow.Shadow._judge_windows = judge
 output, config = Path(asked.pop("output")), Path(asked.pop("config"))
 run(RunRequest(**asked, output=output, config=config))
-(output / "windows.json").write_text(json.dumps(windows))
 """
-"""What it has seen of each window is told to nobody while all is well: it is asked where that is judged."""
 
 
 def measure(results: Store, folder: Path, budget: Budget) -> None:
@@ -166,12 +158,22 @@ def _run(clip: Path, config: Path, output: Path, share: float) -> dict[str, Any]
     log = Log.of(output)
     return {
         "summary": summary_of(output),
-        "windows": json.loads((output / "windows.json").read_text()),
+        "windows": windows_of(summary_of(output)),
         "captured_s": log.captured_s(),
         "latencies_s": latencies_of(log),
         "boxes": boxes_of(lines_of(output), STAGE),
         "used": [(t, cpu_s) for t, cpu_s in used if cpu_s > 0],  # once a process is gone, nobody knows
     }
+
+
+def windows_of(summary: Mapping[str, Any]) -> list[list[Any]]:
+    """[last frame, [agreement, low, high]] of each window that was looked at; None where nothing was found."""
+    seen = (summary.get("shadow") or {}).get("windows", [])
+    return [
+        [w["frame"], None if w["agreement"] is None else [w["agreement"], w["low"], w["high"]]]
+        for w in seen
+        if w["verdict"] in ("fine", "too little to judge", "below the floor")
+    ]
 
 
 def latencies_of(log: Log) -> dict[int, float]:
