@@ -23,7 +23,7 @@ from llamapipe.session.likeness import unlike_the_first
 from llamapipe.session.observing import uses_profiles
 from llamapipe.session.prepare import OnAsset, profiles_here, sources_of
 from llamapipe.session.request import Agreements, RunRequest
-from llamapipe.session.resolve import load_pipeline
+from llamapipe.session.resolve import load_asked
 from llamapipe.session.searching import OnStep
 from llamapipe.session.tunable import StageChoices, stage_choices
 from llamapipe.session.tune_request import TuneRequest
@@ -56,14 +56,7 @@ def with_agreements(
         return request
     if killed_before(request) is not None:
         return request
-    loaded = load_pipeline(
-        request.pipeline,
-        env=env,
-        params=request.params,
-        sets=request.sets,
-        ops_files=request.ops_files,
-        min_accuracy=request.min_accuracy,
-    )
+    loaded = load_asked(request, env=env)
     floor = loaded.spec.accuracy
     if floor is None or (floor.metric or "agreement") != "agreement":
         return request

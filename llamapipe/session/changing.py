@@ -20,7 +20,7 @@ from llamapipe.session.candidates import Needs
 from llamapipe.session.compile import Compiled, compile_pipeline
 from llamapipe.session.pinned import with_pinned
 from llamapipe.session.request import RunRequest
-from llamapipe.session.resolve import load_pipeline
+from llamapipe.session.resolve import load_asked, load_pipeline
 from llamapipe.session.tunable import stage_choices
 from llamapipe.tune import Tuning
 
@@ -33,14 +33,7 @@ def ways_to_stand_by(
     request: RunRequest, tuning: Tuning, profiles: Sequence[Profile], *, env: Env
 ) -> dict[str, list[tuple[Variant, int]]]:
     """(variant, batch) by stage: all that a search could find, and what the reference has."""
-    loaded = load_pipeline(
-        request.pipeline,
-        env=env,
-        params=request.params,
-        sets=request.sets,
-        ops_files=request.ops_files,
-        min_accuracy=request.min_accuracy,
-    )
+    loaded = load_asked(request, env=env)
     found = {
         stage.stage: [(variant, batch) for variant in stage.variants for batch in stage.batches[variant]]
         for stage in stage_choices(loaded, profiles, AssetStore(cache_root(env), env=env), [])

@@ -45,7 +45,7 @@ __all__ = [
     "resume_plan",
 ]
 
-CHOICE = "the choice of stage"
+CHOICE = "the choice of "
 """Begins the names of those parts of a fingerprint that say how a stage was run, where others say what was asked."""
 
 _FILE = "checkpoint"
@@ -163,7 +163,7 @@ def fingerprint(
     for stage in stages:  # where it runs, and how long that takes, makes no difference to what comes out
         bare = tuple(Candidate(candidate.configuration) for candidate in stage.candidates)
         stage = msgspec.structs.replace(stage, placement="", candidates=bare, standby=(), changeable=False)
-        found[f"{CHOICE} {stage.name}"] = _digest(msgspec.json.encode(stage))
+        found[f"{CHOICE}stage {stage.name}"] = _digest(msgspec.json.encode(stage))
     for sink in sinks:
         found[f"sink {sink.name}"] = _digest(msgspec.json.encode(sink))
     for name, source in specs.items():
@@ -204,7 +204,7 @@ def check_same(before: Mapping[str, str], now: Mapping[str, str], *, what: str =
     different = []
     for name in sorted(changed):
         was, is_now = before.get(name), now.get(name)
-        if name.removeprefix("the choice of ") in changed - {name}:
+        if name.removeprefix(CHOICE) in changed - {name}:
             continue  # another was asked for, so that another was chosen
         if was is None or is_now is None:
             different.append(f"{name} is {'new' if was is None else 'gone'}")

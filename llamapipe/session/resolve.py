@@ -14,11 +14,12 @@ from llamapipe.clock import Env
 from llamapipe.errors import Problem, SpecError, UsageError
 from llamapipe.media import SINKS
 from llamapipe.operator import Manifest, Operator, Registry, import_file, load_registry
+from llamapipe.session.request import RunRequest
 from llamapipe.spec import PipelineSpec, apply_sets, read_yaml, resolve_types, validate
 from llamapipe.spec.accuracy_text import check_share, with_agreement
 from llamapipe.spec.yaml_tree import in_file_order
 
-__all__ = ["LoadedPipeline", "check_floor", "load_pipeline", "pipeline_names", "validate_pipeline"]
+__all__ = ["LoadedPipeline", "check_floor", "load_asked", "load_pipeline", "pipeline_names", "validate_pipeline"]
 
 ENTRY_POINT_GROUP = "llamapipe.pipelines"
 
@@ -72,6 +73,18 @@ def check_floor(min_accuracy: float | None, sets: Mapping[str, str]) -> None:
                 f"--min-accuracy {min_accuracy:g} and --set {key}={sets[key]} both say how right is right enough",
                 hint="keep one of them: --min-accuracy is agreement, --set accuracy.min keeps the pipeline's metric",
             )
+
+
+def load_asked(request: RunRequest, *, env: Env) -> LoadedPipeline:
+    """A run's pipeline as it is asked for, without sinks that the run adds. Raises what `load_pipeline` raises."""
+    return load_pipeline(
+        request.pipeline,
+        env=env,
+        params=request.params,
+        sets=request.sets,
+        ops_files=request.ops_files,
+        min_accuracy=request.min_accuracy,
+    )
 
 
 def validate_pipeline(

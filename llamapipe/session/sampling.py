@@ -13,7 +13,7 @@ from llamapipe.errors import LlamapipeError
 from llamapipe.media import SINKS
 from llamapipe.session.prepare import Prepared
 from llamapipe.session.request import RunRequest
-from llamapipe.session.resolve import load_pipeline
+from llamapipe.session.resolve import load_asked
 
 __all__ = ["NOTHING_SEEN", "Samples", "sampled"]
 
@@ -81,14 +81,7 @@ def sampled(prepared: Prepared, request: RunRequest, clock: Clock, env: Env) -> 
 
 def _writes_elsewhere(request: RunRequest, env: Env) -> bool:
     """Whether a sink of the pipeline would not keep to the output folder. Of a plan's own sinks there are none."""
-    loaded = load_pipeline(
-        request.pipeline,
-        env=env,
-        params=request.params,
-        sets=request.sets,
-        ops_files=request.ops_files,
-        min_accuracy=request.min_accuracy,
-    )
+    loaded = load_asked(request, env=env)
     return any(
         SINKS[sink.type].default_path is None or PurePath(sink.path or "").is_absolute() for sink in loaded.spec.sinks
     )

@@ -26,7 +26,7 @@ from llamapipe.data import Boxes, FrameRef, Native
 from llamapipe.errors import LlamapipeError, QueryRefused
 from llamapipe.runtime.arena import Arena
 from llamapipe.runtime.crew import Crew, WorkerPeer
-from llamapipe.runtime.dealing import of_stranger, received
+from llamapipe.runtime.dealing import listener, of_stranger, received
 from llamapipe.runtime.process import ProcessWorker, Spares
 from llamapipe.runtime.serving.awake import AwakeClock
 from llamapipe.wire import (
@@ -255,13 +255,8 @@ class Server:
     def _run(self) -> None:
         self._awake.own()
         context: zmq.Context[Any] = zmq.Context.instance()
-        self._router = context.socket(zmq.ROUTER)
         try:
-            for option, value in ((zmq.SNDHWM, 0), (zmq.RCVHWM, 0), (zmq.LINGER, 1000), (zmq.ROUTER_MANDATORY, 1)):
-                self._router.setsockopt(option, value)
-            self._router.bind(self._address)
-            if self._process_address is not None:
-                self._router.bind(self._process_address)
+            self._router = listener(context, self._address, self._process_address)
             self._poller = zmq.Poller()
             self._poller.register(self._router, zmq.POLLIN)
             self._poller.register(self._wake, zmq.POLLIN)
@@ -470,10 +465,7 @@ class Server:
             self._replicas[action.replica].error = str(error)
             self._unstarted.append(action.replica)
             return
-        try:
-            self._crew.start(action.replica, peer)
-        except RuntimeError as error:  # no thread is left: the crew has one that has ended already
-            self._replicas[action.replica].error = f"replica {action.replica} cannot be started: {error}"
+        self._crew.start(action.replica, peer)
 
     def _truly(self, action: act.Answer, asked: _Asked) -> act.Answer:
         """The answer as whoever asked has seen it: to him, time has passed while the server was held up."""
