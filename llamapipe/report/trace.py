@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from llamapipe.data import Image
 from llamapipe.media.contract import SinkItem
@@ -101,39 +103,47 @@ class LatencyTrace:
 
 
 class PictureStrip:
-    """A few delivered pictures of a run, evenly spread, as JPEG."""
+    """A few delivered pictures of a run, evenly spread, as JPEG.
 
-    def __init__(self, most: int = 6, width: int = 480) -> None:
+    Frames wait while a picture is kept, so little is done then, and seldom where somebody waits for them: pictures are
+    made smaller, at least ``apart_s`` of media time from the last one, and encoded when they are asked for.
+    """
+
+    def __init__(self, most: int = 6, width: int = 480, apart_s: float = 0.0) -> None:
         self._most = most
         self._width = width
+        self._apart_s = apart_s
         self._stride = 1
         self._seen = 0
-        self._kept: list[tuple[str, float, bytes]] = []  # caption, media time, JPEG
+        self._last_s = -math.inf
+        self._kept: list[tuple[str, NDArray[np.uint8]]] = []  # caption, pixels
 
     @property
     def pictures(self) -> Sequence[tuple[str, bytes]]:
         """(caption, JPEG) in order of time, at most as many as asked for."""
+        import cv2
+
         kept = self._kept
         if len(kept) > self._most:
             step = (len(kept) - 1) / (self._most - 1)
             kept = [kept[round(i * step)] for i in range(self._most)]
-        return [(caption, jpeg) for caption, _, jpeg in kept]
+        encoded = [(text, cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 80])) for text, pixels in kept]
+        return [(text, jpeg.tobytes()) for text, (there, jpeg) in encoded if there]
 
     def show(self, picture: Image, item: SinkItem) -> None:
         """Keep a picture, if it is its turn."""
-        turn = self._seen % self._stride == 0
+        turn = self._seen % self._stride == 0 and abs(item.pts_s - self._last_s) >= self._apart_s
         self._seen += 1
         if not turn:
             return
         import cv2
 
-        pixels = picture.bgr
-        if picture.width > self._width:
-            size = (self._width, max(1, round(picture.height * self._width / picture.width)))
-            pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-        there, jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 80])
-        if there:
-            self._kept.append((f"{item.stream}, frame {item.seq}, {item.pts_s:.2f} s", item.pts_s, jpeg.tobytes()))
+        self._last_s = item.pts_s
+        width = min(self._width, picture.width)
+        size = (width, max(1, round(picture.height * width / picture.width)))
+        # Always a copy: the picture's own memory is given back.
+        pixels = np.array(cv2.resize(picture.bgr, size, interpolation=cv2.INTER_AREA), np.uint8)
+        self._kept.append((f"{item.stream}, frame {item.seq}, {item.pts_s:.2f} s", pixels))
         if len(self._kept) >= 2 * self._most:
             self._kept = self._kept[::2]
             self._stride *= 2

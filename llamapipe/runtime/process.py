@@ -29,6 +29,7 @@ from llamapipe.clock import Clock, Env
 from llamapipe.control.plan import StagePlan
 from llamapipe.errors import LlamapipeError
 from llamapipe.runtime.dealing import dealer
+from llamapipe.runtime.frozen import collect_briefly
 from llamapipe.runtime.host import StageSetup, StreamFacts
 from llamapipe.runtime.shared import LentArena
 from llamapipe.runtime.worker import Worker
@@ -373,6 +374,7 @@ def begin_process(boot: ProcessBoot) -> zmq.Context[Any]:
     """What every new process does first: keep to its cores, let its heart be heard, leave Ctrl-C to the engine."""
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    collect_briefly()
     if boot.cores:
         os.sched_setaffinity(0, boot.cores)
     context: zmq.Context[Any] = zmq.Context()

@@ -75,6 +75,7 @@ __all__ = ["run", "run_held", "stream"]
 _LOG = logging.getLogger(__name__)
 _RESULTS = "llamapipe/results@v1"
 _MOST_SHADOW = 0.5
+_APART_S = 0.25  # of a paced video, between two pictures that are kept for the report
 _WAITING_RESULTS = 4  # finished frames that may wait for the caller
 
 
@@ -290,7 +291,8 @@ class _Job:
                 keeper=keeper,
                 governor=governor,
             )
-            pictures = PictureStrip()
+            paced = any(stream.paced for stream in prepared.plan.streams)
+            pictures = PictureStrip(apart_s=_APART_S if paced else 0.0)
             neighbours = Neighbours(self.clock, prepared.cores)
             try:
                 result = self._drive(prepared, controller, watcher, pictures, changes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -65,7 +66,7 @@ def test_points_are_bounded_and_in_order() -> None:
     assert trace.count == 10_000
 
 
-def strip_of(num_pictures: int, **more: int) -> PictureStrip:
+def strip_of(num_pictures: int, **more: Any) -> PictureStrip:
     strip = PictureStrip(**more)
     for seq in range(num_pictures):
         image = Image.from_bgr(np.full((90, 160, 3), seq % 256, np.uint8))
@@ -89,6 +90,20 @@ def test_of_many_pictures_as_many_as_asked_for_are_spread_over_the_run(num_pictu
     assert frames == sorted(set(frames))
     assert frames[0] == 0
     assert frames[-1] >= num_pictures / 2
+
+
+def test_pictures_that_frames_wait_for_are_kept_apart() -> None:
+    captions = [caption for caption, _ in strip_of(9, apart_s=0.25).pictures]
+    assert [caption.split("frame ")[1].split(",")[0] for caption in captions] == ["0", "3", "6"]
+
+
+def test_pictures_outlive_the_memory_they_were_in() -> None:
+    strip = PictureStrip()
+    pixels = np.full((90, 160, 3), 7, np.uint8)
+    strip.show(Image.from_bgr(pixels), SinkItem("cam", 0, 0, 0.0, Outcome.DELIVERED, {}))
+    pixels[:] = 200
+    ((_, jpeg),) = strip.pictures
+    assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).max() < 20
 
 
 def test_wide_pictures_are_made_smaller_in_proportion() -> None:

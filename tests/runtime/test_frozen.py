@@ -12,9 +12,11 @@ from llamapipe.runtime.frozen import Frozen
 
 @pytest.fixture(autouse=True)
 def thawed() -> Iterator[None]:
+    thresholds = gc.get_threshold()
     gc.unfreeze()
     yield
     gc.unfreeze()
+    gc.set_threshold(*thresholds)
 
 
 def test_the_first_run_freezes_and_the_last_thaws() -> None:
@@ -48,3 +50,29 @@ def test_a_run_that_never_loaded_anything_thaws_nothing_of_others() -> None:
     other.thaw()
     assert gc.get_freeze_count() > 0
     one.thaw()
+
+
+def test_few_objects_are_collected_at_a_time_while_there_are_runs() -> None:
+    gc.set_threshold(50_000, 10, 10)
+    one, other = Frozen(), Frozen()
+    one.freeze()
+    other.freeze()
+    assert gc.get_threshold()[0] < 5_000
+    one.thaw()
+    assert gc.get_threshold()[0] < 5_000
+    other.thaw()
+    assert gc.get_threshold() == (50_000, 10, 10)
+
+
+def test_a_program_that_collects_by_itself_goes_on_with_it() -> None:
+    gc.set_threshold(0, 10, 10)
+    run = Frozen()
+    run.freeze()
+    assert gc.get_threshold()[0] == 0
+    run.thaw()
+    gc.set_threshold(700, 10, 10)
+    run = Frozen()
+    run.freeze()
+    gc.set_threshold(123, 4, 5)
+    run.thaw()
+    assert gc.get_threshold() == (123, 4, 5)  # what it asked for meanwhile

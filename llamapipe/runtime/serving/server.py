@@ -27,6 +27,7 @@ from llamapipe.errors import LlamapipeError, QueryRefused
 from llamapipe.runtime.arena import Arena
 from llamapipe.runtime.crew import Crew, WorkerPeer
 from llamapipe.runtime.dealing import listener, of_stranger, received
+from llamapipe.runtime.frozen import Frozen
 from llamapipe.runtime.process import ProcessWorker, Spares
 from llamapipe.runtime.serving.awake import AwakeClock
 from llamapipe.wire import (
@@ -138,6 +139,7 @@ class Server:
         self._inbox: deque[Callable[[], None]] = deque()
         self._lock = threading.Lock()
         self._next_id = 0
+        self._frozen = Frozen()
         self._asked: dict[int, _Asked] = {}
         self._replicas: dict[str, _Replica] = {}
         self._names: dict[str, str] = {}  # identity -> replica
@@ -356,6 +358,7 @@ class Server:
         replica = self._replicas[name]
         if message.error is None:
             replica.ready = True
+            self._frozen.freeze()
             self._tell(ev.ReplicaReady(name, message.load_s))
             self._spare_wanted = self._spares is not None
         else:  # its cores are free when it has ended
@@ -511,6 +514,7 @@ class Server:
 
     def _end(self) -> None:
         """Nothing is left: no replica, no future that somebody waits for."""
+        self._frozen.thaw()
         with self._lock:
             self._closed = True
         if self._spares is not None:
