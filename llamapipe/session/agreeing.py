@@ -1,9 +1,10 @@
-"""How far variants agree on the video that is run, where a floor asks for agreement and the catalogue has no figure.
+"""How far variants agree on the video that is run, where a floor asks for agreement.
 
 The reference agrees with itself. Of what would be cheaper, a few configurations are tried on sampled frames of the
 video, as `llamapipe tune` does it and within the same budget, at any latency: that is left to the run, which decides
 by it invocation by invocation. What is found is kept in the catalogue, with the video that it was found on, and holds
-for videos like it.
+for videos like it. Figures that variants were built with are of other frames: they are gone by only where this video
+cannot be looked at.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def with_agreements(
 
     Or where it goes on with a run, which has chosen already.
 
-    ``untried`` says why nothing is to be tried now. The reference runs then.
+    ``untried`` says why nothing is to be tried now. What is known of other frames counts then, else the reference runs.
 
     Raises InterruptedRun, and SpecError, UsageError, SourceError or AssetError where pipeline or sources cannot be had.
     """
@@ -70,28 +71,22 @@ def with_agreements(
         tasks = ", ".join(dict.fromkeys(stage.task for stage in stages if stage.task)) or "TASK"
         note = f"{why}, so the reference runs; for cheaper variants: llamapipe models profile --task {tasks}"
         return replace(request, agreed=Agreements({}, note, warns=True)) if stages else request
-    if not any(stage.profiles and not _is_told(stage) for stage in stages):
-        return request
     variants = [profile.variant for profile in profiles]
     only = {s.stage: {v: 1.0 for v in variants if _finds_same(v, s.variants[0])} for s in stages}
     sources = sources_of(request.sources, env, on_asset)
     video = next((spec for spec in sources if spec.kind == "file" and Path(spec.uri).is_file()), None)
     if video is None:
-        note = (
-            "no frames of a live source can be tried beforehand, so the reference runs, which agrees with itself; "
-            "for cheaper variants record some of it: llamapipe tune"
-        )
-        return replace(request, agreed=Agreements(only, note, warns=True))
+        why = "no frames of a live source can be tried beforehand (record some of it: llamapipe tune)"
+        return replace(request, agreed=_untried(stages, only, why))
     if untried:
-        return replace(request, agreed=Agreements(only, f"the reference runs: {untried}", warns=True))
+        return replace(request, agreed=_untried(stages, only, untried))
     try:
         asked = replace(TuneRequest.of_run(request, video.uri), slo=request.slo, before_run=True, variants_alone=True)
         found = tune(asked, on_step=on_step, interrupt=interrupt, clock=clock, env=env)
     except InterruptedRun:
         raise
     except LlamapipeError as error:
-        note = f"nothing cheaper could be tried, so the reference runs: {error.message}"
-        return replace(request, agreed=Agreements(only, note, warns=True))
+        return replace(request, agreed=_untried(stages, only, f"nothing cheaper could be tried: {error.message}"))
     tuning = found.tuning
     slo = parse_slo(request.slo) if request.slo is not None else loaded.spec.slo
     unlike = unlike_the_first(request, slo, clock=clock, env=env)
@@ -100,9 +95,16 @@ def with_agreements(
     return replace(request, agreed=Agreements(by_stage, _said(found)), remarks=remarks)
 
 
-def _is_told(stage: StageChoices) -> bool:
-    """Whether the catalogue says of some variant how far it agrees."""
-    return any(p.accuracy_of("agreement", task=stage.task or None) is not None for p in stage.profiles.values())
+def _untried(stages: Sequence[StageChoices], only: Mapping[str, Mapping[Variant, float]], why: str) -> Agreements:
+    """What may run although nothing is tried on this video: what was built to agree enough, or the reference alone."""
+    built: dict[str, dict[Variant, float]] = {}
+    for stage in stages:
+        figures = {p.variant: p.accuracy_of("agreement", task=stage.task or None) for p in stage.profiles.values()}
+        built[stage.stage] = {variant: figure.value for variant, figure in figures.items() if figure is not None}
+    if all(built[stage.stage] for stage in stages if stage.profiles):
+        note = f"{why}; it goes by how far variants agreed on the frames that they were built with"
+        return Agreements({name: {**built[name], **same} for name, same in only.items()}, note, warns=True)
+    return Agreements(only, f"the reference runs, which agrees with itself: {why}", warns=True)
 
 
 def _found(stage: str, num_stages: int, tuning: Tuning, variants: Sequence[Variant]) -> dict[Variant, float]:

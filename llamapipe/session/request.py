@@ -22,7 +22,7 @@ class Agreements:
 
     by_stage: Mapping[str, Mapping[Variant, float]]
     note: str  # where that comes from, in a sentence
-    warns: bool = False  # nothing but the reference may run, and the note says why
+    warns: bool = False  # nothing was tried on this video, and the note says why
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,31 @@ def test_a_plan_measures_agreement_once_and_a_run_keeps_the_floor_by_it(
     assert explain_plan(replace(asked, realtime=True, slo="p95=0.1ms"), env=env).feasible is False
 
 
+def test_figures_that_a_variant_was_built_with_do_not_stand_for_this_video(
+    asked: RunRequest, env: dict[str, str]
+) -> None:
+    fill(env, {GOOD: 1.0, FAST: 0.9})  # on the frames that it was built with
+    agreed = with_agreements(asked, clock=SystemClock(), env=env).agreed
+    assert agreed is not None
+    assert not agreed.warns
+    assert "configurations agree with the reference" in agreed.note
+    assert agreed.by_stage["detect"].get(FAST) != 0.9
+
+
+def test_where_nothing_can_be_tried_figures_of_other_frames_are_gone_by(asked: RunRequest, env: dict[str, str]) -> None:
+    fill(env, {GOOD: 1.0, FAST: 0.8})
+    for request, untried in (
+        (replace(asked, sources=("rtsp://127.0.0.1:9/none",)), ""),
+        (asked, "there is no time for it"),
+    ):
+        agreed = with_agreements(request, clock=SystemClock(), env=env, untried=untried).agreed
+        assert agreed is not None
+        assert agreed.warns
+        assert "built with" in agreed.note
+        assert agreed.by_stage["detect"][FAST] == 0.8
+        assert agreed.by_stage["detect"][GOOD] == 1.0
+
+
 def test_without_profiles_the_reference_runs_and_the_summary_says_what_to_do(
     asked: RunRequest, env: dict[str, str], tmp_path: Path
 ) -> None:

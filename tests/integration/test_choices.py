@@ -15,6 +15,7 @@ from llamapipe.catalog import AccuracyFigure, BatchPoint, Profile, Variant
 from llamapipe.data import Image
 from llamapipe.inference import AssetStore, cache_root, load_predictor, open_catalogue
 from llamapipe.session import RunRequest, run
+from llamapipe.session.request import Agreements
 
 PIPELINE = """
 name: people-only
@@ -52,6 +53,13 @@ def fill(env: dict[str, str], agreements: dict[Variant, float]) -> None:
             )
 
 
+def told(env: dict[str, str]) -> Agreements:
+    """What was given to `fill`, as if it had been found on the video."""
+    with open_catalogue(env) as catalogue:
+        figures = {p.variant: p.accuracy_of("agreement", task="person-detection") for p in catalogue.profiles()}
+    return Agreements({"detect": {v: f.value for v, f in figures.items() if f is not None}}, "given")
+
+
 @cache
 def measured(variant: Variant, mirror: str) -> BatchPoint:
     """Once for all tests of this process."""
@@ -70,7 +78,8 @@ def measured(variant: Variant, mirror: str) -> BatchPoint:
 def detect_of(tmp_path: Path, env: dict[str, str], assets: Path, **more: object) -> dict[str, object]:
     pipeline = tmp_path / "people.yaml"
     pipeline.write_text(PIPELINE)
-    request = RunRequest(str(pipeline), (str(assets / "TUD-Stadtmitte.mp4"),), output=tmp_path / "out", **more)
+    video = str(assets / "TUD-Stadtmitte.mp4")
+    request = RunRequest(str(pipeline), (video,), output=tmp_path / "out", agreed=told(env), **more)
     summary = run(request, env=env)
     assert summary.outcome == "done", summary.error
     whole = {"slo": summary.slo, "frames": summary.frames, "observed": summary.observed}

@@ -16,7 +16,7 @@ from llamapipe.session import RunRequest, load_pipeline
 from llamapipe.session.pinned import digest_of_pipeline
 from llamapipe.session.planning import explain_plan
 from llamapipe.tune import Tuning, VideoSignature
-from tests.integration.test_choices import FAST, GOOD, PIPELINE, ROUGH, env, fill
+from tests.integration.test_choices import FAST, GOOD, PIPELINE, ROUGH, env, fill, told
 
 __all__ = ["env"]  # the fixture
 
@@ -26,7 +26,8 @@ WORSE = Variant("yolox-nano", "onnxruntime", "cpu", "fp32", (416, 416), 1)
 def plan(tmp_path: Path, env: dict[str, str], assets: Path, **more: object) -> PlanView:
     pipeline = tmp_path / "people.yaml"
     pipeline.write_text(PIPELINE)
-    return explain_plan(RunRequest(str(pipeline), (str(assets / "TUD-Stadtmitte.mp4"),), **more), env=env)
+    given = {"agreed": told(env)} | more
+    return explain_plan(RunRequest(str(pipeline), (str(assets / "TUD-Stadtmitte.mp4"),), **given), env=env)
 
 
 def test_a_plan_says_what_is_chosen_and_why_each_other_lost(tmp_path: Path, env: dict[str, str], assets: Path) -> None:
