@@ -97,7 +97,7 @@ class Bench:
             "workers": self._arguments.workers,
             "loop": loop,
             "end_s": self._arguments.end,
-            "fuse": fuse,
+            "without": () if fuse else ("fusing",),
             "record_events": events,
         }
         env = {**os.environ, "LLAMAPIPE_ASSET_MIRROR": str(self._arguments.clips), "LLAMAPIPE_PROFILES": "off"}

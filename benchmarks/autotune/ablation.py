@@ -36,7 +36,7 @@ MECHANISMS: dict[str, dict[str, Any]] = {
     "feedback": {"feedback": False},
     "late commit": {"late_commit": False},
     "delayed batching": {"delayed_batching": False},
-    "deeper first": {"deep_first": False},
+    "deep first": {"deep_first": False},
     "stragglers": {"stragglers": False},
 }
 """What is off, by name, as fields of `PolicyPlan`."""
@@ -149,17 +149,11 @@ ASKED_LIVE = {"times": TIMES, "least_ms": LEAST_MS}
 _SCRIPT = """
 import json, sys
 from pathlib import Path
-import msgspec
-from llamapipe.session import RunRequest, compile, run
-asked = json.loads(sys.argv[1])
-usual = compile._policy
-compile._policy = lambda *a: msgspec.structs.replace(usual(*a), **asked["off"])
-options = asked["request"]
+from llamapipe.session import RunRequest, run
+options = json.loads(sys.argv[1])
 options["output"] = Path(options["output"])
-summary = run(RunRequest(**options))
-print(summary.to_json().decode())
+print(run(RunRequest(**options)).to_json().decode())
 """
-"""A run's policy is nothing that users set: it is changed in the process of the run, where it is compiled."""
 
 
 def live(cases: Sequence[Case], results: Store, folder: Path, budget: Budget) -> None:
@@ -191,13 +185,11 @@ def _run(case: Case, folder: Path, mechanism: str, objective_ms: float) -> dict[
         "start_s": case.start_s or None,
         "end_s": case.start_s + case.length_s,
         "slo": f"p95={objective_ms:.1f}ms",
-        "fuse": mechanism != "fusing",
+        "without": [] if mechanism in ("all", "few cores") else [mechanism.replace(" ", "-")],
         "cores": "all" if mechanism == "few cores" else None,
     }
-    asked = {"request": request, "off": MECHANISMS.get(mechanism, {})}
-    done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT, json.dumps(asked)], check=True, stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-c", _SCRIPT, json.dumps(request)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     summary = json.loads(done.stdout)
     return {
         "objective_ms": objective_ms,

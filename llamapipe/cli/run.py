@@ -205,6 +205,16 @@ def run(
             rich_help_panel=_OBJECTIVE,
         ),
     ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--without",
+            metavar="MECHANISM",
+            help="Switch off, to see what it brings: feedback, late-commit, delayed-batching, deep-first, stragglers "
+            "or fusing; repeatable.",
+            rich_help_panel=_OBJECTIVE,
+        ),
+    ] = None,
     ops: OpsFiles = None,
     prices: PricesFile = None,
     events: Annotated[
@@ -275,6 +285,7 @@ def run(
         config=config,
         shadow=shadow,
         retune=retune,
+        without=without or [],
     )
     clock = SystemClock()
     asked_s = clock.now_s()

@@ -7,6 +7,7 @@ import msgspec
 from llamapipe.catalog import BatchPoint, Configuration
 
 __all__ = [
+    "MECHANISMS",
     "Candidate",
     "EdgePlan",
     "FaultPlan",
@@ -244,6 +245,10 @@ class PolicyPlan(msgspec.Struct, frozen=True):
     deep_first: bool = True
     stragglers: bool = True
     budgets_s: tuple[float, ...] = ()  # of every stage, where the objective was split beforehand
+
+
+MECHANISMS = ("feedback", "late-commit", "delayed-batching", "deep-first", "stragglers", "fusing")
+"""What a run can be asked to do without, to see what it brings: fields of `PolicyPlan`, and chains."""
 
 
 class RunPlan(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ import msgspec
 from llamapipe.catalog import Configuration, Profile, Variant
 from llamapipe.control.chains import chains_of
 from llamapipe.control.plan import (
+    MECHANISMS,
     Candidate,
     EdgePlan,
     FaultPlan,
@@ -22,7 +23,7 @@ from llamapipe.control.plan import (
     StreamPlan,
     WorkerPlan,
 )
-from llamapipe.errors import LlamapipeError, Problem, SpecError
+from llamapipe.errors import LlamapipeError, Problem, SpecError, UsageError
 from llamapipe.inference import (
     AssetStore,
     choose_variant,
@@ -169,13 +170,17 @@ def run_plan(
     cores: Sequence[int] = (),
     needs: Needs = Needs(),  # noqa: B008  # frozen
     job: JobPlan | None = None,
-    fuse: bool = True,
+    without: Sequence[str] = (),
 ) -> RunPlan:
     """The initial state of a run on these streams: ``workers`` of each kind that a stage asks for.
 
-    Where there are no more processes than ``cores``, each is bound to one. ``fuse``: chains of cheap stages are run
-    in one invocation.
+    Where there are no more processes than ``cores``, each is bound to one. ``without`` names what is switched off.
+
+    Raises UsageError for a mechanism that is none.
     """
+    for name in without:
+        if name not in MECHANISMS:
+            raise UsageError(f"{name} is no mechanism of a run", hint=f"what can be left out: {', '.join(MECHANISMS)}")
     kinds = [kind for kind in PLACEMENTS if any(stage.placement == kind for stage in compiled.stages)]
     seats = [
         WorkerPlan(
@@ -203,21 +208,23 @@ def run_plan(
         max_queued=max_queued,
         latency_slo_s=latency_of(slo),
         job=job,
-        policy=_policy(compiled, needs),
+        policy=_policy(compiled, needs, without),
         faults=faults,
     )
-    return msgspec.structs.replace(plan, chains=chains_of(plan)) if fuse else plan
+    return plan if "fusing" in without else msgspec.structs.replace(plan, chains=chains_of(plan))
 
 
-def _policy(compiled: Compiled, needs: Needs) -> PolicyPlan:
+def _policy(compiled: Compiled, needs: Needs, without: Sequence[str]) -> PolicyPlan:
+    off: dict[str, Any] = {name.replace("-", "_"): False for name in without if name != "fusing"}
     if not needs.chooses or not any(stage.candidates for stage in compiled.stages):
-        return PolicyPlan()
+        return PolicyPlan(**off)
     return PolicyPlan(
         name="llamapipe",
         floor=needs.floor.value if needs.floor is not None else 0.0,
         second_floor=needs.second_floor,
         on_overload=compiled.spec.on_overload or "late",
         quantile=needs.quantile,
+        **off,
     )
 
 

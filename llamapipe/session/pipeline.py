@@ -50,7 +50,7 @@ class RunOptions(TypedDict, total=False):
     record_events: bool
     resume: bool
     prices: Path | None
-    fuse: bool
+    without: Sequence[str]
     segment_s: float
     shadow: float
     retune: bool

@@ -303,7 +303,7 @@ def prepare(
             cores=numbers if request.cores is None else tuple(sorted(numbers)),
             needs=asked.needs,
             job=job_of(_judged(objective), sources, started_s, clock.now_s(), request.waited_s, needed),
-            fuse=request.fuse,
+            without=request.without,
         )
         keeps = request.output is not None and any(stream.segment_frames for stream in streams)
         allotment = allotment_of(

@@ -13,4 +13,6 @@ def remarks_of(prepared: Prepared) -> list[str]:
     request = prepared.request
     said = [str(caution) for caution in cautions(prepared.compiled.spec, tuned=request.config is not None)]
     agreed = request.agreed
+    if request.without:
+        said.append(f"without {', '.join(request.without)}, as was asked for")
     return [*request.remarks, *said, *([agreed.note] if agreed is not None and agreed.warns else [])]

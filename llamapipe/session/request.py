@@ -53,7 +53,7 @@ class RunRequest:
     record_events: bool = False  # write events.jsonl
     resume: bool = False  # go on with a run that was killed, where its folder holds one
     prices: Path | None = None  # price list; None: the user's own, else core-seconds
-    fuse: bool = True  # run chains of cheap stages in one invocation; off only to see what that makes of a difference
+    without: Sequence[str] = ()  # mechanisms that are switched off, to see what they bring: `control.MECHANISMS`
     segment_s: float = 10.0  # media time between two places where a run can be gone on with
     shadow: float = 0.0  # share of frames on which a configuration is compared with its reference meanwhile
     retune: bool = True  # where that finds it too far off: go over to the reference, and search anew meanwhile

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from llamapipe.catalog import AccuracyFigure, BatchPoint, Profile, Variant
+from llamapipe.control import read_log
 from llamapipe.data import Image
+from llamapipe.errors import UsageError
 from llamapipe.inference import AssetStore, cache_root, load_predictor, open_catalogue
 from llamapipe.session import RunRequest, run
 from llamapipe.session.request import Agreements
@@ -82,7 +84,7 @@ def detect_of(tmp_path: Path, env: dict[str, str], assets: Path, **more: object)
     request = RunRequest(str(pipeline), (video,), output=tmp_path / "out", agreed=told(env), **more)
     summary = run(request, env=env)
     assert summary.outcome == "done", summary.error
-    whole = {"slo": summary.slo, "frames": summary.frames, "observed": summary.observed}
+    whole = {"slo": summary.slo, "frames": summary.frames, "observed": summary.observed, "notes": summary.notes}
     return msgspec.to_builtins(summary.stages[0]) | whole
 
 
@@ -136,3 +138,19 @@ def test_a_run_with_its_cores_to_itself_refines_the_profile_of_what_it_used(
         profile = catalogue.profile(GOOD.name)
     assert profile is not None
     assert profile.points[0].count == 5 + told[GOOD.name]
+
+
+def test_a_mechanism_can_be_left_out_to_see_what_it_brings(tmp_path: Path, env: dict[str, str], assets: Path) -> None:
+    fill(env, {GOOD: 1.0, FAST: 0.9})
+    left_out = ["late-commit", "stragglers", "fusing"]
+    options = {"realtime": True, "slo": "p95=1s", "max_frames": 12, "record_events": True}
+    stage = detect_of(tmp_path, env, assets, without=left_out, **options)
+    assert "without late-commit, stragglers, fusing, as was asked for" in stage["notes"]
+    plan, _ = read_log((tmp_path / "out" / "events.jsonl").read_bytes().splitlines())
+    assert not plan.policy.late_commit
+    assert not plan.policy.stragglers
+    assert plan.policy.feedback
+    assert plan.chains == ()
+    with pytest.raises(UsageError, match="guessing is no mechanism") as caught:
+        detect_of(tmp_path, env, assets, without=["guessing"], force=True)
+    assert "late-commit" in str(caught.value.hint)
