@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks.autotune.cases import Case
 from benchmarks.autotune.oracle import COSTS
+from benchmarks.autotune.runs import MOST_FOREIGN
 from benchmarks.autotune.tables import head
 from benchmarks.autotune.targets import (
     FLOOR,
@@ -83,7 +84,7 @@ def _figures(rows: Sequence[Row]) -> str:
         return f"| refused: {rows[0]['refused']} | | | | | |"
     costs = " | ".join(f"{median(known, cost):.2f}" for cost in COSTS)
     return (
-        f"| {met(rows)} of {len(rows)} | {median(known, 'attainment'):.1%} | {costs} "
+        f"| {_met_in(rows)} | {median(known, 'attainment'):.1%} | {costs} "
         f"| {median(known, 'outside_cpu'):.2f} | {_told(_agreement(known))} |"
     )
 
@@ -108,7 +109,7 @@ def _judged(case: Case, target: Target, by: str, who: str, kind: str, results: S
     agreement = _agreement(known)
     floor = None if agreement is None else agreement >= FLOOR
     return (
-        f"{start}| {met(rows)} of {len(rows)} | {against(known, static, by, AGAINST_STATIC)} "
+        f"{start}| {_met_in(rows)} | {against(known, static, by, AGAINST_STATIC)} "
         f"| {against(known, first, by, AGAINST_FIRST)} | {_yes(no_later)} | {_yes(floor)} |"
     )
 
@@ -127,6 +128,11 @@ def against(rows: Sequence[Row], others: Sequence[Row], by: str, most: float) ->
 def met(rows: Sequence[Row]) -> int:
     """Rounds that met the objective; one that was refused did not."""
     return sum(bool(row.get("met")) for row in rows)
+
+
+def _met_in(rows: Sequence[Row]) -> str:
+    disturbed = sum(row.get("foreign", 0.0) > MOST_FOREIGN for row in rows)
+    return f"{met(rows)} of {len(rows)}" + (f" ({disturbed} disturbed)" if disturbed else "")
 
 
 def median(rows: Sequence[Row], name: str) -> float:

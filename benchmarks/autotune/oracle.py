@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.autotune.cases import Case, Choices, assets, choices_of, combined, worded
 from benchmarks.autotune.drawing import Line, Panel, panels
-from benchmarks.autotune.runs import figures, pipeline_with, run_of, sets_of
+from benchmarks.autotune.runs import figures, least_disturbed, pipeline_with, run_of, sets_of
 from benchmarks.autotune.tables import head
 from benchmarks.store import Budget, Row, Store
 from llamapipe.session.comparing import compare_runs
@@ -53,7 +54,7 @@ def sweep(cases: Sequence[Case], store: Store, folder: Path, budget: Budget) -> 
             row: Row = {"values": dict(choice), "workers": workers}
             options = [*sets_of(choice), *held_on(workers)]
             for kind in KINDS:
-                row[kind] = measured(choices, folder, kind, *options)
+                row[kind] = least_disturbed(partial(measured, choices, folder, kind, *options))
             store.add(key_of(case, point, workers), row, **case.asked)
             stream = row["stream"]
             print(

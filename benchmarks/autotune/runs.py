@@ -6,14 +6,18 @@ import json
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.autotune.cases import Case
+from benchmarks.store import Row
 from llamapipe.clock import system_env
 from llamapipe.session.resolve import load_pipeline
 from llamapipe.spec import AccuracyFloor, dump_yaml
+
+MOST_FOREIGN = 0.02  # of the cores' time, in a round that counts
+ATTEMPTS = 3
 
 
 def options_of(case: Case) -> list[str]:
@@ -67,6 +71,17 @@ def started(arguments: Sequence[str], output: Path, *, env: Mapping[str, str] | 
     return {**found, "process_cpu_s": children_cpu_s() - before_cpu_s}
 
 
+def least_disturbed(once: Callable[[], Row]) -> Row:
+    """Measured again, up to so many times, while others take much of the cores; the row that had the most of them."""
+    rows: list[Row] = []
+    for _ in range(ATTEMPTS):
+        rows.append(once())
+        if rows[-1].get("foreign", 0.0) <= MOST_FOREIGN:
+            break
+    best = min(rows, key=lambda row: row.get("foreign", 0.0))
+    return best if "refused" in best else {**best, "attempts": len(rows)}
+
+
 def figures(summary: Mapping[str, Any]) -> dict[str, Any]:
     """What tables are made of."""
     latency, slo, cost = summary.get("latency_ms"), summary.get("slo"), summary["cost"]
@@ -85,6 +100,7 @@ def figures(summary: Mapping[str, Any]) -> dict[str, Any]:
         "reserved": cost["reserved"],
         "invocations": cost["marginal"],  # by the clock: what waited for a core counts as if it had had one
         "cpu": summary["cpu_s"],
+        "foreign": summary["foreign"],
         "outside_cpu": max(0.0, summary["process_cpu_s"] - summary["cpu_s"]),  # start-up, sampling, tuning, reports
         "variants": [stage["variant"] for stage in summary["stages"] if stage["variant"]],
         "served_by": {

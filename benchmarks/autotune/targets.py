@@ -32,6 +32,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -39,7 +40,7 @@ import msgspec
 from benchmarks.autotune.caches import fresh_cache, with_cache
 from benchmarks.autotune.cases import Case, Choices, choices_of
 from benchmarks.autotune.oracle import COSTS, KINDS, held_on, measured, right, rows_of, time_of
-from benchmarks.autotune.runs import children_cpu_s, options_of, pipeline_with, sets_of
+from benchmarks.autotune.runs import children_cpu_s, least_disturbed, options_of, pipeline_with, sets_of
 from benchmarks.store import Budget, Key, Row, Store
 
 FLOOR = 0.9
@@ -227,9 +228,10 @@ def _asked(
 ) -> Row:
     objective = ["--slo", target.slo, *options]
     if who == "first":
-        return measured(choices, folder, target.kind, *objective, env={**os.environ, "LLAMAPIPE_PROFILES": "off"})
+        env = {**os.environ, "LLAMAPIPE_PROFILES": "off"}
+        return least_disturbed(partial(measured, choices, folder, target.kind, *objective, env=env))
     if who not in SEARCHING:
-        return measured(choices, folder, target.kind, *objective)
+        return least_disturbed(partial(measured, choices, folder, target.kind, *objective))
 
     def once() -> Row:
         env = with_cache(cache)
@@ -237,11 +239,15 @@ def _asked(
         row = measured(choices, folder, target.kind, *objective, floor=FLOOR, env=env)
         return row if "refused" in row else {**row, "outside_cpu": row["outside_cpu"] + searched_s}
 
-    if kind == "cold" or not cache.is_dir():
+    def cold() -> Row:
         fresh_cache(cache)
-        if kind == "warm":  # its cold round was measured before a break, in a cache that is gone
-            once()
-    return once()
+        return once()
+
+    if kind == "cold":
+        return least_disturbed(cold)
+    if not cache.is_dir():  # its cold round was measured before a break, in a cache that is gone
+        cold()
+    return least_disturbed(once)
 
 
 def _tune(case: Case, target: Target, folder: Path, env: Mapping[str, str]) -> float:

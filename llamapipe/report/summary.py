@@ -213,6 +213,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     cores: list[CoresHeld] = []  # that an objective was met on, in order of time; empty: all, all of the time
     tuning: TuningSummary | None = None  # the search that its configuration comes from; None: it was not tuned
     shadow: ShadowSummary | None = None  # how that held; None: nobody looked
+    foreign: float = 0.0  # share of the cores' time that other processes, or other machines of the host, took
     fingerprint: dict[str, str] = {}  # what the results hang on; digests, but for flags and versions
     version: int = 1  # of this format
 

@@ -57,7 +57,7 @@ from llamapipe.session.planning import view_of
 from llamapipe.session.prepare import OnAsset, Prepared, check_complete, pinned_of, prepare, profiles_here
 from llamapipe.session.processes import operator_files, slot_bytes
 from llamapipe.session.quarantine import Quarantiner
-from llamapipe.session.remarks import remarks_of
+from llamapipe.session.remarks import disturbed, remarks_of
 from llamapipe.session.request import Progress, RunRequest
 from llamapipe.session.resolve import load_pipeline
 from llamapipe.session.results import FrameResult
@@ -300,7 +300,8 @@ class _Job:
                 if shadow is not None:
                     shadow.close(cancelled=self.interrupt.is_set())
             controller.ledger.check()
-            observed = self._observed(prepared, watcher, costs, neighbours.share)
+            foreign = neighbours.share()
+            observed = self._observed(prepared, watcher, costs, foreign)
             ended_s = self.clock.now_s()
             before = keeper.first.tallies if keeper is not None else Tallies()
             summary = summarise(
@@ -318,10 +319,12 @@ class _Job:
             if prepared.memory is not None and governor is not None and governor.learns and result.outcome == "done":
                 items = {stage.name: stage.items / max(1, summary.frames.decoded) for stage in summary.stages}
                 prepared.memory.learn(governor.core_s or 0.0, summary.load_s, items)
-            notes = remarks_of(prepared) + (shadow.notes if shadow is not None else [])
+            notes = remarks_of(prepared) + disturbed(summary.slo, foreign)
+            notes += shadow.notes if shadow is not None else []
             seen = shadow.summary if shadow is not None else None
-            if notes or seen is not None:
-                summary = msgspec.structs.replace(summary, notes=[*summary.notes, *notes], shadow=seen)
+            summary = msgspec.structs.replace(
+                summary, notes=[*summary.notes, *notes], shadow=seen, foreign=round(foreign, 4)
+            )
             if self.request.output is not None:
                 summary = _write_reports(self.request.output, summary, watcher, pictures, prepared)
             if keeper is not None:
@@ -330,9 +333,7 @@ class _Job:
             self.on_progress(watcher.progress(ended_s, "done"))
         return summary
 
-    def _observed(
-        self, prepared: Prepared, watcher: Watcher, costs: CostMeter, foreign: Callable[[], float]
-    ) -> dict[str, int]:
+    def _observed(self, prepared: Prepared, watcher: Watcher, costs: CostMeter, foreign: float) -> dict[str, int]:
         """Tell the catalogue what variants took, where that compares with what it knows."""
         if not uses_profiles(self.env) or not watcher.observations.ripe:
             return {}
@@ -340,7 +341,7 @@ class _Job:
             workers=len(prepared.plan.workers),
             threads=costs.most_threads,
             cores=min([prepared.cores, *(held.cores for held in watcher.cores)]),
-            foreign=foreign(),
+            foreign=foreign,
             lost=watcher.num_lost,
         )
         if why_not:
