@@ -14,7 +14,6 @@ from llamapipe.errors import UsageError
 
 if TYPE_CHECKING:
     from llamapipe.session.searching import Step
-    from llamapipe.session.tuning import Tuned
     from llamapipe.tune import Predicted, Tried, Tuning
 
 __all__ = ["TrialLines", "tune"]
@@ -171,10 +170,12 @@ def tune(
     file = config if config is not None else Path(f"{tuning.pipeline}.tuned.yaml")
     if tuning.feasible:
         pin(tuning, file)
+    if tuned.cached_from is not None:  # on stderr, so with --json as well
+        terminal.note(f"{tuned}; --again searches")
     if json:
         terminal.json(tuning)
     else:
-        _show(terminal, tuned)
+        _show(terminal, tuned.tuning)
     if not tuning.feasible:
         near = nearest(tuning)
         terminal.error(refusal(tuning), None if near is None else f"the nearest that can be had: {near}")
@@ -224,14 +225,11 @@ def _line(tried: Tried) -> str:
     return described(tried) + ("" if tried.fits or tried.predicted is None else ", does not fit")
 
 
-def _show(terminal: Terminal, tuned: Tuned) -> None:
+def _show(terminal: Terminal, tuning: Tuning) -> None:
     from llamapipe.cli.plots import plot
     from llamapipe.report.search_charts import best_so_far
     from llamapipe.report.tuned import difference, rows_of, shown
 
-    tuning = tuned.tuning
-    if tuned.cached_from is not None:
-        terminal.note(f"{tuned}; --again searches")
     rows = [
         (
             number,
