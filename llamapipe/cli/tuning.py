@@ -80,6 +80,10 @@ def tune(
     ] = None,
     start: Annotated[str | None, typer.Option("--start", metavar="TIME", help="Begin at: seconds or h:mm:ss.")] = None,
     end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Stop before: seconds or h:mm:ss.")] = None,
+    record_s: Annotated[
+        float,
+        typer.Option("--record-s", metavar="SECONDS", help="Of a live source: record so much of it, and tune on that."),
+    ] = 20.0,
     knobs: Annotated[
         list[str] | None,
         typer.Option(
@@ -152,6 +156,7 @@ def tune(
         again=again,
         start_s=seconds("--start", start),
         end_s=seconds("--end", end),
+        record_s=record_s,
         seed=seed,
     )
     # Before the search: a slip for the video itself must cost neither the video nor the time.
@@ -205,7 +210,10 @@ class TrialLines:
             self._live = None
 
     def show(self, step: Step) -> None:
-        """Show a trial."""
+        """Show a trial, or what comes before the first."""
+        if not step.points:
+            self._terminal.note(step.what)
+            return
         best = "" if step.best_core_ms is None else f", best {step.best_core_ms:.1f} core-ms a frame"
         spent = f"{step.spent_s:.1f} of {step.budget_s:.1f} s{best}"
         if step.tried is None:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 __all__ = ["cores_busy_s", "cores_to_come", "expect_cores", "fingerprint"]
@@ -65,11 +66,14 @@ def cores_to_come() -> int:
     return max(mine, _expected)
 
 
-def cores_busy_s() -> float:
-    """Seconds that the cores of this process were busy with anything, or taken from this machine; zero if unknown."""
+def cores_busy_s(cores: Iterable[int] | None = None) -> float:
+    """Seconds that these cores were busy with anything, or taken from this machine; zero if unknown.
+
+    Left out: those that this thread may run on now, which may be others the next time.
+    """
     try:
         lines = Path("/proc/stat").read_text().splitlines()
-        mine = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+        mine = {f"cpu{core}" for core in (os.sched_getaffinity(0) if cores is None else cores)}
         # user nice system idle iowait irq softirq steal
         rows = [line.split() for line in lines]
         ticks = sum(int(row[at]) for row in rows if row and row[0] in mine for at in (1, 2, 3, 6, 7, 8))

@@ -57,6 +57,11 @@ class PacketPump:
         """Our clock minus the sender's: of recent packets the smallest, which is that of the least delayed."""
         return min(self._leads.copy(), default=None)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopped.is_set()
+
     def settle(self) -> None:
         """Take what had piled up at the sender and while the format was learnt, until packets come as they are made.
 

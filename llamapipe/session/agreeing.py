@@ -76,7 +76,7 @@ def with_agreements(
     sources = sources_of(request.sources, env, on_asset)
     video = next((spec for spec in sources if spec.kind == "file" and Path(spec.uri).is_file()), None)
     if video is None:
-        why = "no frames of a live source can be tried beforehand (record some of it: llamapipe tune)"
+        why = "no frames of a live source are tried unasked (run --tune, or llamapipe tune, records some)"
         return replace(request, agreed=_untried(stages, only, why))
     if untried:
         return replace(request, agreed=_untried(stages, only, untried))

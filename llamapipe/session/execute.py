@@ -293,7 +293,7 @@ class _Job:
             )
             paced = any(stream.paced for stream in prepared.plan.streams)
             pictures = PictureStrip(apart_s=_APART_S if paced else 0.0)
-            neighbours = Neighbours(self.clock, prepared.cores)
+            neighbours = Neighbours(self.clock, prepared.core_numbers, prepared.cores)
             try:
                 result = self._drive(prepared, controller, watcher, pictures, changes)
             finally:

@@ -27,7 +27,10 @@ def unlike_the_first(request: RunRequest, slo: SloSpec | None, *, clock: Clock, 
     Alike is what the tuning cache takes for the same. Of one file nothing is decoded. The others are looked at for
     three seconds, and a fiftieth of a deadline, at most. A file that cannot be read is left to the run.
     """
-    specs = {s.uri: s for s in sources_of(request.sources, env, None) if s.kind == "file" and Path(s.uri).is_file()}
+    asked = sources_of(request.sources, env, None)
+    if len(asked) > 1 and asked[0].kind != "file":
+        return f"tuned for what the first of {len(asked)} sources showed; run sources that look unlike it apart"
+    specs = {s.uri: s for s in asked if s.kind == "file" and Path(s.uri).is_file()}
     files = list(specs.values())
     if len(files) < 2:
         return ""

@@ -14,7 +14,7 @@ share the cores with each other, with decoders and with encoders. So a run tells
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from llamapipe.clock import Clock, Env
 from llamapipe.control import RunPlan
@@ -58,15 +58,18 @@ def not_comparable(*, workers: int, threads: float, cores: float, foreign: float
 
 
 class Neighbours:
-    """Watches from now on what other processes take of the cores that are this one's."""
+    """Watches from now on what other processes take of these cores, on which this one may be held on fewer meanwhile.
 
-    def __init__(self, clock: Clock, cores: float) -> None:
-        self._clock, self._cores = clock, cores
-        self._began_s, self._own_s, self._all_s = clock.now_s(), clock.cpu_s(), cores_busy_s()
+    ``cores`` is how many of them it may use at once.
+    """
+
+    def __init__(self, clock: Clock, numbers: Sequence[int], cores: float) -> None:
+        self._clock, self._numbers, self._cores = clock, numbers, cores
+        self._began_s, self._own_s, self._all_s = clock.now_s(), clock.cpu_s(), cores_busy_s(numbers)
 
     def share(self) -> float:
         """Of the cores' time, 0..1; 0 where the machine does not say. Processes of workers count once they ended."""
-        others_s = cores_busy_s() - self._all_s - (self._clock.cpu_s() - self._own_s)
+        others_s = cores_busy_s(self._numbers) - self._all_s - (self._clock.cpu_s() - self._own_s)
         return max(0.0, others_s) / (self._cores * max(self._clock.now_s() - self._began_s, 1e-9))
 
 

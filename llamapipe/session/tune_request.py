@@ -34,6 +34,7 @@ class TuneRequest:
     again: bool = False  # search even where a like video is known
     start_s: float | None = None  # of the part of the video that it is for; None: its beginning
     end_s: float | None = None
+    record_s: float = 20.0  # of a live source, that is recorded to be tuned on
     before_run: bool = False  # what it takes counts against the deadline of the run that waits for it
     variants_alone: bool = False  # how right variants are is asked, at any latency; batch and rate stay
     seed: int = 0

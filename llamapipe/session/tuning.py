@@ -18,13 +18,11 @@ from llamapipe.clock import Clock, Env, SystemClock, system_env
 from llamapipe.errors import InterruptedRun, QueryRefused, UsageError
 from llamapipe.inference import AssetStore, cache_root, open_catalogue
 from llamapipe.inference.hardware import fingerprint
-from llamapipe.media import SourceSpec, check_part, open_source
-from llamapipe.media.contract import SourceInfo
 from llamapipe.session.costs import prices_for
 from llamapipe.session.labelled import Row, read_truths
 from llamapipe.session.likeness import unlike_the_first
 from llamapipe.session.pinned import as_sets, digest_of_pipeline, of_stages
-from llamapipe.session.prepare import OnAsset, profiles_here, sources_of
+from llamapipe.session.prepare import OnAsset, profiles_here
 from llamapipe.session.refusing import SPENT, closest, nearest, refusal
 from llamapipe.session.request import RunRequest
 from llamapipe.session.resolve import LoadedPipeline, check_floor, load_pipeline
@@ -35,6 +33,7 @@ from llamapipe.session.targets import Targets
 from llamapipe.session.trials import Judge, Trials, judged_results
 from llamapipe.session.tunable import Choice, Tunable, asked_knobs, still_stages, tunable
 from llamapipe.session.tune_request import TuneRequest
+from llamapipe.session.tuned_video import tuned_video
 from llamapipe.spec import format_slo, parse_slo
 from llamapipe.spec.accuracy_text import check_share
 from llamapipe.spec.model import SloSpec
@@ -128,8 +127,11 @@ def tune_for(
     interrupt: threading.Event | None = None,
     clock: Clock | None = None,
     env: Env | None = None,
+    record_s: float | None = None,
 ) -> Tuned | None:
     """Tune for the first source of a run, with what the run asks for; where nothing fits, what comes close enough.
+
+    Of a live source ``record_s`` seconds are recorded first; None: what is usual.
 
     None: there is nothing to choose. Raises also QueryRefused: nothing comes close.
     """
@@ -137,6 +139,7 @@ def tune_for(
         raise UsageError("--tune: there is no video to tune for", hint="add -i VIDEO")
     check_floor(request.min_accuracy, request.sets)
     asked = replace(TuneRequest.of_run(request, request.sources[0]), slo=request.slo, before_run=True)
+    asked = asked if record_s is None else replace(asked, record_s=record_s)
     clock = clock if clock is not None else SystemClock()
     env = env if env is not None else system_env()
     search = _Tuning(asked, on_step, None, interrupt or threading.Event(), clock, env)
@@ -202,30 +205,28 @@ class _Tuning:
         request = self._request
         loaded = self._load(request.sets)
         self._check_labels(loaded)
-        source = self._source()
-        info = self._facts(source)
-        media_s = part_s(info, request.start_s, request.end_s)
-        usual_s = _usual_budget_s(media_s)
-        usual_s = min(usual_s, _MOST_UNASKED_S) if request.variants_alone else usual_s
-        budget_s = usual_s if request.budget_s is None else request.budget_s
-        if not 0 < budget_s < inf:
-            raise UsageError(
-                f"--budget-s {budget_s:g}: expected more than 0, and no infinity", hint="for example --budget-s 60"
-            )
         slo = parse_slo(request.slo) if request.slo is not None else loaded.spec.slo
-        if request.before_run and slo is not None and slo.deadline_s is not None:
-            budget_s = min(budget_s, _SHARE_OF_DEADLINE * slo.deadline_s)
+        with tuned_video(
+            request,
+            clock=self._clock,
+            env=self._env,
+            on_step=self._on_step,
+            on_asset=self._on_asset,
+            interrupt=self._interrupt,
+        ) as video:
+            if video.recorded:  # which takes as long as it is: the budget is for what comes now
+                self._began_s = self._clock.now_s()
+            budget_s = self._budget_s(part_s(video.info, *video.part), slo)
+            plain = self._choices(loaded, float(video.info.fps or 25))
+            count = self._num_frames(plain, budget_s)
+            held = decode_stretches(video.source, video.info, count, _STRETCHES, clock=self._clock, part=video.part)
         slo = None if request.variants_alone else slo
-        plain = self._choices(loaded, float(info.fps or 25))
-        count = self._num_frames(plain, budget_s)
-        part = (request.start_s, request.end_s)
-        held = decode_stretches(source, info, count, _STRETCHES, clock=self._clock, part=part)
         luma = held.luma()
         stages = [] if request.variants_alone else still_stages(loaded)
         looks = looks_at(luma, held, loaded.registry, _STILL) if stages else {}
         skipping = self._choices(loaded, held.fps, dict.fromkeys(stages, looks))
         choices = skipping if looks.get(_STILL[0], 1.0) <= _PAYS else plain
-        blank = self._blank(loaded, choices, held, luma, Path(source.uri).name, budget_s)
+        blank = self._blank(loaded, choices, held, luma, video.name, budget_s)
         blank = msgspec.structs.replace(blank, objective="" if slo is None else format_slo(slo))
         key = self._key(blank)
         known = self._known(blank, key)
@@ -241,6 +242,19 @@ class _Tuning:
             with open_catalogue(self._env, clock=self._clock) as store:
                 store.put_tuning(key, tuning)
         return Tuned(tuning)
+
+    def _budget_s(self, media_s: float, slo: SloSpec | None) -> float:
+        request = self._request
+        usual_s = _usual_budget_s(media_s)
+        usual_s = min(usual_s, _MOST_UNASKED_S) if request.variants_alone else usual_s
+        budget_s = usual_s if request.budget_s is None else request.budget_s
+        if not 0 < budget_s < inf:
+            raise UsageError(
+                f"--budget-s {budget_s:g}: expected more than 0, and no infinity", hint="for example --budget-s 60"
+            )
+        if request.before_run and slo is not None and slo.deadline_s is not None:
+            budget_s = min(budget_s, _SHARE_OF_DEADLINE * slo.deadline_s)
+        return budget_s
 
     def run_on(self, held: Stretches, like: Tuning) -> Tuning:
         """Search on these frames, without latency, for what a run with another tuning can be changed to."""
@@ -317,28 +331,6 @@ class _Tuning:
             ops_files=request.ops_files,
             min_accuracy=least,
         )
-
-    def _source(self) -> SourceSpec:
-        specs = sources_of([self._request.source], self._env, self._on_asset)
-        if len(specs) != 1 or specs[0].kind != "file":
-            raise UsageError(
-                f"{self._request.source}: expected one video file to tune on, got {len(specs)} sources"
-                if len(specs) != 1
-                else f"{specs[0].shown}: expected a video file to tune on, got a {specs[0].kind}",
-                hint="record some of it first, and tune on that",
-            )
-        if not Path(specs[0].uri).is_file():  # what is read here would be gone for the run
-            raise UsageError(
-                f"{specs[0].shown}: expected a video file to tune on, got a pipe or a device",
-                hint="write it to a file first, and tune on that",
-            )
-        return specs[0]
-
-    def _facts(self, source: SourceSpec) -> SourceInfo:
-        check_part(self._request.start_s, self._request.end_s)
-        opened = open_source(source, clock=self._clock, threads=1)
-        opened.close()
-        return opened.info
 
     def _check_labels(self, loaded: LoadedPipeline) -> None:
         """That they can be read and compared, before anything is decoded or tried."""

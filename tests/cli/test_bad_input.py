@@ -218,7 +218,7 @@ def test_a_pipe_is_not_read_before_its_run(cli: Cli, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     ended = cli("tune", "people", "-i", tmp_path / "pipe", "--config", tmp_path / "c.yaml")
     assert ended.code == 2
-    assert "expected a video file to tune on, got a pipe or a device" in ended.err
+    assert "expected a video file or a live source to tune on, got a pipe or a device" in ended.err
 
 
 def test_what_is_set_beside_a_configuration_is_checked(cli: Cli, plain: Path, clip: Path, tmp_path: Path) -> None:

@@ -11,16 +11,17 @@ import av
 import msgspec
 import pytest
 
-from llamapipe.errors import SpecError, UsageError
+from llamapipe.errors import SourceError, SpecError, UsageError
 from llamapipe.report import RunSummary
 from llamapipe.session import RunRequest, run
 from llamapipe.session.pinned import pin
 from llamapipe.session.planning import explain_plan
-from llamapipe.session.searching import BudgetTooShort
+from llamapipe.session.searching import BudgetTooShort, Step
 from llamapipe.session.tune_request import TuneRequest
 from llamapipe.session.tuning import tune, tune_for
 from llamapipe.tune import LIKE, Tuning
 from tests.integration.test_choices import FAST, GOOD, env, fill
+from tests.media.sources.servers import TsServer
 
 __all__ = ["env"]  # the fixture
 
@@ -224,9 +225,40 @@ def test_a_pipeline_without_boxes_is_tuned_for_cost_alone(env: dict[str, str], a
     assert "cost alone" in tuning.notes[0]
 
 
-def test_a_camera_cannot_be_tuned_for(env: dict[str, str]) -> None:
-    with pytest.raises(UsageError, match="expected a video file to tune on"):
-        tune(TuneRequest("people", "rtsp://localhost/none"), env=env)
+def test_a_camera_is_tuned_for_on_what_it_shows(
+    asked: TuneRequest, env: dict[str, str], assets: Path, tmp_path: Path
+) -> None:
+    clip = tmp_path / "cam.ts"
+    with av.open(str(assets / "car-detection.mp4")) as source, av.open(str(clip), "w", format="mpegts") as out:
+        copy = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = copy
+                out.mux(packet)
+    steps: list[Step] = []
+    camera = TsServer(clip)
+    try:
+        live = replace(asked, source=camera.address, sets=SMALL, record_s=4.0)
+        tuned = tune(live, env=env, on_step=steps.append)
+        both = RunRequest(asked.pipeline, [camera.address, camera.address], sets=SMALL)
+        again = tune_for(both, env=env, record_s=4.0)
+    finally:
+        camera.stop()
+    assert steps[0].what == f"recording 4 s of {camera.address}"
+    assert tuned.tuning.feasible
+    assert tuned.tuning.video == "cam"
+    assert tuned.tuning.predicted is not None
+    assert again is not None
+    assert again.cached_from == ("cam", pytest.approx(0, abs=0.2))  # what it showed was like what it shows
+    assert "the first of 2 sources" in again.unlike
+    assert list(tmp_path.glob("*.mkv")) == []
+
+
+def test_a_camera_that_is_not_there_is_named(env: dict[str, str]) -> None:
+    with pytest.raises(SourceError, match=r"rtsp://127.0.0.1:9/none cannot be opened"):
+        tune(TuneRequest("people", "rtsp://127.0.0.1:9/none"), env=env)
+    with pytest.raises(UsageError, match="--record-s 0"):
+        tune(TuneRequest("people", "rtsp://127.0.0.1:9/none", record_s=0.0), env=env)
 
 
 def test_a_variant_that_is_not_here_is_named_with_what_to_do(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 from llamapipe.catalog import BatchPoint, Configuration, Profile, Variant
+from llamapipe.clock import SystemClock
 from llamapipe.control import RunPlan, StagePlan
 from llamapipe.control import actions as act
 from llamapipe.inference import open_catalogue
-from llamapipe.session.observing import Observations, not_comparable, uses_profiles
+from llamapipe.session.observing import Neighbours, Observations, not_comparable, uses_profiles
 from llamapipe.wire import Done
 
 VARIANT = Variant("yolox-nano", "openvino", "cpu", "fp32", (416, 416), 1)
@@ -97,3 +100,14 @@ def test_a_catalogue_that_cannot_be_had_is_a_note(tmp_path: Path) -> None:
     told, note = seen.tell({"LLAMAPIPE_CACHE": str(tmp_path / "file")})
     assert told == {}
     assert "could not be kept" in note
+
+
+def test_what_others_take_is_a_share_although_a_run_is_held_on_fewer_cores_meanwhile() -> None:
+    usable = sorted(os.sched_getaffinity(0))
+    neighbours = Neighbours(SystemClock(), usable, len(usable))
+    os.sched_setaffinity(0, usable[:1])
+    try:
+        time.sleep(0.05)
+        assert 0 <= neighbours.share() <= 1.5  # of ticks of 10 ms
+    finally:
+        os.sched_setaffinity(0, usable)
