@@ -15,7 +15,7 @@ from llamapipe.media.contract import (
     VideoSource,
 )
 from llamapipe.media.expand import SourceSpec, expand_sources
-from llamapipe.media.packing import PictureLayout, layout_of, pack, unpack
+from llamapipe.media.packing import PictureLayout, layout_of, pack, renewed, unpack
 from llamapipe.media.pictures import AvPicture, BgrPicture
 from llamapipe.media.sampling import activity, sample_frames
 from llamapipe.media.sinks import SINKS, SinkType, parse_sink
@@ -46,6 +46,7 @@ __all__ = [
     "pack",
     "parse_sink",
     "activity",
+    "renewed",
     "sample_frames",
     "unpack",
 ]

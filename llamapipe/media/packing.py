@@ -18,7 +18,7 @@ from llamapipe.media.pictures import AvPicture, BgrPicture
 if TYPE_CHECKING:
     import av
 
-__all__ = ["PictureLayout", "layout_of", "pack", "unpack"]
+__all__ = ["PictureLayout", "layout_of", "pack", "renewed", "unpack"]
 
 _PLANAR = ("yuv420p", "yuvj420p")  # that FFmpeg can be shown where they lie, without a copy
 
@@ -46,7 +46,7 @@ def layout_of(picture: Native) -> PictureLayout:
     assert isinstance(picture, AvPicture)
     frame = picture.stored
     width, height, name = frame.width, frame.height, frame.format.name
-    if name in _PLANAR and width % 2 == 0 and height % 4 == 0:
+    if _lies_in_place(name, width, height):
         planes: tuple[tuple[int, int], ...] = ((width, height), (width // 2, height // 2), (width // 2, height // 2))
     else:
         planes = tuple((plane.line_size, plane.buffer_size // plane.line_size) for plane in frame.planes)
@@ -68,8 +68,12 @@ def pack(picture: Native, layout: PictureLayout, buffer: memoryview) -> None:
     assert isinstance(picture, AvPicture)
     offset = 0
     for plane, (row, rows) in zip(picture.stored.planes, layout.planes, strict=True):
-        source = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:rows, :row]
-        np.copyto(np.frombuffer(buffer, np.uint8, row * rows, offset).reshape(rows, row), source)
+        target = np.frombuffer(buffer, np.uint8, row * rows, offset)
+        if plane.line_size == row:  # nothing between the rows: one piece
+            target[:] = np.frombuffer(plane, np.uint8, row * rows)
+        else:
+            source = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:rows, :row]
+            np.copyto(target.reshape(rows, row), source)
         offset += row * rows
 
 
@@ -83,11 +87,26 @@ def unpack(layout: PictureLayout, buffer: memoryview) -> Native:
     return AvPicture(_frame(layout, stored), layout.rotation)
 
 
+def renewed(picture: Native) -> Native | None:
+    """For a buffer that another picture of the same layout has been packed into since: what `unpack` would give now.
+
+    To show FFmpeg where a picture lies takes longer than all else that is done to look at one. None where it was not
+    shown that, but pixels were copied.
+    """
+    if not isinstance(picture, AvPicture):
+        return None
+    frame = picture.stored
+    return AvPicture(frame, picture.rotation) if _lies_in_place(frame.format.name, frame.width, frame.height) else None
+
+
+def _lies_in_place(name: str, width: int, height: int) -> bool:
+    return name in _PLANAR and width % 2 == 0 and height % 4 == 0
+
+
 def _frame(layout: PictureLayout, stored: NDArray[np.uint8]) -> av.VideoFrame:
     import av
 
-    tight = layout.planes[0][0] == layout.width and layout.height % 4 == 0  # PyAV takes four rows at a time
-    if layout.format in _PLANAR and tight:
+    if _lies_in_place(layout.format, layout.width, layout.height):  # PyAV takes four rows at a time
         frame = av.VideoFrame.from_numpy_buffer(stored.reshape(-1, layout.width), format=layout.format)
     else:
         frame = av.VideoFrame(layout.width, layout.height, layout.format)

@@ -98,9 +98,16 @@ class AvPicture:
 
 
 def _to_bgr(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """Convert with the frame's own matrix and range. The interpreter lock is free meanwhile."""
-    pixels: Any = _converter().reformat(frame, format="bgr24", **_one_thread()).to_ndarray()
-    return np.asarray(pixels, np.uint8)
+    """Convert with the frame's own matrix and range. The interpreter lock is free meanwhile.
+
+    Rows that follow each other without a gap are left where FFmpeg has put them.
+    """
+    converted: Any = _converter().reformat(frame, format="bgr24", **_one_thread())
+    plane = converted.planes[0]
+    if plane.line_size != 3 * converted.width:
+        return np.asarray(converted.to_ndarray(), np.uint8)
+    size = 3 * converted.width * converted.height
+    return np.frombuffer(plane, np.uint8, size).reshape(converted.height, converted.width, 3)
 
 
 @cache

@@ -168,6 +168,9 @@ class Engine:
             self._tell(ev.Start())
             cancelled, next_look_s = False, 0.0
             while self._result is None:
+                given = (out.dispatch for out in self._out.values())
+                if (rest_s := self._gathering.rest_s(given, self._clock.now_s())) > 0.0:
+                    self._clock.sleep(rest_s)
                 ready = dict(poller.poll(self._wait_ms()))
                 self._notice_pause()
                 if ready:
@@ -243,18 +246,12 @@ class Engine:
         if isinstance(message, Done):
             self._done(message)
         elif isinstance(message, NewFrames):
-            for ref in message.frames:
+            frames = message.frames
+            for ref in frames:
                 self._store.add(ref.stream, ref.seq, ref)
-            self._num_arrived += len(message.frames)
-            first = message.frames[0]
-            self._tell(
-                ev.FramesArrived(
-                    message.stream,
-                    first.seq,
-                    [ref.captured_at_s for ref in message.frames],
-                    [ref.pts_s for ref in message.frames],
-                )
-            )
+            self._num_arrived += len(frames)
+            captured_at_s, pts_s = [ref.captured_at_s for ref in frames], [ref.pts_s for ref in frames]
+            self._tell(ev.FramesArrived(message.stream, frames[0].seq, captured_at_s, pts_s))
         elif isinstance(message, Taken):
             if message.latencies:
                 self._observer.delivered(message.stream, message.sink, message.latencies)
@@ -364,6 +361,8 @@ class Engine:
             self._observer.invocation(sent, answer)
         give_back(self._arena, out, message if out.wanted else None)
         busy_s = message.ended_s - message.started_s
+        last = message.chain[-1] if message.chain else message
+        self._gathering.answered(dispatch, message.started_s, last.ended_s)
         chain = [ev.Chained(*results_of(link.items), link.ended_s - link.started_s) for link in message.chain]
         if not out.wanted:
             withdraw(self._arena, out, message)

@@ -31,7 +31,7 @@ import msgspec
 
 from llamapipe.data import FrameRef, Image, Native, Placement
 from llamapipe.errors import LlamapipeError, OutputError
-from llamapipe.media import BgrPicture, PictureLayout, layout_of, pack, unpack
+from llamapipe.media import BgrPicture, PictureLayout, layout_of, pack, renewed, unpack
 from llamapipe.runtime.arena import image_of, reference_to
 from llamapipe.runtime.slots import SlotTable, StaleFrame
 
@@ -67,6 +67,7 @@ class SharedMemory:
         self._reserved: dict[int, int] = {}  # slot -> bytes that are known to be there
         self._size = 0
         self._pictures: dict[int, tuple[int, Native]] = {}  # slot -> generation, picture
+        self._shown: dict[int, tuple[bytes, Native]] = {}  # slot -> header, what is to be renewed
         self._lock = threading.Lock()
 
     def write(self, slot: int, generation: int, picture: Native) -> None:
@@ -98,14 +99,24 @@ class SharedMemory:
         found, length = _PREFIX.unpack_from(view, 0)
         if found != generation:
             raise StaleFrame(f"slot {slot} holds generation {found}, expected {generation}")
-        layout = _layout_decoder.decode(view[_PREFIX.size : _PREFIX.size + length])
-        picture = unpack(layout, view[HEADER_BYTES : HEADER_BYTES + layout.num_bytes])
+        picture = self._look(slot, bytes(view[_PREFIX.size : _PREFIX.size + length]), view)
         if private and isinstance(picture, BgrPicture):
             picture = BgrPicture(picture.bgr().copy())
         with self._lock:
             self._pictures[slot] = generation, picture
             while len(self._pictures) > _KEPT_PICTURES:
                 del self._pictures[next(iter(self._pictures))]
+        return picture
+
+    def _look(self, slot: int, header: bytes, view: memoryview) -> Native:
+        """What lies in the slot: mostly the next picture of the same stream."""
+        shown = self._shown.get(slot)
+        if shown is not None and shown[0] == header and (again := renewed(shown[1])) is not None:
+            return again
+        layout = _layout_decoder.decode(header)
+        picture = unpack(layout, view[HEADER_BYTES : HEADER_BYTES + layout.num_bytes])
+        if (blank := renewed(picture)) is not None:  # not itself, which will keep its pixels converted as well
+            self._shown[slot] = header, blank
         return picture
 
     def still(self, slot: int, generation: int) -> bool:
@@ -121,6 +132,7 @@ class SharedMemory:
     def close(self) -> None:
         """Unmap what nobody looks at any more, and close the file."""
         self._pictures.clear()
+        self._shown.clear()
         self._slots.clear()
         self._chunks.clear()  # unmapped with the last array that points there
         if self._owns and self.fd >= 0:

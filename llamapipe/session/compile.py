@@ -197,14 +197,17 @@ def run_plan(
     )
     max_queued = 2
     live = sum(stream.drop_policy != "block" for stream in streams)
+    paced = any(stream.paced for stream in streams)
+    in_hand = len(seats) * max_queued
     plan = RunPlan(
         pipeline=compiled.spec.name,
         stages=compiled.stages,
         sinks=tuple(sinks),
         streams=tuple(streams),
         workers=tuple(seats),
-        # Enough to keep every worker's queue full while as much waits at the sinks, and every camera's last moments.
-        max_in_flight=max(8, 2 * len(seats) * max_queued * largest_batch, _LIVE_FRAMES * live),
+        # Enough to keep every worker's queue full while as much waits at the sinks, and every camera's last moments. In
+        # a job the engine rests between looks, and what was answered, written and decoded meanwhile waits for it.
+        max_in_flight=max(8, 2 * in_hand * largest_batch + (0 if paced or live else in_hand), _LIVE_FRAMES * live),
         max_queued=max_queued,
         latency_slo_s=latency_of(slo),
         job=job,

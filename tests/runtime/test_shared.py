@@ -130,3 +130,39 @@ def test_pictures_of_a_stream_differ_in_colours_and_rotation_and_keep_them(
         picture = AvPicture(frame, rotation)
         ref = arena.put(picture, stream="cam0", seq=0, pts=0, time_base=(1, 10), captured_at_s=0.0)
         assert np.array_equal(arena.image(ref).bgr, picture.bgr())
+
+
+def planar(value: int, height: int = SIZE) -> AvPicture:
+    frame = av.VideoFrame(SIZE, height, "yuv420p")
+    for plane in frame.planes:
+        np.frombuffer(plane, np.uint8)[:] = value
+    return AvPicture(frame)
+
+
+@pytest.mark.parametrize("height", [SIZE, SIZE - 2])  # one that FFmpeg is shown where it lies, and one that is copied
+def test_a_slot_that_goes_on_to_the_next_picture_shows_it_and_no_earlier_one(arena: SharedArena, height: int) -> None:
+    other = LentArena(arena.memory.fd, arena.memory.slot_bytes)
+    slots: set[int] = set()
+    for value in (40, 90, 140):
+        ref = arena.put(planar(value, height), stream="cam0", seq=value, pts=0, time_base=(1, 10), captured_at_s=0.0)
+        slots.add(ref.slot)
+        for space in (arena, other):
+            picture = space.image(ref).native
+            assert picture is not None
+            assert np.frombuffer(picture.frame().planes[0], np.uint8)[0] == value
+            expected = planar(value, height).bgr()
+            assert (picture.bgr() == expected).all()
+        arena.release(ref.slot, ref.generation)
+    assert len(slots) == 1
+
+
+def test_a_slot_may_go_on_to_a_picture_of_another_kind(arena: SharedArena) -> None:
+    other = LentArena(arena.memory.fd, arena.memory.slot_bytes)
+    for value, picture in enumerate((planar(40), pixels(7), planar(90, SIZE - 8), pixels(8), planar(140))):
+        ref = arena.put(picture, stream="cam0", seq=value, pts=0, time_base=(1, 10), captured_at_s=0.0)
+        assert ref.slot == 0
+        for space in (arena, other):
+            found = space.image(ref)
+            assert (found.width, found.height) == (picture.width, picture.height)
+            assert (found.bgr == picture.bgr()).all()
+        arena.release(ref.slot, ref.generation)
