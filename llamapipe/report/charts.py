@@ -33,9 +33,9 @@ def _ticks(span: float, most: int = 10) -> list[float]:
 
 
 def _number(value: float, span: float | None = None) -> str:
-    """A tick's value without an exponent; with ``span``, to three digits of what the axis spans."""
+    """A tick's value without an exponent; with ``span``, as exact as can be seen on an axis that long."""
     if span is not None and span > 0:
-        value = round(value, 2 - math.floor(math.log10(span)))
+        value = round(value, 3 - math.floor(math.log10(span)))
     return f"{value:.12g}"
 
 
@@ -103,7 +103,8 @@ def latency_chart(points: Sequence[tuple[float, float]], limit_ms: float | None)
     if not points:
         return ""
     height, bottom = 220, 24
-    begin, end = points[0][0], max(points[-1][0], points[0][0] + 1e-9)
+    begin = min(at_s for at_s, _ in points)  # they are in the order of being known, which is about that of time
+    end = max(begin + 1e-9, max(at_s for at_s, _ in points))
     top_ms = max(max(latency for _, latency in points) * 1000, limit_ms or 0) * 1.1
     across, up = (WIDTH - _LEFT - _RIGHT) / (end - begin), (height - bottom - 6) / top_ms
     parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="latency over time">']

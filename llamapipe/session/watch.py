@@ -268,7 +268,7 @@ class Watcher(Observer):
         if self.first_delivered_s is None:
             self.first_delivered_s = at_s
         self.last_delivered_s = at_s if self.last_delivered_s is None else max(self.last_delivered_s, at_s)
-        self.last_of[stream] = at_s
+        self.last_of[stream] = max(self.last_of.get(stream, at_s), at_s)
 
     def _tell_governor(self) -> None:
         if self._just_left and self.governor is not None:
