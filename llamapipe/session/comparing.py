@@ -309,9 +309,13 @@ def _boxes_file(named: Path, run: RunSummary, stream: StreamSummary) -> tuple[Pa
 
 def _places(folder: Path, run: RunSummary, stream: StreamSummary, recorded: Path) -> Sequence[Path]:
     """Where in the folder what a sink wrote to ``recorded`` may be."""
-    if run.folder:
-        return [folder / recorded.relative_to(run.folder)] if recorded.is_relative_to(run.folder) else []
-    # Of earlier releases: as much of the path as there is, so that of two files of one name the right one is taken.
+    if run.folder and recorded.is_relative_to(run.folder):
+        inside = recorded.relative_to(run.folder)
+        return [] if ".." in inside.parts else [folder / inside]
+    if run.folder and recorded.is_absolute():
+        return []
+    # Of earlier releases, and where a run was gone on with under another name of its folder: as much of the path as
+    # there is, so that of two files of one name the right one is taken.
     base = folder if len(run.streams) == 1 else folder / stream.name
     tails = [recorded.parts[i:] for i in range(1 if recorded.is_absolute() else 0, len(recorded.parts))]
     return [base.joinpath(*tail) for tail in tails if ".." not in tail]
