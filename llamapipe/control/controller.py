@@ -8,6 +8,7 @@ they are released. Who works on them is `llamapipe.control.dispatch`'s, who is t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 
 import msgspec
 
@@ -456,12 +457,17 @@ class Controller:
     def _committed(self, event: ev.Committed) -> None:
         stream = self._streams[event.stream]
         cursor = stream.cursors[self._sink_index[event.sink]]
-        steers = self._choosing and cursor is stream.cursors[0]
+        before = min([each.committed for each in stream.cursors]) if self._choosing else -1
         while cursor.committed < event.seq:
             outcome, _, _ = cursor.unconfirmed.popleft()
             cursor.committed += 1
-            if steers and outcome == "delivered":
-                self._work.chooser.left(stream.frames[cursor.committed], self._now_s)
+            if self._choosing and outcome == "delivered":
+                stream.frames[cursor.committed].left_s = self._now_s
+        if self._choosing:  # a frame has left when every sink is done with it, at the time that the last one took it
+            for seq in range(before + 1, min([each.committed for each in stream.cursors]) + 1):
+                frame = stream.frames[seq]
+                if frame.left_s > -inf:
+                    self._work.chooser.left(frame, frame.left_s)
         self._release_up_to(stream)
 
     def _release_up_to(self, stream: StreamState) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
+from math import inf
 
 from llamapipe.control.events import FAILED_ITEM, FILTERED_ITEM
 from llamapipe.control.ledger import Ledger
@@ -67,6 +68,7 @@ class FrameRecord:
     __slots__ = (
         "captured_at_s",
         "count",
+        "left_s",
         "lost_items",
         "measures",
         "missing",
@@ -95,6 +97,7 @@ class FrameRecord:
         self.remaining = [0] * n  # items whose result is awaited
         self.missing = [len(p) for p in topology.producers]  # producers without a record
         self.sinks_missing = [len(p) for p in topology.sink_producers]
+        self.left_s = -inf  # when the last sink so far took it
         self.open_stages = n
         # Most frames have none of these, and thousands are on their way: an empty container each would be memory to
         # walk over.

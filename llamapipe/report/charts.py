@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -31,6 +32,13 @@ def _ticks(span: float, most: int = 10) -> list[float]:
     return [i * step for i in range(int(span / step) + 1)]
 
 
+def _number(value: float, span: float | None = None) -> str:
+    """A tick's value without an exponent; with ``span``, as exact as can be seen on an axis that long."""
+    if span is not None and span > 0:
+        value = round(value, 3 - math.floor(math.log10(span)))
+    return f"{value:.12g}"
+
+
 def _time_label(x: float, y: float, text: str) -> str:
     """A label under ``x``; one that would stick out at the right ends there."""
     if x + len(text) * _CHARACTER / 2 > WIDTH:
@@ -49,7 +57,7 @@ def timeline(spans: Sequence[Span], colours: Mapping[str, str], wall_s: float) -
     for tick in _ticks(wall_s):
         x = _LEFT + tick * scale
         parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height - 20}" class="grid"/>')
-        parts.append(_time_label(x, height - 6, f"{tick:g} s"))
+        parts.append(_time_label(x, height - 6, f"{_number(tick)} s"))
     for row, worker in enumerate(workers):
         y = row * (_ROW + _GAP) + 2
         parts.append(f'<text x="{_LEFT - 8}" y="{y + 15}" text-anchor="end">{escape(worker)}</text>')
@@ -95,17 +103,18 @@ def latency_chart(points: Sequence[tuple[float, float]], limit_ms: float | None)
     if not points:
         return ""
     height, bottom = 220, 24
-    begin, end = points[0][0], max(points[-1][0], points[0][0] + 1e-9)
+    begin = min(at_s for at_s, _ in points)  # they are in the order of being known, which is about that of time
+    end = max(begin + 1e-9, max(at_s for at_s, _ in points))
     top_ms = max(max(latency for _, latency in points) * 1000, limit_ms or 0) * 1.1
     across, up = (WIDTH - _LEFT - _RIGHT) / (end - begin), (height - bottom - 6) / top_ms
     parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="latency over time">']
     for tick in _ticks(top_ms, 5):
         y = height - bottom - tick * up
         parts.append(f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
-        parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:g} ms</text>')
+        parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{_number(tick)} ms</text>')
     for tick in _ticks(end - begin):
         x = _LEFT + tick * across
-        parts.append(_time_label(x, height - 6, f"{begin + tick:.3g} s"))
+        parts.append(_time_label(x, height - 6, f"{_number(begin + tick, end - begin)} s"))
     late = limit_ms if limit_ms is not None else float("inf")
     for at_s, latency_s in points:
         x, y = _LEFT + (at_s - begin) * across, height - bottom - latency_s * 1000 * up
@@ -133,7 +142,7 @@ def budget_chart(stages: Sequence[StageSummary], colours: Mapping[str, str]) -> 
     for tick in _ticks(top_ms):
         x = left + tick * scale
         parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height - 20}" class="grid"/>')
-        parts.append(_time_label(x, height - 6, f"{tick:g} ms"))
+        parts.append(_time_label(x, height - 6, f"{_number(tick)} ms"))
     for row, (name, budget_ms, usual_ms, most_ms, title) in enumerate(rows):
         y, colour = row * (_ROW + _GAP) + 2, colours.get(name, "gray")
         parts.append(f'<text x="{left - 8}" y="{y + 15}" text-anchor="end">{escape(name)}</text>')
@@ -177,7 +186,7 @@ def candidates_chart(spans: Sequence[Span], names: Sequence[str], colours: Seque
     across, up = (WIDTH - _LEFT - _RIGHT) / _BUCKETS, (height - bottom - 6) / max(1, most)
     parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="who served the stage over time">']
     for tick in _ticks(wall_s):
-        parts.append(_time_label(_LEFT + tick / width_s * across, height - 6, f"{tick:g} s"))
+        parts.append(_time_label(_LEFT + tick / width_s * across, height - 6, f"{_number(tick)} s"))
     parts.append(f'<text x="{_LEFT - 8}" y="18" text-anchor="end">{most / width_s:.3g} /s</text>')
     for place, bucket in enumerate(items):
         y = float(height - bottom)

@@ -157,9 +157,13 @@ def _ledger(summary: RunSummary) -> list[dict[str, Any]]:
 
 
 def _seconds(value: float) -> str:
-    if value < 1:
+    # The unit goes by the figure as it is shown: rounded up, one may reach the next.
+    if round(value * 1000) < 1000:
         return f"{value * 1000:.0f} ms"
-    return f"{value:.2f} s" if value < 60 else f"{int(value // 60)} min {value % 60:.0f} s"
+    if round(value, 2) < 60:
+        return f"{value:.2f} s"
+    minutes, seconds = divmod(round(value), 60)
+    return f"{minutes} min {seconds} s"
 
 
 def _figure(value: float | None, digits: int = 1) -> str:

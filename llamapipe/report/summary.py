@@ -102,7 +102,7 @@ class StageSummary(msgspec.Struct, frozen=True):
     type: str
     variant: str | None  # model/backend/device/precision/size/threads
     batch: int
-    params: dict[str, Any]
+    params: dict[str, Any]  # its operator's, and the knobs that what it finds hangs on
     items: int
     invocations: int
     busy_s: float
@@ -191,7 +191,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     wall_s: float
     load_s: float  # of wall_s, until the first frame was worked on
     fps: float  # frames delivered a second, loading left out
-    x_realtime: float | None
+    x_realtime: float | None  # frames worked off a second against the sources' own rates; None where they have none
     frames: FrameCounts
     latency_ms: Quantiles | None  # capture to commit; None where frames have no time of capture
     slo: SloResult | None
@@ -215,6 +215,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     shadow: ShadowSummary | None = None  # how that held; None: nobody looked
     foreign: float = 0.0  # share of the cores' time that other processes, or other machines of the host, took
     fingerprint: dict[str, str] = {}  # what the results hang on; digests, but for flags and versions
+    folder: str = ""  # that it was written to, as it was named; empty: none, or a release that did not say
     version: int = 1  # of this format
 
     def to_json(self) -> bytes:

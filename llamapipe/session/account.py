@@ -61,12 +61,14 @@ def summarise(
         [watcher.stages[stage.name].busy_s for stage in prepared.plan.stages],
     )
     view = view_of(prepared, went=went)
-    slo = _slo(prepared.objective, watcher, wall_s, frames, outcome)
+    slo = _slo(prepared.objective, watcher, wall_s, _whole(frames, watcher), outcome)
     left_s = watcher.last_delivered_s
     running_s = watcher.running_before_s
     if begun_s is not None and left_s is not None:
         running_s += left_s - begun_s
-    media_s = sum(stream.media_s for stream in streams)
+    rate = _rate(streams, watcher, running_s)
+    # What a filter leaves out is worked off as what is delivered is: a stretch of video that nobody need look at again.
+    done = frames.delivered + sum(frames.filtered.values())
     tuned = AsTuned.of(prepared.request)
     worked = frames.decoded - sum(frames.dropped.values()) - frames.cancelled
     stages = [
@@ -90,9 +92,11 @@ def summarise(
         started_at=started_at,
         wall_s=wall_s,
         load_s=load_s,
-        first_frame_s=None if watcher.first_delivered_s is None else watcher.first_delivered_s - watcher.started_s,
+        first_frame_s=None
+        if watcher.first_delivered_s is None
+        else watcher.waited_s + watcher.first_delivered_s - watcher.started_s,
         fps=frames.delivered / running_s if running_s > 0 else 0.0,
-        x_realtime=media_s / running_s if running_s > 0 and media_s > 0 else None,
+        x_realtime=done / running_s / rate if running_s > 0 and rate > 0 else None,
         frames=frames,
         latency_ms=latency,
         slo=slo,
@@ -113,6 +117,7 @@ def summarise(
         observed=dict(observed),
         tuning=None if tuned is None else tuned.summary(core_ms),
         fingerprint=dict(prepared.fingerprint),
+        folder="" if prepared.request.output is None else str(prepared.request.output),
     )
 
 
@@ -146,7 +151,7 @@ def _streams(
             continue
         info, stats = source.info, source.stats
         accounts = [ledger.accounts[name, sink.name] for sink in prepared.plan.sinks]
-        worst = min(accounts, key=lambda account: account.delivered)
+        worst = min(accounts, key=lambda account: (account.delivered, -_lost(account)))
         error = result.errors.get(name)
         decoded = ledger.decoded[name]
         summaries.append(
@@ -167,6 +172,33 @@ def _streams(
             )
         )
     return summaries
+
+
+def _lost(account: SinkAccount) -> int:
+    return sum(account.dropped.values()) + sum(account.failed.values())
+
+
+def _rate(streams: Sequence[StreamSummary], watcher: Watcher, running_s: float) -> float:
+    """Frames a second that the sources give at their own rate: all together, as far as they ran at the same time."""
+    total = 0.0
+    for stream in streams:
+        if stream.fps and stream.frames.decoded:
+            begun_s, ended_s = watcher.first_dispatch_s, watcher.last_of.get(stream.name)
+            share = 1.0
+            # Of those that an earlier process has worked off nobody knows any more when they were.
+            if begun_s is not None and ended_s is not None and running_s > 0 and not watcher.running_before_s:
+                there_s = ended_s - max(begun_s, watcher.started_s + stream.joined_s)
+                share = min(1.0, max(0.0, there_s / running_s))
+            total += stream.fps * share
+    return total
+
+
+def _whole(frames: FrameCounts, watcher: Watcher) -> FrameCounts:
+    """What became of whole frames, at all sinks together: what an objective is about.
+
+    Of frames that an earlier process has worked off only each sink's account is known, and the worst one stands.
+    """
+    return frames if watcher.running_before_s else _counts(frames.decoded, watcher.leaving.account)
 
 
 def _counts(decoded: int, account: SinkAccount) -> FrameCounts:
@@ -220,28 +252,27 @@ def _slo(objective: Objective, watcher: Watcher, wall_s: float, frames: FrameCou
     if objective.unjudged:
         return SloResult(objective=objective.text, judged=False, reason=objective.unjudged)
     wanted = frames.decoded - sum(frames.filtered.values()) - frames.cancelled
-    attainment = watcher.in_time / wanted if wanted else None
+    # What an earlier process delivered, and when, is not known any more.
+    attainment = watcher.in_time / wanted if wanted and not watcher.running_before_s else None
+    dropped = sum(frames.dropped.values()) / max(1, frames.decoded)
+    many = dropped > slo.max_drop_share
+    reason = f"{dropped:.1%} of frames were dropped, at most {slo.max_drop_share:.1%} may be" if many else ""
     if slo.deadline_s is not None:
         since_asked_s = watcher.waited_s + wall_s
-        met = outcome == "done" and since_asked_s <= slo.deadline_s
-        # What an earlier process delivered, and when, is not known any more.
-        share = attainment if not watcher.running_before_s else None
-        return SloResult(objective.text, True, met, since_asked_s, slo.deadline_s, attainment=share)
+        met = outcome == "done" and since_asked_s <= slo.deadline_s and not many
+        return SloResult(objective.text, True, met, since_asked_s, slo.deadline_s, reason, attainment)
     bound = objective.quantile
     assert bound is not None
     value = watcher.latency.quantile(bound[0])
+    if value is None and wanted <= 0:
+        return SloResult(objective=objective.text, judged=False, reason="there was no frame to be delivered")
     if value is None:
-        return SloResult(objective=objective.text, judged=False, reason="no frame was delivered")
-    dropped = sum(frames.dropped.values()) / max(1, frames.decoded)
-    late, many = value > bound[1], dropped > slo.max_drop_share
-    reason = ""
-    if many:
-        reason = f"{dropped:.1%} of frames were dropped, at most {slo.max_drop_share:.1%} may be"
+        reason = reason or "no frame was delivered"
     return SloResult(
         objective=objective.text,
         judged=True,
-        met=not late and not many,
-        value=value * 1000,
+        met=value is not None and value <= bound[1] and not many,
+        value=None if value is None else value * 1000,
         limit=bound[1] * 1000,
         reason=reason,
         attainment=attainment,
@@ -266,7 +297,7 @@ def _stage(plan: StagePlan, watcher: Watcher, rates: Sequence[float], *, rated: 
         type=plan.type,
         variant=configuration.variant.name if configuration.variant is not None else None,
         batch=configuration.batch,
-        params=dict(configuration.params),
+        params={**_knobs(plan), **configuration.params},
         items=watch.items,
         invocations=watch.invocations,
         busy_s=watch.busy_s,
@@ -279,6 +310,15 @@ def _stage(plan: StagePlan, watcher: Watcher, rates: Sequence[float], *, rated: 
         through_ms=watcher.times.through[plan.name].quantiles() if watcher.times is not None else None,
         accuracy=_accuracy(plan, watch) if rated else None,
     )
+
+
+def _knobs(plan: StagePlan) -> dict[str, Any]:
+    """What is found hangs on these as it does on the operator's own parameters, which win where they have the name."""
+    configuration = plan.configuration
+    knobs: dict[str, Any] = {"sample_fps": plan.sample_fps}
+    if configuration.variant is not None:
+        knobs |= {"min_score": configuration.min_score, "labels": list(configuration.labels)}
+    return knobs
 
 
 def _as_tuned(plan: StagePlan, watcher: Watcher, tuned: AsTuned | None) -> dict[str, Any]:

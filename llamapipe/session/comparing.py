@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import isnan
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from llamapipe.session.outputs import SUMMARY_FILE
 
 __all__ = ["Comparison", "Figure", "SameBoxes", "StagePair", "compare_runs"]
 
+_LATER = ("sample_fps", "min_score", "labels")  # knobs that summaries of earlier releases leave out
 _SEED = 0  # of the intervals of agreements: the same two runs always compare alike
 
 
@@ -71,26 +72,27 @@ def compare_runs(a: str | Path, b: str | Path) -> Comparison:
     a, b = Path(a), Path(b)
     one, other = _summary(a), _summary(b)
     units = _unit(one), _unit(other)
+    agreements, doubts = _agreements(a, one, b, other)
     return Comparison(
         a=str(a),
         b=str(b),
         objectives=(_objective(one), _objective(other)),
         outcomes=(one.outcome, other.outcome),
         units=units,
-        warnings=_differences(one, other),
+        warnings=[*_differences(one, other), *doubts],
         figures=_figures(one, other, same_unit=units[0] == units[1]),
         frames=_frames(one.frames, other.frames),
         stages=_stages(one, other, same_unit=units[0] == units[1]),
-        agreement=list(_agreements(_folder(a), one, _folder(b), other)),
+        agreement=agreements,
     )
 
 
-def _folder(path: Path) -> Path:
-    return path.parent if path.is_file() else path
+def _file(path: Path) -> Path:
+    return path if path.is_file() else path / SUMMARY_FILE
 
 
 def _summary(path: Path) -> RunSummary:
-    file = path if path.is_file() else path / SUMMARY_FILE
+    file = _file(path)
     hint = "expected the folder of a run that has ended: llamapipe run PIPELINE -i SOURCE -o DIR"
     try:
         return RunSummary.from_json(file.read_bytes())
@@ -215,7 +217,7 @@ def _differences(one: RunSummary, other: RunSummary) -> list[str]:
     elif [(s.name, s.type) for s in one.stages] != [(s.name, s.type) for s in other.stages]:
         found.append(f"the stages of pipeline {one.pipeline} differ")
     elif changed := [
-        a.name for a, b in zip(one.stages, other.stages, strict=True) if _plain(a.params) != _plain(b.params)
+        a.name for a, b in zip(one.stages, other.stages, strict=True) if not _are_alike(a.params, b.params)
     ]:
         found.append(f"parameters differ of stages {', '.join(changed)}")
     if (sources := _sources(one)) != (theirs := _sources(other)):
@@ -246,6 +248,12 @@ def _differences(one: RunSummary, other: RunSummary) -> list[str]:
     return found
 
 
+def _are_alike(a: Mapping[str, object], b: Mapping[str, object]) -> bool:
+    unknown = {name for name in _LATER if name not in a or name not in b}
+    one, other = ({name: v for name, v in params.items() if name not in unknown} for params in (a, b))
+    return _plain(one) == _plain(other)
+
+
 def _plain(params: Mapping[str, object]) -> bytes:
     return msgspec.json.encode(params, enc_hook=str, order="deterministic")
 
@@ -256,31 +264,70 @@ def _sources(run: RunSummary) -> dict[str, str]:
     return known or {stream.name: stream.source for stream in run.streams}
 
 
-def _agreements(a: Path, one: RunSummary, b: Path, other: RunSummary) -> Iterator[SameBoxes]:
+def _agreements(a: Path, one: RunSummary, b: Path, other: RunSummary) -> tuple[list[SameBoxes], list[str]]:
+    """How far they found the same, and what there is to doubt about it."""
     streams = {stream.name: stream for stream in other.streams}
     pairs = [(s, streams[s.name]) for s in one.streams if s.name in streams]
     if not pairs and len(one.streams) == len(other.streams) == 1:  # the same video under two names
         pairs = [(one.streams[0], other.streams[0])]
+    found: list[SameBoxes] = []
+    doubts: list[str] = []
     for mine, theirs in pairs:
-        first, second = _boxes_file(a, one, mine), _boxes_file(b, other, theirs)
-        if first is None or second is None:
+        (first, doubt), (second, another) = _boxes_file(a, one, mine), _boxes_file(b, other, theirs)
+        doubts += [f"the {which} run's boxes {text}" for which, text in (("first", doubt), ("second", another)) if text]
+        if first is not None and second is not None:
+            found += _stages_of(mine.name, first, second)
+    return found, doubts
+
+
+def _stages_of(stream: str, first: Path, second: Path) -> Iterator[SameBoxes]:
+    (found_a, frames_a), (found_b, frames_b) = read_stages(first), read_stages(second)
+    frames = sorted(frames_a & frames_b)
+    for stage in found_a:
+        if stage in found_b:
+            yield _same_boxes(stream, stage, frames, found_a[stage], found_b[stage])
+
+
+def _boxes_file(named: Path, run: RunSummary, stream: StreamSummary) -> tuple[Path | None, str]:
+    """The stream's JSON lines, and what there is to doubt about them.
+
+    They are looked for in the run's folder as it was named, which may have been moved since: where it was written to,
+    another run's may be by now. Only what a sink was told to write elsewhere is read from there.
+    """
+    summary = _file(named)
+    for recorded in (Path(output) for output in stream.outputs if output.endswith(".jsonl")):
+        for file in _places(summary.parent, run, stream, recorded):
+            if file.is_file():
+                return file, ""
+        if not recorded.is_absolute() or not recorded.is_file() or _belongs_inside(summary.parent, run, recorded):
             continue
-        (found_a, frames_a), (found_b, frames_b) = read_stages(first), read_stages(second)
-        frames = sorted(frames_a & frames_b)
-        for stage in found_a:
-            if stage in found_b:
-                yield _same_boxes(mine.name, stage, frames, found_a[stage], found_b[stage])
+        if recorded.stat().st_mtime > summary.stat().st_mtime:
+            return None, f"are not compared: {recorded}, outside of its folder, was written to after that run"
+        return recorded, f"are those of {recorded}, outside of its folder: they may be another run's"
+    return None, ""
 
 
-def _boxes_file(folder: Path, run: RunSummary, stream: StreamSummary) -> Path | None:
-    """The stream's JSON lines, also where the run's folder was moved since."""
+def _places(folder: Path, run: RunSummary, stream: StreamSummary, recorded: Path) -> Sequence[Path]:
+    """Where in the folder what a sink wrote to ``recorded`` may be."""
+    if run.folder and recorded.is_relative_to(run.folder):
+        inside = recorded.relative_to(run.folder)
+        return [] if ".." in inside.parts else [folder / inside]
+    if run.folder and recorded.is_absolute():
+        return []
+    # Of earlier releases, and where a run was gone on with under another name of its folder: as much of the path as
+    # there is, so that of two files of one name the right one is taken.
     base = folder if len(run.streams) == 1 else folder / stream.name
-    for output in stream.outputs:
-        if output.endswith(".jsonl"):
-            for file in (base / Path(output).name, Path(output)):
-                if file.is_file():
-                    return file
-    return None
+    tails = [recorded.parts[i:] for i in range(1 if recorded.is_absolute() else 0, len(recorded.parts))]
+    return [base.joinpath(*tail) for tail in tails if ".." not in tail]
+
+
+def _belongs_inside(folder: Path, run: RunSummary, recorded: Path) -> bool:
+    """Whether a sink wrote into the run's folder: what is there now is not to be taken for it."""
+    if run.folder:
+        return recorded.is_relative_to(run.folder)
+    # Of earlier releases nobody knows; but what lies in another run's folder is that one's.
+    here = folder.resolve()
+    return any((above / SUMMARY_FILE).is_file() and above.resolve() != here for above in recorded.parents)
 
 
 def _same_boxes(stream: str, stage: str, frames: list[int], rows_a: list[Row], rows_b: list[Row]) -> SameBoxes:

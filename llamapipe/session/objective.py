@@ -25,13 +25,14 @@ class Objective:
 
     @property
     def text(self) -> str:
-        """``p95<=200ms``, ``deadline=30s``; empty without an objective."""
+        """``p95<=200ms``, ``deadline=30s``, with ``, drops<=1%`` where some may be; empty without an objective."""
         if self.slo is None:
             return ""
+        drops = f", drops<={self.slo.max_drop_share * 100:g}%" if self.slo.max_drop_share else ""
         if self.slo.deadline_s is not None:
-            return f"deadline={self.slo.deadline_s:g}s"
+            return f"deadline={self.slo.deadline_s:g}s{drops}"
         bound = self.quantile
-        return "" if bound is None else f"p{bound[0] * 100:g}<={bound[1] * 1000:g}ms"
+        return "" if bound is None else f"p{bound[0] * 100:g}<={bound[1] * 1000:g}ms{drops}"
 
 
 def objective_of(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
-from llamapipe.control import Controller, encode_entry, encode_plan
+from llamapipe.control import Controller, SinkAccount, encode_entry, encode_plan
 from llamapipe.control import actions as act
 from llamapipe.control import events as ev
 from llamapipe.report import ConfigurationChange, CoresHeld, LatencyTrace, Span, StageRuns, TraceRecorder
@@ -16,6 +16,7 @@ from llamapipe.runtime import Arena, Observer, StreamPoint
 from llamapipe.session.costs import CostMeter
 from llamapipe.session.governor import Governor
 from llamapipe.session.keeper import Keeper
+from llamapipe.session.leaving import Leaving
 from llamapipe.session.objective import Objective
 from llamapipe.session.observing import Observations
 from llamapipe.session.quarantine import Quarantiner
@@ -70,6 +71,8 @@ class Watcher(Observer):
         self._controller = controller
         self.started_s = started_s
         self.waited_s = waited_s  # before that, since the user asked
+        # Charts have one axis for all processes that a run took: this one's part comes after the earlier ones'.
+        self._zero_s = started_s - (keeper.first.tallies.wall_s if keeper is not None else 0.0)
         self._num_frames = num_frames
         self._objective = objective
         self._on_progress = on_progress
@@ -87,7 +90,9 @@ class Watcher(Observer):
         self._lost: Counter[str] = Counter()
         self._forgotten: list[str] = []
         self.changes: list[ConfigurationChange] = []  # of how stages are run
-        self._sink = controller.plan.sinks[0].name if controller.plan.sinks else ""
+        self._sinks = [sink.name for sink in controller.plan.sinks]
+        self.leaving = Leaving(len(self._sinks), self._left)
+        self._just_left: list[tuple[float, float]] = []  # when, and latency: what the governor was not told of yet
         self._streams = [stream.stream for stream in controller.plan.streams]
         self._next_progress_s = 0.0
         self._missing = len(controller.plan.stages) * len(controller.plan.workers)
@@ -96,6 +101,7 @@ class Watcher(Observer):
         self.first_dispatch_s: float | None = None
         self.first_delivered_s: float | None = None
         self.last_delivered_s: float | None = None
+        self.last_of: dict[str, float] = {}  # by stream: when its last frame was delivered
         self.latency = LatencyTrace()
         self.trace = TraceRecorder()
         self.stages = {stage.name: StageWatch() for stage in controller.plan.stages}
@@ -112,7 +118,7 @@ class Watcher(Observer):
                 if stream.segment_frames
             }
             self._work = {name: StageWork(tallies.get(name), points) for name in self.stages}
-        self._done_before = sum(controller.ledger.accounts[stream, self._sink].total for stream in self._streams)
+        self._done_before = self.num_done
         if log is not None:
             log.write(encode_plan(controller.plan) + b"\n")
 
@@ -127,11 +133,16 @@ class Watcher(Observer):
         for action in actions:
             if isinstance(action, act.Changed):
                 self._changed(action, now_s)
-            elif isinstance(action, act.Finish):
-                if self.governor is not None:
-                    self.governor.end(self.num_done)
-            elif self.times is not None and isinstance(action, act.Release):
-                self.times.released(action.stream, action.seq)
+            elif isinstance(action, act.Deliver):
+                self.leaving.ended(action)
+            elif isinstance(action, act.Release):
+                self.leaving.released(action.stream, action.seq)
+                if self.times is not None:
+                    self.times.released(action.stream, action.seq)
+            elif isinstance(action, act.Finish) and self.governor is not None:
+                self.governor.end(self.num_done)
+        if self._just_left:  # a sink that they are kept from was the last to say so
+            self._tell_governor()
         if isinstance(event, ev.FramesArrived):
             self._first_pts_s.setdefault(event.stream, event.pts_s[0])
             self._last_pts_s[event.stream] = max(event.pts_s)
@@ -226,7 +237,7 @@ class Watcher(Observer):
         served[0] += len(done.items)
         served[1] += 1
         served[2] += busy_s
-        stage.latency.add(done.ended_s - self.started_s, busy_s)
+        stage.latency.add(done.ended_s - self._zero_s, busy_s)
         if self.times is not None:
             self.times.done(dispatch.stage, dispatch.items, done.ended_s)
         self.observations.saw(dispatch, done, failed)
@@ -236,8 +247,8 @@ class Watcher(Observer):
             Span(
                 dispatch.worker,
                 dispatch.stage,
-                done.started_s - self.started_s,
-                done.ended_s - self.started_s,
+                done.started_s - self._zero_s,
+                done.ended_s - self._zero_s,
                 len(done.items),
                 dispatch.items[0][1],
                 failed,
@@ -246,17 +257,23 @@ class Watcher(Observer):
         )
 
     def delivered(self, stream: str, sink: str, latencies: Sequence[tuple[float, float]]) -> None:
-        """See `Observer`. A frame's latency is that of the first sink; every sink's would count it twice."""
-        if sink != self._sink:
-            return
-        for at_s, latency_s in latencies:
-            self.latency.add(at_s - self.started_s, latency_s)
-            self.in_time += self._is_in_time(at_s, latency_s)
-        if self.governor is not None:
-            self.governor.delivered(latencies)
+        """See `Observer`. A frame counts once, with the latency of the last sink that it is for."""
+        self.leaving.taken(stream, sink, latencies)
+        self._tell_governor()
+
+    def _left(self, stream: str, at_s: float, latency_s: float) -> None:
+        self.latency.add(at_s - self._zero_s, latency_s)
+        self.in_time += self._is_in_time(at_s, latency_s)
+        self._just_left.append((at_s, latency_s))
         if self.first_delivered_s is None:
-            self.first_delivered_s = latencies[0][0]
-        self.last_delivered_s = latencies[-1][0]
+            self.first_delivered_s = at_s
+        self.last_delivered_s = at_s if self.last_delivered_s is None else max(self.last_delivered_s, at_s)
+        self.last_of[stream] = max(self.last_of.get(stream, at_s), at_s)
+
+    def _tell_governor(self) -> None:
+        if self._just_left and self.governor is not None:
+            self.governor.delivered(self._just_left)
+        self._just_left.clear()
 
     def _is_in_time(self, at_s: float, latency_s: float) -> bool:
         slo, bound = self._objective.slo, self._objective.quantile
@@ -269,8 +286,7 @@ class Watcher(Observer):
     def poll(self, now_s: float) -> None:
         """See `Observer`."""
         if self.governor is not None and now_s >= self.governor.next_s and self.first_delivered_s is not None:
-            accounts = [self._controller.ledger.accounts[stream, self._sink] for stream in self._streams]
-            self.governor.poll(now_s, self.num_done, sum(sum(account.dropped.values()) for account in accounts))
+            self.governor.poll(now_s, self.num_done, self._most(lambda account: sum(account.dropped.values())))
         if self._on_progress is not None and now_s >= self._next_progress_s:
             self._next_progress_s = now_s + _PROGRESS_EVERY_S
             self._on_progress(self.progress(now_s))
@@ -282,12 +298,17 @@ class Watcher(Observer):
 
     @property
     def num_done(self) -> int:
-        """Frames that are through, however they ended."""
-        return sum(self._controller.ledger.accounts[stream, self._sink].total for stream in self._streams)
+        """Frames that are through at every sink, however they ended."""
+        accounts = self._controller.ledger.accounts
+        return sum(min(accounts[stream, sink].total for sink in self._sinks) for stream in self._streams)
+
+    def _most(self, of: Callable[[SinkAccount], int]) -> int:
+        """Frames of all streams, each at the sink that has the most of them."""
+        accounts = self._controller.ledger.accounts
+        return sum(max(of(accounts[stream, sink]) for sink in self._sinks) for stream in self._streams)
 
     def progress(self, now_s: float, state: str | None = None) -> Progress:
         """The run at this moment."""
-        accounts = [self._controller.ledger.accounts[stream, self._sink] for stream in self._streams]
         done = self.num_done
         begun_s = self.first_dispatch_s if self.first_dispatch_s is not None else now_s
         running_s = max(1e-9, now_s - begun_s)
@@ -296,17 +317,20 @@ class Watcher(Observer):
         judged = self._objective.slo is not None and not self._objective.unjudged
         bound = self._objective.quantile
         value = self.latency.quantile(bound[0]) if bound is not None and judged else None
+        dropped = self._most(lambda account: sum(account.dropped.values()))
+        failed = self._most(lambda account: sum(account.failed.values()))
+        worked = max(0, done - dropped - failed) / done if done else 0.0
         left = None if self._num_frames is None else max(0, self._num_frames - done)
         return Progress(
             state=state or ("loading" if self.first_dispatch_s is None else "running"),
             frames_done=done,
             frames_total=self._num_frames,
             fps=fps,
-            x_realtime=shown_s / running_s if done else None,
+            x_realtime=worked * shown_s / running_s / len(self._last_pts_s) if done and self._last_pts_s else None,
             p95_ms=None if value is None else value * 1000,
             slo=self._objective.text or None,
-            dropped=sum(sum(account.dropped.values()) for account in accounts),
-            failed=sum(sum(account.failed.values()) for account in accounts),
+            dropped=dropped,
+            failed=failed,
             eta_s=left / fps if left is not None and fps else None,
             elapsed_s=now_s - self.started_s,
         )

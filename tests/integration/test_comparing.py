@@ -95,6 +95,15 @@ def test_what_makes_them_unlike_is_told_and_common_frames_are_compared(runs: tup
     assert figures(found)["in time"] == (1.0, None, None)
 
 
+def test_knobs_of_models_are_parameters_too(runs: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    summary = json.loads((runs[0] / "run.json").read_bytes())
+    params = summary["stages"][0]["params"]
+    assert (params["min_score"], params["labels"], params["sample_fps"]) == (0.5, ["person"], None)
+    params["min_score"] = 0.3
+    (tmp_path / "run.json").write_text(json.dumps(summary))
+    assert "parameters differ of stages detect" in compare_runs(runs[0], tmp_path).warnings
+
+
 def test_a_moved_folder_is_compared_too(runs: tuple[Path, Path, Path], tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
     moved.mkdir()

@@ -137,3 +137,25 @@ def test_columns_are_as_high_as_items_and_in_the_colours_of_who_served_them() ->
     bars = [(bar.attrib["fill"], float(bar.attrib["height"])) for bar in parts(svg, "rect")]
     assert bars == [("green", pytest.approx(82.5)), ("blue", pytest.approx(27.5)), ("blue", pytest.approx(110.0))]
     assert parts(svg, "title")[0].text == "0.00 s: 3 items by good"
+
+
+@pytest.mark.parametrize("length_s", [2.0, 3097.0, 30_000.0, 5e6])
+def test_times_are_written_out_however_long_the_run(length_s: float) -> None:
+    points = [(2.0 + length_s * i / 100, 0.02) for i in range(101)]
+    charts = [
+        latency_chart(points, None),
+        latency_chart([(0.0, length_s)], None),
+        timeline([span(0.0, length_s)], COLOURS, length_s),
+        candidates_chart([span(0.0, length_s)], ["a"], ["red"], length_s),
+    ]
+    for chart in charts:
+        labels = [text.text or "" for text in parts(chart, "text")]
+        times = [label for label in labels if label.endswith((" s", " ms"))]
+        assert times
+        assert all(re.fullmatch(r"\d+(\.\d+)? m?s", time) for time in times), times
+        assert len(set(times)) == len(times)
+
+
+def test_frames_that_were_known_of_out_of_order_are_all_in_the_picture() -> None:
+    dots = parts(latency_chart([(3.0, 0.02), (1.0, 0.02), (5.0, 0.02), (4.0, 0.02)], None), "circle")
+    assert all(90 <= float(dot.attrib["cx"]) <= WIDTH - 10 for dot in dots)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from msgspec import structs
 
 from llamapipe.report import (
@@ -25,7 +26,7 @@ from llamapipe.report import (
     TriedRow,
     TuningSummary,
 )
-from llamapipe.report.html import render_report, write_report_html
+from llamapipe.report.html import environment, render_report, write_report_html
 from llamapipe.report.summary import Quantiles
 from llamapipe.report.trace import LatencyTrace, PictureStrip, Span, TraceRecorder
 from llamapipe.tune import Predicted
@@ -221,3 +222,20 @@ def test_the_file_is_the_report(tmp_path: Path) -> None:
     written = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert written == render_report(summary(), graph="g", **parts)
     assert RunSummary.from_json(summary().to_json()) == summary()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0994, "99 ms"),
+        (0.9994, "999 ms"),
+        (0.9996, "1.00 s"),
+        (59.994, "59.99 s"),
+        (59.996, "1 min 0 s"),
+        (119.4, "1 min 59 s"),
+        (119.7, "2 min 0 s"),
+        (7200.0, "120 min 0 s"),
+    ],
+)
+def test_a_time_is_rounded_before_its_unit_is_chosen(seconds: float, text: str) -> None:
+    assert environment().filters["seconds"](seconds) == text
