@@ -35,7 +35,7 @@ def of(config: Tuning | Path | None, **sets: str) -> AsTuned | None:
 
 
 def test_what_runs_as_tuned_is_as_right_as_was_measured() -> None:
-    found = of(TUNING, detect__batch="1", slo__p95="1s", track__lost_s="2")
+    found = of(TUNING, detect__batch="1", slo__p95="1s", track__lost_s=LOST_S)
     assert found is not None
     assert (found.accuracy, found.accuracy_of) == (0.93, "agreement at the sinks, as tuned on street.mp4")
     assert (found.decides("detect"), found.decides("track")) == (True, False)
