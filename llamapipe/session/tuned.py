@@ -89,7 +89,11 @@ class AsTuned:
 
 def _beside(request: RunRequest, tuning: Tuning) -> list[str]:
     """Of what is set beside the tuned values, that which the pipeline says otherwise: it was tuned with that."""
-    beside = {key: text for key, text in of_stages(request.sets).items() if key not in tuning.values}
+    beside = {
+        key: text
+        for key, text in of_stages(request.sets).items()
+        if key not in tuning.values and not key.endswith(".placement")  # which changes no result
+    }
     if not beside:
         return []
     try:
