@@ -118,6 +118,7 @@ class SinkItem:
     values: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""  # of anything but delivered: "blur: ValueError", "overload"
     stage: str = ""  # that ended it
+    selectors: Sequence[str] = ()  # all that the sink may be given, of whichever frame
 
 
 @dataclass(frozen=True, slots=True)

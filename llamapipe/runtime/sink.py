@@ -30,6 +30,7 @@ class SinkWriter:
         self.name = f"sink:{stream}"
         self._stream = stream
         self._plans = {plan.name: plan for plan in plans}
+        self._selectors = {plan.name: tuple(edge.selector for edge in plan.inputs) for plan in plans}
         self._sinks = dict(sinks)
         self._arena = arena
         self._clock = clock
@@ -102,6 +103,7 @@ class SinkWriter:
             found,
             delivery.reason,
             delivery.stage,
+            self._selectors[delivery.sink],
         )
 
     def close(self, abort: bool = False) -> Closed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from llamapipe.inference import AssetStore
 from llamapipe.media import BgrPicture, Decoded, expand_sources, open_source
 from llamapipe.media.expand import VIDEO_SUFFIXES
 
-__all__ = ["Picture", "pictures_of", "read_pictures"]
+__all__ = ["Picture", "one_by_one", "pictures_of", "read_pictures"]
 
 Picture = NDArray[np.uint8] | Image | str | Path
 """An array (height, width, 3) uint8, blue first; an `Image`; or the path of a picture's file."""
 
+_TAKEN = "a picture is a path, an array (height, width, 3) of uint8, or an Image"
 _PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
 
@@ -29,11 +30,19 @@ def read_pictures(given: Picture | Sequence[Picture]) -> list[Native]:
 
     Raises SourceError for a file that cannot be read, UsageError for what is no picture.
     """
-    single = isinstance(given, np.ndarray | Image | str | Path)
-    pictures: Sequence[Any] = [given] if single else list(given)  # type: ignore[arg-type]  # not told apart by `single`
+    pictures = one_by_one(given)
     if not pictures:
         raise UsageError("a query needs a picture")
     return [_picture(picture) for picture in pictures]
+
+
+def one_by_one(given: Any) -> list[Picture]:
+    """The pictures that are given, unread, a single one as a list. Raises UsageError for neither."""
+    if isinstance(given, Image | str | Path) or (isinstance(given, np.ndarray) and given.ndim < 4):
+        return [given]
+    if not isinstance(given, Iterable) or isinstance(given, bytes | Mapping):
+        raise UsageError(f"expected pictures, got a {type(given).__name__}", hint=_TAKEN)
+    return list(given)
 
 
 def _picture(given: Picture) -> Native:
@@ -43,6 +52,8 @@ def _picture(given: Picture) -> Native:
         if given.ndim != 3 or given.shape[2] != 3 or given.dtype != np.uint8 or not given.size:
             raise UsageError(f"a picture must be (height, width, 3) uint8, got {given.shape} {given.dtype}")
         return BgrPicture(given.copy())  # the caller may go on with it
+    if not isinstance(given, str | Path):
+        raise UsageError(f"expected a picture, got a {type(given).__name__}", hint=_TAKEN)
     return BgrPicture(_read(Path(given)))
 
 

@@ -99,16 +99,7 @@ def run(
     env = env if env is not None else system_env()
     _refuse_while_imported()
     stop, raised = Linked(interrupt), list[Exception]()
-
-    def tell(progress: Progress) -> None:
-        assert on_progress is not None
-        try:
-            on_progress(progress)
-        except Exception as error:  # the caller's own, and no reason to lose what the run has done
-            raised.append(error)
-            stop.set()
-
-    job = _Job(request, clock, env, None if on_progress is None else tell, stop, None, on_plan)
+    job = _Job(request, clock, env, _telling(on_progress, stop, raised), stop, None, on_plan)
     with first_ctrl_c(stop) if interrupt is None else contextlib.nullcontext():
         summary = job.run()
     if raised:
@@ -119,18 +110,20 @@ def run(
 def stream(
     request: RunRequest,
     *,
+    on_progress: Callable[[Progress], None] | None = None,
     interrupt: threading.Event | None = None,
     clock: Clock | None = None,
     env: Env | None = None,
 ) -> Iterator[FrameResult]:
     """Run, and yield every frame's results in order, as they are ready. Leaving the loop ends the run.
 
-    Raises what `run` raises, and LlamapipeError at the end where the run failed.
+    ``on_progress`` is called by another thread. Raises what `run` raises, and LlamapipeError at the end where the run
+    failed.
     """
     clock = clock if clock is not None else SystemClock()
     env = env if env is not None else system_env()
     _refuse_while_imported()
-    stop = Linked(interrupt)
+    stop, raised = Linked(interrupt), list[Exception]()
     queue: Queue[FrameResult | None] = Queue(_WAITING_RESULTS)
     left = threading.Event()
 
@@ -140,7 +133,8 @@ def stream(
                 queue.put(result, timeout=0.1)
                 return
 
-    job = _Job(request, clock, env, None, stop, lambda item: give(FrameResult.from_item(item)))
+    told = _telling(on_progress, stop, raised)
+    job = _Job(request, clock, env, told, stop, lambda item: give(FrameResult.from_item(item)))
     outcome: list[RunSummary | BaseException] = []
 
     def work() -> None:
@@ -159,6 +153,8 @@ def stream(
         left.set()
         stop.set()
         thread.join()
+    if raised:
+        raise raised[0]
     ended = outcome[0]
     if isinstance(ended, BaseException):
         raise ended
@@ -183,6 +179,22 @@ def run_held(
     """
     job = _Job(request, clock, env, None, interrupt, lambda item: take(FrameResult.from_item(item)), held=video)
     return job.run()
+
+
+def _telling(
+    on_progress: Callable[[Progress], None] | None, stop: Linked, raised: list[Exception]
+) -> Callable[[Progress], None] | None:
+    if on_progress is None:
+        return None
+
+    def tell(progress: Progress) -> None:
+        try:
+            on_progress(progress)
+        except Exception as error:  # the caller's own, and no reason to lose what the run has done
+            raised.append(error)
+            stop.set()
+
+    return tell
 
 
 def _refuse_while_imported() -> None:

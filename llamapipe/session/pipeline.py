@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 from llamapipe.clock import system_env
+from llamapipe.errors import UsageError
 from llamapipe.report import PlanView, RunSummary
+from llamapipe.session import options as given_options
 from llamapipe.session.execute import run as run_request
 from llamapipe.session.execute import stream
 from llamapipe.session.request import DropPolicy, Progress, RunRequest
-from llamapipe.session.resolve import load_pipeline
+from llamapipe.session.resolve import LoadedPipeline, load_pipeline
 from llamapipe.session.results import FrameResult
 from llamapipe.spec import PipelineBuilder, PipelineSpec
 from llamapipe.tune.tuning import Tuning
@@ -42,19 +46,19 @@ class RunOptions(TypedDict, total=False):
     stall_timeout_s: float
     drop_policy: DropPolicy | None
     sinks: Sequence[str]
-    ops_files: Sequence[Path]
+    ops_files: Sequence[str | Path]
     force: bool
     workers: int | str | None
     cores: int | str | None
     invocation_timeout_s: float | None
     record_events: bool
     resume: bool
-    prices: Path | None
+    prices: str | Path | None
     without: Sequence[str]
     segment_s: float
     shadow: float
     retune: bool
-    config: Path | Tuning | None
+    config: str | Path | Tuning | None
 
 
 class TuneOptions(TypedDict, total=False):
@@ -64,18 +68,19 @@ class TuneOptions(TypedDict, total=False):
     sets: Mapping[str, str]
     slo: str | None
     min_accuracy: float | None
-    labels: Path | None
+    labels: str | Path | None
     labels_stage: str | None
     budget_s: float | None
     budget_frames: int | None
     knobs: Sequence[str]
     reference: Mapping[str, str]
     workers: int | str | None
-    ops_files: Sequence[Path]
-    prices: Path | None
+    ops_files: Sequence[str | Path]
+    prices: str | Path | None
     again: bool
     start_s: float | None
     end_s: float | None
+    record_s: float
     seed: int
 
 
@@ -85,6 +90,7 @@ def run(
     sources: Sources,
     *,
     output: None = None,
+    on_progress: Callable[[Progress], None] | None = None,
     interrupt: threading.Event | None = None,
     **options: Unpack[RunOptions],
 ) -> Iterator[FrameResult]: ...
@@ -115,20 +121,16 @@ def run(
 
     With ``output`` (a folder) files are written, and the summary is returned when all is done. Without, an iterator
     gives every frame's results as they are ready; leaving the loop ends the run. ``options`` are the fields of
-    `RunRequest`: ``sets``, ``slo``, ``start_s``, ``max_frames``, ``realtime``, ``force``, ...
+    `RunRequest`: ``sets``, ``slo``, ``start_s``, ``max_frames``, ``realtime``, ``force``, ... ``on_progress`` is told
+    how far the run is, by a thread of its own where there is no ``output``.
 
-    Raises UsageError, SpecError, SourceError, OutputError, AssetError where the run cannot begin; without ``output``
-    that is when the first result is asked for. An iterator also raises InterruptedRun after ``interrupt`` was set,
-    and LlamapipeError at the end of a run that failed.
+    Raises UsageError for an option that cannot be; UsageError, SpecError, SourceError, OutputError, AssetError where
+    the run cannot begin, without ``output`` when the first result is asked for. An iterator also raises InterruptedRun
+    after ``interrupt`` was set, and LlamapipeError at the end of a run that failed.
     """
-    request = RunRequest(
-        _reference(pipeline),
-        _several(sources),
-        output=None if output is None else Path(output),
-        **options,
-    )
+    request = _run_request(pipeline, sources, {**options, "output": output}, "run")
     if output is None:
-        return stream(request, interrupt=interrupt)
+        return stream(request, on_progress=on_progress, interrupt=interrupt)
     return run_request(request, on_progress=on_progress, interrupt=interrupt)
 
 
@@ -144,7 +146,7 @@ def plan(
     """
     from llamapipe.session.planning import explain_plan
 
-    return explain_plan(RunRequest(_reference(pipeline), _several(sources), **options))
+    return explain_plan(_run_request(pipeline, sources, options, "plan"))
 
 
 def tune(
@@ -166,24 +168,52 @@ def tune(
     from llamapipe.session.tune_request import TuneRequest
     from llamapipe.session.tuning import tune as search
 
-    request = TuneRequest(_reference(pipeline), str(video), **options)
+    _check_known(TuneRequest, options, "tune")
+    if not isinstance(video, str | Path):
+        raise UsageError(f"tune: expected one video, got {video!r}", hint="give the path or the address of one")
+    request = TuneRequest(_reference(pipeline), str(video), **_with_own_files(pipeline, options))
     return search(request, on_step=on_step or (lambda _: None), interrupt=interrupt)
 
 
-def _reference(
-    pipeline: str | Path | PipelineSpec | PipelineBuilder | ReadyPipeline,
-) -> str | Path | PipelineSpec:
-    return pipeline.spec() if isinstance(pipeline, PipelineBuilder | ReadyPipeline) else pipeline
+def _run_request(pipeline: Any, sources: Sources, given: Mapping[str, Any], what: str) -> RunRequest:
+    _check_known(RunRequest, given, what)
+    # Paths among the sources are made texts by the request.
+    return RunRequest(_reference(pipeline), sources, **_with_own_files(pipeline, given))  # type: ignore[arg-type]
 
 
-def _several(sources: Sources) -> list[str]:
-    given = [sources] if isinstance(sources, str | Path) else list(sources)
-    return [str(source) for source in given]
+def _check_known(request: type[Any], given: Mapping[str, Any], what: str) -> None:
+    fields = [
+        field.name for field in dataclasses.fields(request) if field.name not in ("pipeline", "sources", "source")
+    ]
+    given_options.refuse_unknown(given, fields, what)
+
+
+def _reference(pipeline: Any) -> str | Path | PipelineSpec:
+    if isinstance(pipeline, PipelineBuilder | ReadyPipeline):
+        return pipeline.spec()
+    if isinstance(pipeline, str | Path | PipelineSpec):
+        return pipeline
+    raise UsageError(
+        f"expected a pipeline, got a {type(pipeline).__name__}",
+        hint="give a built-in's name, a YAML file, file.py:name, or what Pipeline(...) and load(...) make",
+    )
+
+
+def _with_own_files(pipeline: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, and the files with the operators that a pipeline which was loaded is made of."""
+    if not isinstance(pipeline, ReadyPipeline) or not pipeline.ops_files:
+        return dict(given)
+    files = [*pipeline.ops_files, *given_options.paths("ops_files", given.get("ops_files", ()))]
+    return {**given, "ops_files": list({file.resolve(): file for file in files}.values())}
 
 
 class _Runs:
     def spec(self) -> PipelineSpec:
         raise NotImplementedError  # every one that can be run has its own
+
+    @property
+    def _whole(self) -> Any:
+        return self  # what it is besides its spec counts too: a `Pipeline` or a `ReadyPipeline`
 
     @overload
     def run(
@@ -191,6 +221,7 @@ class _Runs:
         sources: Sources,
         *,
         output: None = None,
+        on_progress: Callable[[Progress], None] | None = None,
         interrupt: threading.Event | None = None,
         **options: Unpack[RunOptions],
     ) -> Iterator[FrameResult]: ...
@@ -208,13 +239,11 @@ class _Runs:
 
     def run(self, sources: Sources, *, output: str | Path | None = None, **options: Any) -> Any:
         """Run on files or streams. See `llamapipe.run`."""
-        if output is None:
-            return run(self.spec(), sources, **options)
-        return run(self.spec(), sources, output=output, **options)
+        return run(self._whole, sources, output=output, **options)
 
     def plan(self, sources: Sources, **options: Unpack[RunOptions]) -> PlanView:
         """What a run would do and why. See `llamapipe.plan`."""
-        return plan(self.spec(), sources, **options)
+        return plan(self._whole, sources, **options)
 
     def tune(
         self,
@@ -225,7 +254,7 @@ class _Runs:
         **options: Unpack[TuneOptions],
     ) -> Tuned:
         """Find the cheapest configuration for a video. See `llamapipe.tune`."""
-        return tune(self.spec(), video, on_step=on_step, interrupt=interrupt, **options)
+        return tune(self._whole, video, on_step=on_step, interrupt=interrupt, **options)
 
 
 class Pipeline(PipelineBuilder, _Runs):
@@ -246,8 +275,10 @@ class Pipeline(PipelineBuilder, _Runs):
 class ReadyPipeline(_Runs):
     """A pipeline read from a file, or one of the ready ones. Made by `load`."""
 
-    def __init__(self, spec: PipelineSpec) -> None:
+    def __init__(self, spec: PipelineSpec, ops_files: Sequence[Path] = ()) -> None:
+        """``ops_files`` define the operators of it that no package has: every run is given them."""
         self._spec = spec
+        self.ops_files = tuple(ops_files)
 
     def spec(self) -> PipelineSpec:
         """The pipeline as data."""
@@ -261,5 +292,19 @@ def load(
     sets: Mapping[str, str] | None = None,
     ops_files: Sequence[str | Path] = (),
 ) -> ReadyPipeline:
-    """A ready pipeline by name, a YAML file, or ``file.py:name``. Raises SpecError with all problems, UsageError."""
-    return ReadyPipeline(load_pipeline(reference, env=system_env(), params=params, sets=sets, ops_files=ops_files).spec)
+    """A ready pipeline by name, a YAML file, or ``file.py:name``, which remembers ``ops_files``.
+
+    Raises SpecError with all problems, UsageError.
+    """
+    files = given_options.paths("ops_files", ops_files)
+    for name, given in (("params", params), ("sets", sets)):
+        given_options.assignments(name, given or {})
+    loaded = load_pipeline(_reference(reference), env=system_env(), params=params, sets=sets, ops_files=files)
+    return ReadyPipeline(loaded.spec, [*files, *_files_beside(loaded)])
+
+
+def _files_beside(loaded: LoadedPipeline) -> list[Path]:
+    """The file that a pipeline was made in, where that defines operators of it, too."""
+    modules = {loaded.registry.get(op.type).__module__ for op in loaded.spec.ops}
+    made_in = [sys.modules[name] for name in sorted(modules) if name.startswith("llamapipe_user_pipeline_")]
+    return [Path(module.__file__) for module in made_in if module.__file__]

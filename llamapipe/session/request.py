@@ -5,15 +5,63 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from llamapipe.catalog import Variant
+from llamapipe.session import options
 from llamapipe.spec.model import PipelineSpec
 from llamapipe.tune.tuning import Tuning
 
 __all__ = ["Agreements", "DropPolicy", "Progress", "RunRequest"]
 
 DropPolicy = Literal["block", "drop-oldest", "drop-newest"]
+
+_OBJECTIVE = "p95=200ms"
+_SECONDS = "seconds, 0 or more"
+_AGES_S = 1e9
+
+
+def _config(name: str, given: Any) -> Path | Tuning | None:
+    if isinstance(getattr(given, "tuning", None), Tuning):  # what `tune` returns, whole
+        return given.tuning  # type: ignore[no-any-return]  # as was just seen
+    return given if isinstance(given, Tuning) else options.path(name, given)
+
+
+def _cores(name: str, given: Any) -> int | str | None:
+    found: int | str | None = options.words_or_number("a number, 'all', or None")(name, given)
+    return int(found) if isinstance(found, str) and found.isdecimal() else found
+
+
+_CHECKS: Mapping[str, options.Check] = {
+    "sources": options.texts,
+    "output": options.path,
+    "params": options.assignments,
+    "sets": options.assignments,
+    "slo": options.word(_OBJECTIVE),
+    "min_accuracy": options.number("a share from 0 to 1", optional=True, any_range=True),
+    "start_s": options.number(_SECONDS, most=_AGES_S, optional=True),
+    "end_s": options.number(_SECONDS, optional=True),
+    "max_frames": options.number("a whole number from 1 up", least=1, whole=True, optional=True),
+    "loop": options.number("a whole number from 1 up", least=1, whole=True),
+    "realtime": options.flag,
+    "reconnect_for_s": options.number("seconds, 0 (never) or more", least=0, optional=True),
+    "stall_timeout_s": options.number("seconds, over 0", over=0, most=_AGES_S),
+    "drop_policy": options.choice(*get_args(DropPolicy)),
+    "sinks": options.texts,
+    "ops_files": options.paths,
+    "force": options.flag,
+    "workers": options.words_or_number("a number, a text as in 'process:3', or None"),
+    "cores": _cores,
+    "invocation_timeout_s": options.number("seconds, over 0", over=0, most=_AGES_S, optional=True),
+    "record_events": options.flag,
+    "resume": options.flag,
+    "prices": options.path,
+    "without": options.texts,
+    "segment_s": options.number(_SECONDS, least=0, most=_AGES_S),
+    "shadow": options.number("a share of frames", any_range=True),
+    "retune": options.flag,
+    "config": _config,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +75,10 @@ class Agreements:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """One run. Everything but the pipeline and its sources has a sensible default."""
+    """One run. Everything but the pipeline and its sources has a sensible default.
+
+    Texts are taken where a path is meant, and a single one where a list is.
+    """
 
     pipeline: str | Path | PipelineSpec  # built-in name, YAML path, "file.py:name", or the spec itself
     sources: Sequence[str]
@@ -61,6 +112,10 @@ class RunRequest:
     agreed: Agreements | None = None  # None: found out where the floor needs it and the catalogue does not know
     remarks: Sequence[str] = ()  # found out beforehand, for the notes of whatever comes of it
     waited_s: float = 0.0  # since the user asked: tuning and sampling count against a deadline
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for an option that is of another type than it should be, or beyond what it can be."""
+        options.made_right(self, _CHECKS)
 
 
 @dataclass(frozen=True, slots=True)

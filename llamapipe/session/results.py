@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from llamapipe.data import Boxes, Events, Image
 from llamapipe.errors import LlamapipeError, UsageError
 from llamapipe.media.contract import Outcome, SinkItem
+from llamapipe.spec.names import did_you_mean
 
 if TYPE_CHECKING:
     import pandas
@@ -31,12 +33,14 @@ class FrameResult:
     outcome: Outcome
     reason: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)  # "stage.port" -> Boxes, Events or Image
+    stages: Sequence[str] = field(default=(), repr=False, compare=False)  # of the pipeline; empty: nobody has said
 
     @classmethod
     def from_item(cls, item: SinkItem) -> FrameResult:
         """From what sinks are given."""
-        values = {selector.removeprefix("$ops.").removeprefix("$"): value for selector, value in item.values.items()}
-        return cls(item.stream, item.seq, item.pts_s, item.outcome, item.reason, values)
+        values = {_shown(selector): value for selector, value in item.values.items()}
+        stages = _stages_of(tuple(item.selectors))
+        return cls(item.stream, item.seq, item.pts_s, item.outcome, item.reason, values, stages)
 
     def __getitem__(self, key: str) -> Any:
         """``result["detect.boxes"]``, or ``result["detect"]`` where the stage has one output here."""
@@ -56,16 +60,27 @@ class FrameResult:
 
     def boxes(self, stage: str) -> Boxes:
         """Boxes, tracks or classes of a stage; empty where it was skipped. UsageError for a stage without any."""
-        found = [value for name, value in self.values.items() if name.split(".")[0] == stage]
+        found = self._of(stage)
         boxes = [value for value in found if isinstance(value, Boxes)]
         if found and not boxes:
             raise UsageError(f"stage {stage!r} gives no boxes", hint=f"this frame has {', '.join(self.values)}")
         return boxes[0] if boxes else Boxes.empty()
 
     def events(self, stage: str) -> Events:
-        """Events of a stage; empty where it was skipped."""
+        """Events of a stage; empty where it was skipped. UsageError for a stage without any."""
+        found = self._of(stage)
+        events = [value for value in found if isinstance(value, Events)]
+        if found and not events:
+            raise UsageError(f"stage {stage!r} gives no events", hint=f"this frame has {', '.join(self.values)}")
+        return events[0] if events else Events()
+
+    def _of(self, stage: str) -> list[Any]:
+        """What the stage gave. Raises UsageError for a stage that the pipeline does not have."""
         found = [value for name, value in self.values.items() if name.split(".")[0] == stage]
-        return next((value for value in found if isinstance(value, Events)), Events())
+        if not found and self.stages and stage not in self.stages:
+            hint = did_you_mean(stage, self.stages, f"there are {', '.join(self.stages)}")
+            raise UsageError(f"there is no stage {stage!r} that gives anything", hint=hint)
+        return found
 
     def image(self, stage: str = "source") -> Image:
         """Picture of a stage, or the decoded one. Raises UsageError where there is none."""
@@ -90,6 +105,15 @@ class FrameResult:
             **({"reason": self.reason} if self.reason else {}),
             "values": {name: list(value) for name, value in self.values.items() if not isinstance(value, Image)},
         }
+
+
+def _shown(selector: str) -> str:
+    return selector.removeprefix("$ops.").removeprefix("$")
+
+
+@lru_cache(maxsize=64)  # a run asks the same of every frame
+def _stages_of(selectors: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_shown(selector).split(".")[0] for selector in selectors))
 
 
 def to_pandas(results: Iterable[FrameResult]) -> pandas.DataFrame:

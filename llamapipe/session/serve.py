@@ -23,7 +23,7 @@ from llamapipe.control.serving import Host, ServingController, ServingPlan, Stat
 from llamapipe.control.serving import actions as act
 from llamapipe.control.serving.program import Problem, solve
 from llamapipe.data import Boxes, Native
-from llamapipe.errors import AssetError, LlamapipeError, QueryRefused, UsageError
+from llamapipe.errors import AssetError, LlamapipeError, QueryRefused, SourceError, UsageError
 from llamapipe.inference import (
     AssetStore,
     all_models,
@@ -41,7 +41,8 @@ from llamapipe.runtime.open_files import allow_open_files
 from llamapipe.runtime.serving.replica import Replica, ReplicaBoot
 from llamapipe.runtime.serving.replica_process import loader
 from llamapipe.runtime.serving.server import Served, Server, Watch
-from llamapipe.session.asked_pictures import Picture, pictures_of, read_pictures
+from llamapipe.session.asked_pictures import Picture, one_by_one, pictures_of, read_pictures
+from llamapipe.session.options import Check, number, refuse_unknown, texts, word
 from llamapipe.spec import PLACEMENTS
 from llamapipe.spec.accuracy_text import AGREEMENT, parse_floor
 
@@ -85,6 +86,18 @@ class QueryOptions(TypedDict, total=False):
     max_cost: float | None
     labels: Sequence[str]
     min_score: float | None
+
+
+_CHECKS: Mapping[str, Check] = {
+    "task": word("person-detection"),
+    "model": word("yolox-nano"),
+    "variant": word("yolox-nano/openvino/cpu/fp32/416x416/t1"),
+    "latency_ms": number("milliseconds", optional=True, any_range=True),
+    "accuracy": lambda _, asked: parse_accuracy(asked),
+    "max_cost": number("reserved core-seconds a picture", optional=True, any_range=True),
+    "labels": lambda name, given: () if given is None else texts(name, given),
+    "min_score": number("a score from 0 to 1", optional=True, any_range=True),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,15 +282,26 @@ class Session:
         """As `query_async`, of one picture that nobody changes any more."""
         return self._ask(make_query(**options), [picture], arrived_s)
 
-    def query_batch(self, pictures: Sequence[Picture], **options: Unpack[QueryOptions]) -> list[Answer | QueryRefused]:
-        """Ask the same of many pictures, each for itself; what cannot be answered holds its refusal."""
-        query = make_query(**options)
+    def query_batch(
+        self, pictures: Sequence[Picture], **options: Unpack[QueryOptions]
+    ) -> list[Answer | QueryRefused | SourceError | UsageError]:
+        """Ask the same of many pictures, each for itself.
+
+        In place of its answer, a picture that cannot be answered has its refusal, and one that cannot be read its
+        error: a SourceError, or a UsageError for what is no picture.
+        """
+        query, given = make_query(**options), one_by_one(pictures)
         self._prepare(query)
-        futures = [self._ask(query, read_pictures(picture)) for picture in pictures]
-        found: list[Answer | QueryRefused] = []
-        for future in futures:
+        asked: list[Future[Answer] | SourceError | UsageError] = []
+        for picture in given:
             try:
-                found.append(future.result())
+                asked.append(self._ask(query, read_pictures(picture)))
+            except (SourceError, UsageError) as error:
+                asked.append(error)
+        found: list[Answer | QueryRefused | SourceError | UsageError] = []
+        for one in asked:
+            try:
+                found.append(one.result() if isinstance(one, Future) else one)
             except QueryRefused as refusal:
                 found.append(refusal)
         return found
@@ -407,6 +431,8 @@ class Session:
 
 def make_query(*, num_items: int = 1, offline: bool = False, **options: Unpack[QueryOptions]) -> Query:
     """A query as control takes it. Raises UsageError for what cannot be."""
+    refuse_unknown(options, _CHECKS, "a query")
+    options = {name: _CHECKS[name](name, value) for name, value in options.items()}  # type: ignore[assignment]  # alike
     task, model, variant = options.get("task"), options.get("model"), options.get("variant")
     named = [name for name in (task, model, variant) if name is not None]
     if len(named) != 1:

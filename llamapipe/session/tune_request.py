@@ -7,9 +7,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llamapipe.session import options
 from llamapipe.session.request import RunRequest
 
 __all__ = ["TuneRequest"]
+
+_CHECKS: Mapping[str, options.Check] = {
+    "source": options.word("street.mp4"),
+    "params": options.assignments,
+    "sets": options.assignments,
+    "slo": options.word("p95=200ms"),
+    "min_accuracy": options.number("a share from 0 to 1", optional=True, any_range=True),
+    "labels": options.path,
+    "labels_stage": options.word("detect"),
+    "budget_s": options.number("seconds", optional=True, any_range=True),
+    "budget_frames": options.number("a whole number from 1 up", least=1, whole=True, optional=True),
+    "knobs": options.texts,
+    "reference": options.assignments,
+    "workers": options.words_or_number("a number, a text as in 'process:3', or None"),
+    "ops_files": options.paths,
+    "prices": options.path,
+    "again": options.flag,
+    "start_s": options.number("seconds, 0 or more", most=1e9, optional=True),
+    "end_s": options.number("seconds, 0 or more", most=1e9, optional=True),
+    "record_s": options.number("seconds", any_range=True),
+    "seed": options.number("a whole number, 0 or more", least=0, whole=True),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +61,10 @@ class TuneRequest:
     before_run: bool = False  # what it takes counts against the deadline of the run that waits for it
     variants_alone: bool = False  # how right variants are is asked, at any latency; batch and rate stay
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for an option that is of another type than it should be, or beyond what it can be."""
+        options.made_right(self, _CHECKS)
 
     @classmethod
     def of_run(cls, run: RunRequest, source: str) -> TuneRequest:

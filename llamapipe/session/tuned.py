@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from llamapipe.clock import system_env
+from llamapipe.errors import LlamapipeError
+from llamapipe.operator import Manifest
 from llamapipe.report import TuningSummary
 from llamapipe.report.tuned import rows_of, shown
-from llamapipe.session.pinned import as_sets
+from llamapipe.session.pinned import of_stages
 from llamapipe.session.prepare import pinned_of
 from llamapipe.session.request import RunRequest
+from llamapipe.session.resolve import load_pipeline
+from llamapipe.spec import PipelineSpec, apply_sets
+from llamapipe.spec.yaml_tree import parse_scalar
 from llamapipe.tune import Tuning
 
 __all__ = ["AsTuned"]
@@ -16,7 +24,7 @@ __all__ = ["AsTuned"]
 
 @dataclass(frozen=True, slots=True)
 class AsTuned:
-    """Of one run. ``overruled`` are the tuned values that the user has set otherwise."""
+    """Of one run. ``overruled``: what the user has set of stages, other than what the tuning ran with."""
 
     tuning: Tuning
     overruled: tuple[str, ...] = ()
@@ -27,13 +35,10 @@ class AsTuned:
         tuning = pinned_of(request)
         if tuning is None:
             return None
-        same = as_sets(tuning.values)
         otherwise = [
-            key
-            for key, value in request.sets.items()
-            if key in tuning.values and value not in (same[key], shown(tuning.values[key]))
+            key for key, text in request.sets.items() if key in tuning.values and not _means(text, tuning.values[key])
         ]
-        return cls(tuning, tuple(otherwise))
+        return cls(tuning, (*otherwise, *_beside(request, tuning)))
 
     @property
     def why(self) -> str:
@@ -46,7 +51,8 @@ class AsTuned:
 
     def decides(self, stage: str) -> bool:
         """Whether it runs as it was tuned."""
-        return self.has(stage) and not any(key.rpartition(".")[0] == stage for key in self.overruled)
+        overruled = [key for key in self.overruled if key in self.tuning.values]
+        return self.has(stage) and not any(key.rpartition(".")[0] == stage for key in overruled)
 
     @property
     def accuracy(self) -> float | None:
@@ -79,3 +85,48 @@ class AsTuned:
             overruled=list(self.overruled),
             cost_core_ms=cost_core_ms,
         )
+
+
+def _beside(request: RunRequest, tuning: Tuning) -> list[str]:
+    """Of what is set beside the tuned values, that which the pipeline says otherwise: it was tuned with that."""
+    beside = {
+        key: text
+        for key, text in of_stages(request.sets).items()
+        if key not in tuning.values and not key.endswith(".placement")  # which changes no result
+    }
+    if not beside:
+        return []
+    try:
+        loaded = load_pipeline(request.pipeline, env=system_env(), params=request.params, ops_files=request.ops_files)
+        manifests = {op.type: loaded.registry.manifest(op.type) for op in loaded.spec.ops}
+        return [
+            key
+            for key, text in beside.items()
+            if not _alike(
+                _value(apply_sets(loaded.spec, {key: text}, manifests), key, manifests),
+                _value(loaded.spec, key, manifests),
+            )
+        ]
+    except LlamapipeError:  # the pipeline's file is gone, or another one by now: nobody knows what it said
+        return list(beside)
+
+
+def _value(spec: PipelineSpec, key: str, manifests: Mapping[str, Manifest]) -> Any:
+    stage, _, name = key.partition(".")
+    op = next(op for op in spec.ops if op.name == stage)
+    param = manifests[op.type].params.get(name)
+    return op.params.get(name, None if param is None else param.default)
+
+
+def _means(text: str, value: Any) -> bool:
+    return text == shown(value) or _alike(parse_scalar(text), value)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two values are the same to a run: 5 and 5.0, 320 and [320, 320], a list and a tuple; not 1 and true."""
+    one, other = (list(value) if isinstance(value, tuple) else value for value in (one, other))
+    if isinstance(one, list) and not isinstance(other, list):
+        one, other = other, one
+    if isinstance(other, list) and isinstance(one, int):  # a size
+        one = [one, one]
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)

@@ -164,6 +164,10 @@ class PipelineBuilder:
         _check_name("pipeline", name)
         self.name = name
         self.description = description
+        if slo is not None and not isinstance(slo, str | SloSpec):
+            raise UsageError(
+                f"pipeline {name}: slo: expected a text or an SloSpec, got {slo!r}", hint="for example slo='p95<=200ms'"
+            )
         self.slo = parse_slo(slo) if isinstance(slo, str) else slo
         problem = slo_problem(self.slo) if self.slo is not None else None
         if problem is not None:
@@ -307,8 +311,13 @@ class PipelineBuilder:
         return given.selector
 
     def _when(self, when: str | Condition | None, stage: str) -> str | None:
-        if not isinstance(when, Condition):
+        if when is None or isinstance(when, str):
             return when
+        if not isinstance(when, Condition):
+            raise UsageError(
+                f"stage {stage}: when: expected a condition, got {when!r}",
+                hint="for example when=people.boxes.count() >= 1",
+            )
         if when.builder is not self:
             raise UsageError(f"stage {stage}: when: {when.text!r} asks about another pipeline")
         return when.text

@@ -89,7 +89,7 @@ def _add(
 
 
 def _several(value: PortRef | StageHandle | Sequence[PortRef | StageHandle]) -> Sequence[PortRef | StageHandle]:
-    return [value] if isinstance(value, PortRef | StageHandle) else value
+    return value if isinstance(value, list | tuple) else [value]  # type: ignore[list-item]  # a sequence is one of these
 
 
 def _fitting(port: str, value: Selectable) -> Selectable:
@@ -99,6 +99,8 @@ def _fitting(port: str, value: Selectable) -> Selectable:
     kind = PortKind(port)
     found: list[PortRef | StageHandle] = []
     for one in _several(value):
+        if not isinstance(one, PortRef | StageHandle):
+            raise UsageError(f"{port}: expected a port such as pipeline.frames, or a stage, got {one!r}")
         fits = [out for out in one.outputs.values() if kind.accepts(out.kind)] if isinstance(one, StageHandle) else []
         found.append(fits[0] if len(fits) == 1 else one)
     return found

@@ -16,7 +16,8 @@ import llamapipe
 from llamapipe import Pipeline
 from llamapipe.errors import AssetError, InterruptedRun, LlamapipeError, OutputError, SourceError, UsageError
 from llamapipe.session import RunRequest
-from llamapipe.session.pipeline import RunOptions
+from llamapipe.session.pipeline import RunOptions, TuneOptions
+from llamapipe.session.tune_request import TuneRequest
 from llamapipe_operators.stages import detect
 
 from .conftest import TIMES_MS
@@ -36,6 +37,70 @@ def test_the_options_of_run_are_the_fields_of_a_request() -> None:
     fields = {field.name for field in dataclasses.fields(RunRequest)}
     found_out = {"agreed", "remarks", "waited_s"}  # nobody asks for them
     assert RunOptions.__annotations__.keys() == fields - {"pipeline", "sources", "output"} - found_out
+
+
+def test_the_options_of_tune_are_the_fields_of_a_request() -> None:
+    fields = {field.name for field in dataclasses.fields(TuneRequest)}
+    of_runs = {"before_run", "variants_alone"}  # nobody asks for them
+    assert TuneOptions.__annotations__.keys() == fields - {"pipeline", "source"} - of_runs
+
+
+def test_progress_is_told_to_who_iterates_too(clip: Path, operators: Path) -> None:
+    told: list[str] = []
+    given = {"ops_files": [operators]}
+    results = list(pipeline_of("test/level@v1").run(clip, on_progress=lambda p: told.append(p.state), **given))
+    assert len(results) == 12
+    assert told[-1] == "done"
+
+
+def test_an_error_of_who_is_told_of_progress_ends_the_loop_with_it(clip: Path, operators: Path) -> None:
+    def fail(progress: object) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(pipeline_of("test/level@v1").run(clip, on_progress=fail, ops_files=[operators], loop=20))
+    assert run_threads() == []
+
+
+def test_a_stage_that_is_not_there_gives_no_boxes_and_no_events_but_an_error(clip: Path, operators: Path) -> None:
+    results = list(pipeline_of("test/fussy@v1").run(clip, ops_files=[operators]))
+    for result in (results[0], results[3]):  # one that was delivered, one that failed
+        for ask in (result.boxes, result.events):
+            with pytest.raises(UsageError, match=r"no stage 'stge'.*did you mean stage\?"):
+                ask("stge")
+        assert len(result.events("stage")) == 0
+    with pytest.raises(UsageError, match="gives no boxes"):
+        results[0].boxes("stage")
+
+
+def yaml_of(folder: Path, type: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(f"version: 1\nname: mine\nops:\n  - {{name: stage, type: {type}, inputs: $source.frames}}\n")
+    return path
+
+
+def test_a_pipeline_that_was_loaded_with_operators_runs_with_them(clip: Path, operators: Path, tmp_path: Path) -> None:
+    ready = llamapipe.load(yaml_of(tmp_path, "test/level@v1"), ops_files=[str(operators)])
+    assert len(list(ready.run(clip))) == 12
+    assert len(list(llamapipe.run(ready, clip, ops_files=[operators]))) == 12  # once is enough, twice is no harm
+    assert [stage.name for stage in ready.plan(clip).stages] == ["stage"]
+    assert ready.run(clip, output=tmp_path / "out").outcome == "done"
+    assert ready.tune(clip).tuning.points == 1
+
+
+def test_so_does_one_that_was_made_beside_its_operators(clip: Path, tmp_path: Path) -> None:
+    file = tmp_path / "made.py"
+    file.write_text(
+        "from llamapipe import Pipeline\n"
+        "from llamapipe.data import Events, Image\n"
+        "from llamapipe.operator import operator\n\n\n"
+        "@operator('made/nothing@v1', inputs={'frames': 'frames'}, outputs={'events': 'events'})\n"
+        "def nothing(frames: Image) -> Events:\n"
+        "    return Events([])\n\n\n"
+        "pipeline = Pipeline('made')\n"
+        "pipeline.add('made/nothing@v1', inputs={'frames': pipeline.frames}, outputs={'events': 'events'})\n"
+    )
+    assert len(list(llamapipe.load(f"{file}:pipeline").run(clip))) == 12
 
 
 def test_results_come_in_order_with_the_times_of_the_source(clip: Path, operators: Path) -> None:

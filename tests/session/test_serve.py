@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from llamapipe.catalog import BatchPoint, Floor, Profile, Variant
-from llamapipe.errors import AssetError, LlamapipeError, QueryRefused, UsageError
-from llamapipe.session.serve import Session, batches_of, make_query, parse_accuracy
+from llamapipe.errors import AssetError, LlamapipeError, QueryRefused, SourceError, UsageError
+from llamapipe.session.asked_pictures import read_pictures
+from llamapipe.session.serve import Answer, Session, batches_of, make_query, parse_accuracy
 
 
 @pytest.mark.parametrize(
@@ -83,3 +86,29 @@ def test_a_session_is_entered_once_and_leaves_the_process_as_it_was() -> None:
     with pytest.raises(LlamapipeError, match="closed"):
         session.__enter__()
     assert sys.getswitchinterval() == before
+
+
+def test_a_picture_that_cannot_be_read_costs_the_others_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Answer((), "v", "", 0.0, late=False, cost=0.0)
+    answered: Future[Answer] = Future()
+    answered.set_result(there)
+    monkeypatch.setattr(Session, "_prepare", lambda *_: "v")
+    monkeypatch.setattr(Session, "_ask", lambda *_: answered)
+    black = np.zeros((8, 8, 3), np.uint8)
+    pictures: list[Any] = [black, tmp_path / "gone.jpg", np.zeros((8, 8)), None, black]
+    session = Session(profiles=[], workers="thread")
+    found = session.query_batch(pictures, task="person-detection")
+    alone = session.query_batch(tmp_path / "gone.jpg", task="person-detection")  # type: ignore[arg-type]  # not a list
+    session.close()
+    assert [found[0], found[4]] == [there, there]
+    assert [type(one) for one in found[1:4]] == [SourceError, UsageError, UsageError]
+    assert "gone.jpg" in str(found[1])
+    assert [type(one) for one in alone] == [SourceError]
+
+
+@pytest.mark.parametrize("given", [None, 5, [None], b"street.jpg", {"a": 1}])
+def test_what_is_no_picture_is_refused_with_what_a_picture_is(given: Any) -> None:
+    with pytest.raises(UsageError, match=r"expected (a )?pictures?, got a .*a picture is a path"):
+        read_pictures(given)

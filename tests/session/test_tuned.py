@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -35,10 +36,10 @@ def of(config: Tuning | Path | None, **sets: str) -> AsTuned | None:
 
 
 def test_what_runs_as_tuned_is_as_right_as_was_measured() -> None:
-    found = of(TUNING, detect__batch="1", slo__p95="1s", track__lost_s="2")
+    found = of(TUNING, detect__batch="1", slo__p95="1s", detect__min_score="0.050")
     assert found is not None
     assert (found.accuracy, found.accuracy_of) == (0.93, "agreement at the sinks, as tuned on street.mp4")
-    assert (found.decides("detect"), found.decides("track")) == (True, False)
+    assert (found.decides("detect"), found.decides("follow")) == (True, False)
     assert of(None) is None
 
 
@@ -51,6 +52,43 @@ def test_of_what_is_set_otherwise_nobody_knows_how_right_it_is(sets: dict[str, s
     same = of(TUNING, detect__input_size="320x320")
     assert same is not None
     assert same.overruled == ()
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        {"detect.sample_fps": "5"},
+        {"detect.sample_fps": "5.00"},
+        {"detect.sample_fps": 5},
+        {"detect.batch": 1},
+        {"detect.input_size": "320"},
+        {"detect.input_size": "[320, 320]"},
+        {"detect.input_size": [320, 320]},
+        {"detect.min_score": 0.05},  # as the pipeline says
+        {"follow.keep_s": "1"},
+        {"follow.per_label": "null"},
+        {"detect.placement": "process"},
+    ],
+)
+def test_a_value_that_is_what_was_tuned_overrules_nothing_however_it_is_written(sets: dict[str, Any]) -> None:
+    tuning = msgspec.structs.replace(TUNING, values={**SMALL, "detect.sample_fps": 5.0})
+    found = AsTuned.of(RunRequest("people", ["a.mp4"], config=tuning, sets=sets))
+    assert found is not None
+    assert (found.overruled, found.accuracy) == ((), 0.93)
+
+
+@pytest.mark.parametrize("key", ["detect.min_score", "follow.keep_s", "detect.sample_fps"])
+def test_what_is_set_beside_the_tuned_values_makes_another_configuration_of_it(key: str) -> None:
+    found = AsTuned.of(RunRequest("people", ["a.mp4"], config=TUNING, sets={key: "0.9"}))
+    assert found is not None
+    assert (found.overruled, found.accuracy, found.accuracy_of) == ((key,), None, "")
+    assert found.decides("detect")  # its variant is the tuned one still
+
+
+def test_a_pipeline_that_is_gone_by_the_end_of_a_run_says_nothing_of_what_was_set() -> None:
+    found = AsTuned.of(RunRequest("gone.yaml", ["a.mp4"], config=TUNING, sets={"detect.min_score": "0.05"}))
+    assert found is not None
+    assert (found.overruled, found.accuracy) == (("detect.min_score",), None)
 
 
 def test_the_summary_has_the_search_and_reads_back_as_it_was(tmp_path: Path) -> None:
