@@ -14,6 +14,7 @@ from llamapipe.errors import UsageError
 
 if TYPE_CHECKING:
     from llamapipe.session.searching import Step
+    from llamapipe.session.tune_request import TuneRequest
     from llamapipe.tune import Predicted, Tried, Tuning
 
 __all__ = ["TrialLines", "tune"]
@@ -160,10 +161,11 @@ def tune(
         seed=seed,
     )
     # Before the search: a slip for the video itself must cost neither the video nor the time.
-    check_pinnable(config if config is not None else Path(f"{Path(pipeline).stem}.tuned.yaml"))
+    file = config if config is not None else Path(f"{_name_of(request)}.tuned.yaml")
+    check_pinnable(file)
     if html is not None:
-        if config is not None and html.resolve() == config.resolve():
-            raise UsageError(f"--config and --html both name {html}", hint="give each a file of its own")
+        if html.resolve() == file.resolve():
+            raise UsageError(f"the configuration and --html both go to {html}", hint="give each a file of its own")
         check_replaceable(html, PAGE, "page")
     with TrialLines(terminal) as progress:
         tuned = search(request, on_step=progress.show)
@@ -172,7 +174,6 @@ def tune(
         from llamapipe.report.tuning import write_tuning_html
 
         write_tuning_html(html, tuning)
-    file = config if config is not None else Path(f"{tuning.pipeline}.tuned.yaml")
     if tuning.feasible:
         pin(tuning, file)
     if tuned.cached_from is not None:  # on stderr, so with --json as well
@@ -187,6 +188,15 @@ def tune(
         return _INFEASIBLE
     terminal.note(f"{file}: use it with llamapipe run {pipeline} -i VIDEO -o DIR --config {file}")
     return 0
+
+
+def _name_of(request: TuneRequest) -> str:
+    """Of its pipeline, which is not always that of the file. Raises SpecError."""
+    from llamapipe.clock import system_env
+    from llamapipe.session.resolve import load_pipeline
+
+    loaded = load_pipeline(request.pipeline, env=system_env(), params=request.params, ops_files=request.ops_files)
+    return loaded.spec.name
 
 
 class TrialLines:

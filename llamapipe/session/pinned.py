@@ -58,7 +58,9 @@ def pin(tuning: Tuning, path: Path) -> None:
     data = msgspec.to_builtins(tuning)
     ordered = {key: data[key] for key in _ORDER}
     ordered["tried"] = [_short(tried) for tried in data["tried"]]
-    ordered = {key: value if key in ("values", "reference") else _rounded(value) for key, value in ordered.items()}
+    # The floor is what a run asks for as well, to the last digit.
+    whole = ("values", "reference", "floor")
+    ordered = {key: value if key in whole else _rounded(value) for key, value in ordered.items()}
     check_pinnable(path)
     text = yaml.dump(ordered, Dumper=Dumper, sort_keys=False, width=_WIDTH, allow_unicode=True, default_flow_style=None)
     write_whole(path, (_HEAD.format(pipeline=tuning.pipeline, file=path.name) + text).encode())

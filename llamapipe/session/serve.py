@@ -7,12 +7,12 @@ import difflib
 import os
 import secrets
 import sqlite3
-import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from types import TracebackType
 from typing import TypedDict, Unpack
@@ -36,7 +36,7 @@ from llamapipe.inference import (
     use_catalogue,
 )
 from llamapipe.runtime import LocalArena, ProcessWorker, SharedArena, Spares, WorkerPeer, read_machine
-from llamapipe.runtime.one_thread import one_thread
+from llamapipe.runtime.one_thread import one_thread, quick_switches
 from llamapipe.runtime.open_files import allow_open_files
 from llamapipe.runtime.serving.replica import Replica, ReplicaBoot
 from llamapipe.runtime.serving.replica_process import loader
@@ -60,6 +60,7 @@ __all__ = [
 
 _HOST = "local"
 _VARIANT_FORM = "MODEL/BACKEND/DEVICE/PRECISION/HEIGHTxWIDTH/tTHREADS, as yolox-nano/openvino/cpu/fp32/416x416/t1"
+_POLICIES = ("llamapipe", "infaas", "static")
 _SLOT_BYTES = 1 << 27  # the largest picture: 8K in BGR; memory that is not written to is not taken
 _MEMORY_SHARE = 0.8  # of what is free: the rest is for pictures, and for what others take meanwhile
 _MEMORY_SLACK_BYTES = 1 << 28  # that a replica may take beyond twice its profile: address space is not memory yet
@@ -149,6 +150,7 @@ class Session:
     ) -> None:
         if workers not in PLACEMENTS:
             raise UsageError(f"workers {workers!r}: expected {', '.join(PLACEMENTS)}")
+        _check_policy(policy, static, prices)
         self._env = system_env() if env is None else env
         self._clock = SystemClock() if clock is None else clock
         self._kind = workers
@@ -165,7 +167,6 @@ class Session:
         self._root = cache_root(self._env)
         use_catalogue(self._root)
         self._assets = AssetStore(self._root, env=self._env)
-        self._arena: LocalArena | SharedArena = LocalArena() if workers == "thread" else SharedArena(_SLOT_BYTES)
         plan = ServingPlan(
             (_host(cores, memory_bytes),),
             policy=policy,
@@ -174,6 +175,8 @@ class Session:
             transit_s=_TRANSIT_S[workers] if way_s is None else min(_TRANSIT_S[workers], way_s),
         )
         self.controller = ServingController(plan, tuple(profiles))
+        # Last of what may be refused: it holds a file.
+        self._arena: LocalArena | SharedArena = LocalArena() if workers == "thread" else SharedArena(_SLOT_BYTES)
         self._spares: Spares | None = None
         if isinstance(self._arena, SharedArena):
             self._spares = Spares(ReplicaBoot.module, self._arena.memory.fd, self._env)
@@ -192,15 +195,15 @@ class Session:
             num_cores=int(read_machine().cores),
         )
         self._open = ExitStack()
-        self._switch_s = 0.0  # before the session was entered; 0: it is not
+        self._entered = False
 
     def __enter__(self) -> Session:
         """Raises LlamapipeError where it is open, or was."""
-        if self._switch_s:
+        if self._entered:
             raise LlamapipeError("the session is open already")
         self._open.enter_context(one_thread())
-        self._switch_s = sys.getswitchinterval()
-        sys.setswitchinterval(min(self._switch_s, _SWITCH_S))
+        self._open.enter_context(quick_switches(_SWITCH_S))
+        self._entered = True
         if self._kind == "process":
             allow_open_files()
             solve(Problem((), (), ()))  # what it imports takes half a second, which no query shall wait for
@@ -220,7 +223,7 @@ class Session:
         """Answer what waits, or refuse it (``now``), and end every replica. May be called twice, and unopened."""
         try:
             self._server.close(now=now)
-            if self._switch_s:
+            if self._entered:
                 self._remember()
         finally:
             self._arena.close()
@@ -229,9 +232,7 @@ class Session:
     def _leave(self) -> None:
         """Give back what was set for the whole process."""
         self._open.close()
-        if self._switch_s:
-            sys.setswitchinterval(self._switch_s)
-            self._switch_s = 0.0
+        self._entered = False
 
     def _remember(self) -> None:
         """What queries have shown of their way, for the sessions to come."""
@@ -513,17 +514,33 @@ def _known_labels(labels: Sequence[str] | None, task: str | None, model: str | N
     return tuple(labels)
 
 
+def _check_policy(policy: str, static: Mapping[str, int] | None, prices: Mapping[str, float] | None) -> None:
+    """Raise UsageError."""
+    if policy not in _POLICIES:
+        raise UsageError(f"policy {policy!r}: expected {', '.join(_POLICIES)}")
+    for variant, count in (static or {}).items():
+        if count < 0:
+            raise UsageError(f"static {variant}: expected a number of replicas, 0 or more, got {count!r}")
+    for device, price in (prices or {}).items():
+        if not 0 <= price < inf:
+            raise UsageError(f"prices {device}: expected the price of a second, 0 or more, got {price!r}")
+
+
 def _host(cores: int | Sequence[int] | None, memory_bytes: int | None) -> Host:
     machine = read_machine()
     usable = machine.core_numbers[: max(1, int(machine.cores))]
+    if isinstance(cores, bool):
+        raise UsageError(f"cores {cores}: expected how many, or their numbers")
     if isinstance(cores, int):
         if not 1 <= cores <= len(usable):
             raise UsageError(f"cores {cores}: this machine has {len(usable)} to give")
         usable = usable[:cores]
     elif cores is not None:
         strange = set(cores) - set(machine.core_numbers)
-        if strange or not cores:
+        if strange or not cores or len(set(cores)) < len(cores):
             raise UsageError(f"cores {list(cores)}: expected some of {list(machine.core_numbers)}")
         usable = tuple(cores)
+    if memory_bytes is not None and memory_bytes <= 0:
+        raise UsageError(f"memory_bytes {memory_bytes}: expected more than 0")
     memory = int(machine.memory_available_bytes * _MEMORY_SHARE) if memory_bytes is None else memory_bytes
     return Host(_HOST, usable, memory)

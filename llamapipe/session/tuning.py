@@ -23,6 +23,7 @@ from llamapipe.session.labelled import Row, read_truths
 from llamapipe.session.likeness import unlike_the_first
 from llamapipe.session.pinned import as_sets, digest_of_pipeline, of_stages
 from llamapipe.session.prepare import OnAsset, profiles_here
+from llamapipe.session.processes import parse_workers
 from llamapipe.session.refusing import SPENT, closest, nearest, refusal
 from llamapipe.session.request import RunRequest
 from llamapipe.session.resolve import LoadedPipeline, check_floor, load_pipeline
@@ -203,6 +204,7 @@ class _Tuning:
 
     def run(self) -> Tuned:
         request = self._request
+        parse_workers(request.workers)  # before any trial is one of too few
         loaded = self._load(request.sets)
         self._check_labels(loaded)
         slo = parse_slo(request.slo) if request.slo is not None else loaded.spec.slo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from concurrent.futures import Future
 from pathlib import Path
@@ -112,3 +113,22 @@ def test_a_picture_that_cannot_be_read_costs_the_others_no_answer(
 def test_what_is_no_picture_is_refused_with_what_a_picture_is(given: Any) -> None:
     with pytest.raises(UsageError, match=r"expected (a )?pictures?, got a .*a picture is a path"):
         read_pictures(given)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"cores": 99999}, "cores 99999"),
+        ({"cores": True}, "cores True"),
+        ({"cores": [0, 0]}, r"cores \[0, 0\]"),
+        ({"memory_bytes": -1}, "memory_bytes -1"),
+        ({"policy": "foo"}, "policy 'foo': expected llamapipe, infaas, static"),
+        ({"policy": "static", "static": {"a": -1}}, "static a"),
+        ({"prices": {"gpu": -1.0}}, "prices gpu"),
+    ],
+)
+def test_what_a_session_cannot_be_is_said_and_holds_no_file(wrong: dict[str, Any], said: str, tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(UsageError, match=said):
+        Session(profiles=[], env={"LLAMAPIPE_CACHE": str(tmp_path)}, **wrong)
+    assert len(os.listdir("/proc/self/fd")) == before
