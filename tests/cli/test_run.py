@@ -210,7 +210,6 @@ def test_a_floor_of_the_command_line_is_that_of_the_run(cli: Cli, plain: Path, c
         (["-i", "CLIP", "-o", "OUT", "--workers", "0"], 2, "process:3"),
         (["-i", "CLIP", "-o", "OUT", "--invocation-timeout", "nan"], 2, "invocation_timeout_s: expected seconds"),
         (["-i", "CLIP", "-o", "OUT", "--stall-timeout", "nan"], 2, "stall_timeout_s: expected seconds, over 0"),
-        (["-i", "CLIP", "-o", "OUT", "--reconnect-for", "nan"], 2, "reconnect_for_s: expected seconds, 0 (never)"),
         (["-i", "CLIP", "-o", "OUT", "--sink", "video=small.mp4"], 2, "cannot write small.mp4"),
         (["-i", "CLIP", "-o", "OUT", "--set", "resize.widht=3"], 2, "did you mean width?"),
         (["-i", "CLIP", "-o", "OUT", "--ops", "missing.py"], 2, "missing.py does not exist"),
