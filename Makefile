@@ -12,8 +12,9 @@ demo: $(VENV)/.core
 	$(BIN)/llamapipe run blur-faces -i sample:bikes -o out/demo --force
 	@echo "Look at out/demo/annotated.mp4, out/demo/detections.jsonl and out/demo/report.html"
 
-# One after the other: they keep two cores busy by themselves, and some watch the time. On a larger machine TEST_JOBS
-# shares them out; which stay together then: tests/parallel.py
+# One after the other: they keep two cores busy by themselves, and some watch the time. TEST_JOBS=2 shares them out, but
+# for those that watch the time: where there are few cores, these come last, one after the other, with the machine to
+# themselves. Which they are, and which stay together: tests/parallel.py
 TEST_JOBS ?= 1
 
 test: $(VENV)/.dev

@@ -10,12 +10,10 @@ from typing import Any
 
 import msgspec
 import pytest
-import typer
 import yaml
 
 import llamapipe
 from llamapipe import errors
-from llamapipe.cli.app import app
 from llamapipe.cli.starter import STARTER
 from llamapipe.control.lifecycle import ITEM, LINK, REPLICA, RUN, SLOT
 from llamapipe.control.serving.lifecycle import QUERY, VARIANT
@@ -43,7 +41,7 @@ from llamapipe.session.pipeline import RunOptions, TuneOptions
 from llamapipe.sim.scenario import load_scenario
 from llamapipe.tune import Predicted
 from llamapipe_operators import OPERATORS
-from tests.cli.test_app import commands
+from tests.cli.test_app import commands, whole_app
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -67,7 +65,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def command_of(words: tuple[str, ...]) -> Any:
-    command: Any = typer.main.get_command(app)
+    command: Any = whole_app()
     for word in words:
         command = command.commands[word]
     return command
@@ -107,7 +105,7 @@ def test_commands_in_examples_parse(page: Path) -> None:
             words = shlex.split(line.split("|")[0], comments=True)
             if words[:1] != ["llamapipe"]:
                 continue
-            group: Any = typer.main.get_command(app)
+            group: Any = whole_app()
             context = group.make_context("llamapipe", words[1:], resilient_parsing=True)
             _, command, rest = group.resolve_command(context, words[1:])
             while hasattr(command, "commands"):
