@@ -142,7 +142,7 @@ def test_where_nothing_can_be_written_is_told_before_the_search(
     for more, code, told in (
         (("--config", tmp_path / "none" / "a.yaml"), 1, "there is no folder"),
         (("--html", tmp_path / "none" / "a.html"), 1, "there is no folder"),
-        (("--config", page, "--html", page), 2, "--config and --html both name"),
+        (("--config", page, "--html", page), 2, "both go to"),
     ):
         ended = cli("tune", plain, "-i", clip, *more)
         assert (ended.code, told in ended.err, "1 reference" in ended.err) == (code, True, False)
