@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from benchmarks.autotune.cases import Case
 from benchmarks.autotune.tables import head
 from benchmarks.store import Budget, Store
+from llamapipe.control.plan import MECHANISMS as ALL_MECHANISMS
 from llamapipe.sim.judge import Judgement, judge
 from llamapipe.sim.planners import PLANNERS, Planned
 from llamapipe.sim.scenario import Scenario, load_scenario
@@ -33,11 +34,7 @@ ASKED = {"duration_s": DURATION_S}
 
 MECHANISMS: dict[str, dict[str, Any]] = {
     "all": {},
-    "feedback": {"feedback": False},
-    "late commit": {"late_commit": False},
-    "delayed batching": {"delayed_batching": False},
-    "deep first": {"deep_first": False},
-    "stragglers": {"stragglers": False},
+    **{name.replace("-", " "): {name.replace("-", "_"): False} for name in ALL_MECHANISMS if name != "fusing"},
 }
 """What is off, by name, as fields of `PolicyPlan`."""
 

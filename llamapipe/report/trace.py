@@ -141,8 +141,8 @@ class PictureStrip:
         self._last_s = item.pts_s
         width = min(self._width, picture.width)
         size = (width, max(1, round(picture.height * width / picture.width)))
-        # Always a copy: the picture's own memory is given back.
-        pixels = np.array(cv2.resize(picture.bgr, size, interpolation=cv2.INTER_AREA), np.uint8)
+        # Of any size a copy: the picture's own memory is given back.
+        pixels = np.asarray(cv2.resize(picture.bgr, size, interpolation=cv2.INTER_AREA), np.uint8)
         self._kept.append((f"{item.stream}, frame {item.seq}, {item.pts_s:.2f} s", pixels))
         if len(self._kept) >= 2 * self._most:
             self._kept = self._kept[::2]

@@ -42,8 +42,8 @@ from llamapipe.runtime import (
     read_machine,
 )
 from llamapipe.runtime.confinement import Confinement, CoreClaims
-from llamapipe.runtime.one_thread import one_thread
 from llamapipe.runtime.open_files import allow_open_files
+from llamapipe.runtime.whole_process import one_thread
 from llamapipe.session.account import summarise
 from llamapipe.session.changing import change_to
 from llamapipe.session.checkpoints import Tallies, look_back

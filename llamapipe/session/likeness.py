@@ -21,15 +21,19 @@ _SHARE_OF_DEADLINE = 0.02
 _NAMED = 5  # of the videos that are unlike
 
 
-def unlike_the_first(request: RunRequest, slo: SloSpec | None, *, clock: Clock, env: Env) -> str:
+def unlike_the_first(
+    request: RunRequest, slo: SloSpec | None, *, recorded: bool = False, clock: Clock, env: Env
+) -> str:
     """What to tell of files that look unlike the first one, which is what is tuned for; empty where there is nothing.
 
     Alike is what the tuning cache takes for the same. Of one file nothing is decoded. The others are looked at for
-    three seconds, and a fiftieth of a deadline, at most. A file that cannot be read is left to the run.
+    three seconds, and a fiftieth of a deadline, at most. A file that cannot be read is left to the run. ``recorded``:
+    the first source is a live one, of which a piece was tuned on; how others look is not known then.
     """
     asked = sources_of(request.sources, env, None)
-    if len(asked) > 1 and asked[0].kind != "file":
-        return f"tuned for what the first of {len(asked)} sources showed; run sources that look unlike it apart"
+    if recorded:
+        several = f"tuned for what the first of {len(asked)} sources showed; run sources that look unlike it apart"
+        return several if len(asked) > 1 else ""
     specs = {s.uri: s for s in asked if s.kind == "file" and Path(s.uri).is_file()}
     files = list(specs.values())
     if len(files) < 2:

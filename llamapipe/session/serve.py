@@ -36,11 +36,11 @@ from llamapipe.inference import (
     use_catalogue,
 )
 from llamapipe.runtime import LocalArena, ProcessWorker, SharedArena, Spares, WorkerPeer, read_machine
-from llamapipe.runtime.one_thread import one_thread, quick_switches
 from llamapipe.runtime.open_files import allow_open_files
 from llamapipe.runtime.serving.replica import Replica, ReplicaBoot
 from llamapipe.runtime.serving.replica_process import loader
 from llamapipe.runtime.serving.server import Served, Server, Watch
+from llamapipe.runtime.whole_process import one_thread, quick_switches
 from llamapipe.session.asked_pictures import Picture, one_by_one, pictures_of, read_pictures
 from llamapipe.session.options import Check, number, refuse_unknown, texts, word
 from llamapipe.spec import PLACEMENTS
@@ -60,7 +60,6 @@ __all__ = [
 
 _HOST = "local"
 _VARIANT_FORM = "MODEL/BACKEND/DEVICE/PRECISION/HEIGHTxWIDTH/tTHREADS, as yolox-nano/openvino/cpu/fp32/416x416/t1"
-_POLICIES = ("llamapipe", "infaas", "static")
 _SLOT_BYTES = 1 << 27  # the largest picture: 8K in BGR; memory that is not written to is not taken
 _MEMORY_SHARE = 0.8  # of what is free: the rest is for pictures, and for what others take meanwhile
 _MEMORY_SLACK_BYTES = 1 << 28  # that a replica may take beyond twice its profile: address space is not memory yet
@@ -150,7 +149,7 @@ class Session:
     ) -> None:
         if workers not in PLACEMENTS:
             raise UsageError(f"workers {workers!r}: expected {', '.join(PLACEMENTS)}")
-        _check_policy(policy, static, prices)
+        _check_numbers(static, prices)
         self._env = system_env() if env is None else env
         self._clock = SystemClock() if clock is None else clock
         self._kind = workers
@@ -514,10 +513,8 @@ def _known_labels(labels: Sequence[str] | None, task: str | None, model: str | N
     return tuple(labels)
 
 
-def _check_policy(policy: str, static: Mapping[str, int] | None, prices: Mapping[str, float] | None) -> None:
+def _check_numbers(static: Mapping[str, int] | None, prices: Mapping[str, float] | None) -> None:
     """Raise UsageError."""
-    if policy not in _POLICIES:
-        raise UsageError(f"policy {policy!r}: expected {', '.join(_POLICIES)}")
     for variant, count in (static or {}).items():
         if count < 0:
             raise UsageError(f"static {variant}: expected a number of replicas, 0 or more, got {count!r}")

@@ -128,11 +128,8 @@ def tune_for(
     interrupt: threading.Event | None = None,
     clock: Clock | None = None,
     env: Env | None = None,
-    record_s: float | None = None,
 ) -> Tuned | None:
     """Tune for the first source of a run, with what the run asks for; where nothing fits, what comes close enough.
-
-    Of a live source ``record_s`` seconds are recorded first; None: what is usual.
 
     None: there is nothing to choose. Raises also QueryRefused: nothing comes close.
     """
@@ -140,7 +137,6 @@ def tune_for(
         raise UsageError("--tune: there is no video to tune for", hint="add -i VIDEO")
     check_floor(request.min_accuracy, request.sets)
     asked = replace(TuneRequest.of_run(request, request.sources[0]), slo=request.slo, before_run=True)
-    asked = asked if record_s is None else replace(asked, record_s=record_s)
     clock = clock if clock is not None else SystemClock()
     env = env if env is not None else system_env()
     search = _Tuning(asked, on_step, None, interrupt or threading.Event(), clock, env)
@@ -149,11 +145,11 @@ def tune_for(
     tuned = search.run()
     tuning = tuned.tuning
     slo = parse_slo(tuning.objective) if tuning.objective else None
-    if tuning.feasible:
-        return replace(tuned, unlike=unlike_the_first(request, slo, clock=clock, env=env))
-    if (close := closest(tuning)) is None:
-        raise QueryRefused(refusal(tuning), why="constraint", nearest=nearest(tuning))
-    return Tuned(close, unlike=unlike_the_first(request, slo, clock=clock, env=env))
+    if not tuning.feasible:
+        if (close := closest(tuning)) is None:
+            raise QueryRefused(refusal(tuning), why="constraint", nearest=nearest(tuning))
+        tuned = Tuned(close)
+    return replace(tuned, unlike=unlike_the_first(request, slo, recorded=search.recorded, clock=clock, env=env))
 
 
 def tune_on(
@@ -196,6 +192,7 @@ class _Tuning:
         self._env = env
         self._prices = prices_for(request.prices, env)
         self._began_s = clock.now_s()
+        self.recorded = False  # whether what is tuned on is a piece of a live source
 
     def has_choice(self) -> bool:
         """Whether there is more than one configuration. A trial of the only one would tell a run nothing new."""
@@ -216,6 +213,7 @@ class _Tuning:
             on_asset=self._on_asset,
             interrupt=self._interrupt,
         ) as video:
+            self.recorded = video.recorded
             if video.recorded:  # which takes as long as it is: the budget is for what comes now
                 self._began_s = self._clock.now_s()
             budget_s = self._budget_s(part_s(video.info, *video.part), slo)

@@ -321,12 +321,15 @@ class Watcher(Observer):
         failed = self._most(lambda account: sum(account.failed.values()))
         worked = max(0, done - dropped - failed) / done if done else 0.0
         left = None if self._num_frames is None else max(0, self._num_frames - done)
+        # What a frame is of its stream's time goes by those that came: more than are through, and as far apart.
+        came = sum(self._controller.ledger.decoded[stream] - 1 for stream in self._last_pts_s)
+        frame_s = shown_s / came / len(self._last_pts_s) if came > 0 else 0.0
         return Progress(
             state=state or ("loading" if self.first_dispatch_s is None else "running"),
             frames_done=done,
             frames_total=self._num_frames,
             fps=fps,
-            x_realtime=worked * shown_s / running_s / len(self._last_pts_s) if done and self._last_pts_s else None,
+            x_realtime=worked * fps * frame_s if done and frame_s else None,
             p95_ms=None if value is None else value * 1000,
             slo=self._objective.text or None,
             dropped=dropped,

@@ -246,6 +246,17 @@ def test_x_realtime_is_of_frames_that_came_through(work: Path, tmp_path: Path) -
     assert summary.x_realtime == pytest.approx(summary.fps / FPS)
 
 
+def test_what_is_said_meanwhile_is_of_frames_that_are_through_not_of_those_that_have_come() -> None:
+    watch = watcher(two_sinks("out"), "p95=1s")
+    control = watch._controller
+    control.ledger.decoded["cam0"] = 26
+    control.ledger.accounts["cam0", "out"].delivered = 5
+    watch._first_pts_s["cam0"], watch._last_pts_s["cam0"] = 0.0, 1.0  # 25 a second
+    watch.first_dispatch_s = 101.0
+    said = watch.progress(103.0)
+    assert (said.fps, said.x_realtime) == (2.5, pytest.approx(0.1))
+
+
 def test_x_realtime_of_several_sources_is_against_all_of_them(work: Path, tmp_path: Path) -> None:
     clip = str(work / "clip.mp4")
     summary = halves(work, clip, clip, output=tmp_path / "out", realtime=True)

@@ -122,7 +122,7 @@ def test_what_is_no_picture_is_refused_with_what_a_picture_is(given: Any) -> Non
         ({"cores": True}, "cores True"),
         ({"cores": [0, 0]}, r"cores \[0, 0\]"),
         ({"memory_bytes": -1}, "memory_bytes -1"),
-        ({"policy": "foo"}, "policy 'foo': expected llamapipe, infaas, static"),
+        ({"policy": "foo"}, "policy foo: there are llamapipe, infaas, static"),
         ({"policy": "static", "static": {"a": -1}}, "static a"),
         ({"prices": {"gpu": -1.0}}, "prices gpu"),
     ],

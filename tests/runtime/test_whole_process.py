@@ -1,4 +1,4 @@
-"""OpenCV has one thread as long as any of several runs is there."""
+"""What is set for the whole process lasts as long as any of several runs or servers is there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import cv2
 import pytest
 
-from llamapipe.runtime.one_thread import one_thread, quick_switches
+from llamapipe.runtime.whole_process import one_thread, quick_switches
 
 
 @pytest.fixture(autouse=True)
